@@ -1,0 +1,27 @@
+// Gathers one row of the embedding for each token.
+struct Params {
+    rows: u32,
+    d_model: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> tokens: array<u32>;        // [rows]
+@group(0) @binding(2) var<storage, read> weight: array<f32>;        // [vocab, d_model]
+@group(0) @binding(3) var<storage, read_write> output: array<f32>;  // [rows, d_model]
+
+override WORKGROUP_SIZE: u32 = 64u;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = flat_workgroup(group, groups) * WORKGROUP_SIZE + lane;
+    if (index >= params.rows * params.d_model) {
+        return;
+    }
+    let row = index / params.d_model;
+    let col = index % params.d_model;
+    output[index] = weight[tokens[row] * params.d_model + col];
+}

@@ -1,0 +1,32 @@
+// Adds up the leading axis: output[i] = sum over p of partials[p, i], in the order of p.
+struct Params {
+    partials: u32,
+    len: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> partials: array<f32>;      // [partials, len]
+@group(0) @binding(2) var<storage, read_write> output: array<f32>;  // [len]
+
+override WORKGROUP_SIZE: u32 = 64u;
+override ACCUMULATE: bool = false;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = flat_workgroup(group, groups) * WORKGROUP_SIZE + lane;
+    if (index >= params.len) {
+        return;
+    }
+    var sum = 0.0;
+    for (var p = 0u; p < params.partials; p++) {
+        sum += partials[p * params.len + index];
+    }
+    if (ACCUMULATE) {
+        sum += output[index];
+    }
+    output[index] = sum;
+}

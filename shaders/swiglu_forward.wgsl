@@ -1,0 +1,25 @@
+// output = silu(gate) * up, with silu(x) = x * sigmoid(x) (Shazeer 2020).
+struct Params {
+    len: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> gate: array<f32>;          // [len]
+@group(0) @binding(2) var<storage, read> up: array<f32>;            // [len]
+@group(0) @binding(3) var<storage, read_write> output: array<f32>;  // [len]
+
+override WORKGROUP_SIZE: u32 = 64u;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = flat_workgroup(group, groups) * WORKGROUP_SIZE + lane;
+    if (index >= params.len) {
+        return;
+    }
+    let x = gate[index];
+    output[index] = x * sigmoid(x) * up[index];
+}

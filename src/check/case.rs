@@ -1,0 +1,154 @@
+//! One run of a row: inputs from a fixed seed, the plan, and what the reference expects.
+
+use super::Outcome;
+use crate::gpu::{Device, Executable, GpuError, Plan, Tensor};
+use crate::random::{Philox, Stream};
+
+/// A tensor on the device and the same numbers for the reference.
+#[derive(Clone, Debug)]
+pub struct Data {
+    /// Its place in the plan.
+    pub tensor: Tensor,
+    /// Its values, exactly representable in f32.
+    pub values: Vec<f64>,
+}
+
+/// Builds the plan of a row and keeps what it should give.
+pub struct Case {
+    /// The plan that typed kernel functions push to.
+    pub plan: Plan,
+    inputs: Vec<(Tensor, Vec<u32>)>,
+    expected: Vec<Expected>,
+    random: Philox,
+    drawn: u64,
+}
+
+struct Expected {
+    name: &'static str,
+    tensor: Tensor,
+    want: Want,
+    tolerance: f64,
+}
+
+enum Want {
+    Floats(Vec<f64>),
+    Words(Vec<u32>),
+}
+
+/// Relative error that f32 kernels are held to where a row gives no other, with a reason.
+const TOLERANCE: f64 = 1e-5;
+
+impl Case {
+    pub(super) fn new(plan: Plan) -> Self {
+        let random = Philox::new(0x6b65_726e, Stream::Init);
+        Self { plan, inputs: Vec::new(), expected: Vec::new(), random, drawn: 0 }
+    }
+
+    /// An input of normally distributed values times `scale`.
+    #[allow(clippy::cast_possible_truncation, reason = "inputs are f32")]
+    pub fn random(&mut self, rows: usize, cols: usize, scale: f64) -> Data {
+        let values = (0..rows * cols)
+            .map(|_| {
+                self.drawn += 1;
+                f64::from((self.random.truncated_normal(self.drawn, 4.0) * scale) as f32)
+            })
+            .collect();
+        self.floats(rows, cols, values)
+    }
+
+    /// An input of given values, rounded to f32 on the device.
+    #[allow(clippy::cast_possible_truncation, reason = "inputs are f32")]
+    pub fn floats(&mut self, rows: usize, cols: usize, values: Vec<f64>) -> Data {
+        let tensor = self.plan.scratch("input", rows, cols);
+        let bits = values.iter().map(|&v| (v as f32).to_bits()).collect();
+        self.inputs.push((tensor, bits));
+        Data { tensor, values }
+    }
+
+    /// An input of words, as a vector.
+    pub fn words(&mut self, words: &[u32]) -> Tensor {
+        let tensor = self.plan.scratch("input", 1, words.len());
+        self.inputs.push((tensor, words.to_vec()));
+        tensor
+    }
+
+    /// A uniform number in `0..n`.
+    pub fn below(&mut self, n: usize) -> u32 {
+        self.drawn += 1;
+        let drawn = self.random.below(self.drawn, n as u64);
+        u32::try_from(drawn).expect("n is small")
+    }
+
+    /// Expects `want` in `tensor`, within the usual tolerance of f32 kernels.
+    pub fn expect(&mut self, name: &'static str, tensor: Tensor, want: Vec<f64>) {
+        self.expect_within(name, tensor, want, TOLERANCE);
+    }
+
+    /// Expects `want` in `tensor` with `|err| <= tolerance * (|want| + rms(want))`.
+    pub fn expect_within(&mut self, name: &'static str, tensor: Tensor, want: Vec<f64>, tolerance: f64) {
+        assert_eq!(tensor.len(), want.len(), "{name}: the reference has another shape");
+        self.expected.push(Expected { name, tensor, want: Want::Floats(want), tolerance });
+    }
+
+    /// Expects exactly these words.
+    pub fn expect_words(&mut self, name: &'static str, tensor: Tensor, want: Vec<u32>) {
+        assert_eq!(tensor.len(), want.len(), "{name}: the reference has another shape");
+        self.expected.push(Expected { name, tensor, want: Want::Words(want), tolerance: 0.0 });
+    }
+
+    pub(super) fn upload(&self, device: &Device, executable: &Executable) {
+        // A shape that takes another way may leave an input aside.
+        for (tensor, words) in self.inputs.iter().filter(|(t, _)| executable.binds(*t)) {
+            executable.write_scratch(device, *tensor, words);
+        }
+    }
+
+    pub(super) fn download(&self, device: &Device, executable: &Executable) -> Result<Vec<Vec<u32>>, GpuError> {
+        self.expected.iter().map(|e| executable.read_scratch(device, e.tensor)).collect()
+    }
+
+    pub(super) fn compare(&self, got: &[Vec<u32>]) -> Outcome {
+        assert!(!self.expected.is_empty(), "a row expects something");
+        let mut outcome = Outcome { worst: 0.0, tolerance: TOLERANCE, failure: None };
+        for (expected, got) in self.expected.iter().zip(got) {
+            match &expected.want {
+                Want::Floats(want) => compare_floats(expected, want, got, &mut outcome),
+                Want::Words(want) => {
+                    let wrong = (0..want.len()).find(|&i| want[i] != got[i]);
+                    if let Some(i) = wrong {
+                        outcome.failure.get_or_insert(format!(
+                            "{}[{i}] is {} where the reference has {}",
+                            expected.name, got[i], want[i]
+                        ));
+                    }
+                }
+            }
+        }
+        outcome
+    }
+}
+
+fn compare_floats(expected: &Expected, want: &[f64], got: &[u32], outcome: &mut Outcome) {
+    // What a filter masks is the most negative float and no scale for the rest.
+    let counted: Vec<f64> = want.iter().copied().filter(|&w| w > f64::from(f32::MIN)).collect();
+    let squares = counted.iter().map(|w| w * w).sum::<f64>();
+    let rms = (squares / counted.len().max(1) as f64).sqrt();
+    for (i, (&want, &bits)) in want.iter().zip(got).enumerate() {
+        let got = f64::from(f32::from_bits(bits));
+        let error = (got - want).abs();
+        let scale = want.abs() + rms;
+        // Exact zeros and infinities have no scale; a NaN fails every comparison.
+        let within = got == want || error <= expected.tolerance * scale;
+        let relative = if got == want { 0.0 } else { error / scale };
+        if relative > outcome.worst {
+            outcome.worst = relative;
+            outcome.tolerance = expected.tolerance;
+        }
+        if !within {
+            outcome.failure.get_or_insert(format!(
+                "{}[{i}] is {got:e} where the reference has {want:e} (tolerance {:e})",
+                expected.name, expected.tolerance
+            ));
+        }
+    }
+}

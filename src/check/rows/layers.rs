@@ -1,0 +1,226 @@
+//! Rows of embedding, RMSNorm, RoPE, SwiGLU, softmax and the partial sums.
+
+use super::{Table, added};
+use crate::kernels::rmsnorm::Saved;
+use crate::kernels::rope::RopeTables;
+use crate::kernels::{embedding, rmsnorm, rope, softmax, sum, swiglu};
+use crate::reference;
+
+/// Ragged `[rows, cols]`: size one, around a workgroup of 8 and of 64 lanes, more columns than
+/// lanes by far.
+const SHAPES: [(usize, usize); 8] =
+    [(1, 1), (1, 67), (7, 8), (5, 9), (3, 63), (4, 64), (33, 65), (2, 1030)];
+
+pub(super) fn rows(table: &mut Table) {
+    embedding_rows(table);
+    rmsnorm_rows(table);
+    rope_rows(table);
+    swiglu_rows(table);
+    softmax_rows(table);
+    sum_rows(table);
+}
+
+fn embedding_rows(table: &mut Table) {
+    // Few tokens in many rows make segments of 32 and more; many tokens leave most without a row.
+    for (vocab, d_model, rows) in [(1, 1, 1), (3, 5, 130), (61, 33, 48), (7, 64, 65), (300, 7, 9)] {
+        let shape = format!("vocab {vocab}, d_model {d_model}, rows {rows}");
+        table.add(&embedding::FORWARD, &shape, move |case| {
+            let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
+            let weight = case.random(vocab, d_model, 1.0);
+            let tokens_tensor = case.words(&tokens);
+            let output = embedding::forward(&mut case.plan, weight.tensor, tokens_tensor);
+            case.expect("output", output, reference::embedding::forward(&weight.values, &tokens, d_model));
+        });
+        for accumulate in [false, true] {
+            let build = move |case: &mut super::Case| {
+                let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
+                let d_output = case.random(rows, d_model, 1.0);
+                let d_weight = case.random(vocab, d_model, 1.0);
+                let sorted = embedding::Segments::sort(&tokens, vocab);
+                let segments = embedding::SegmentTensors {
+                    order: case.words(&sorted.order),
+                    segment_starts: case.words(&sorted.segment_starts),
+                    token_segments: case.words(&sorted.token_segments),
+                };
+                let plan = &mut case.plan;
+                embedding::backward(plan, d_output.tensor, &segments, d_weight.tensor, accumulate);
+                let mut want = reference::embedding::backward(&d_output.values, &tokens, vocab, d_model);
+                if accumulate {
+                    want = added(&d_weight.values, want);
+                }
+                case.expect("d_weight", d_weight.tensor, want);
+            };
+            let shape = format!("{shape}, accumulate {accumulate}");
+            table.add(&embedding::BACKWARD_SEGMENTS, &shape, build);
+            table.add(&embedding::BACKWARD, &shape, build);
+        }
+    }
+}
+
+fn rmsnorm_rows(table: &mut Table) {
+    const EPS: f64 = 1e-5;
+    for (rows, cols) in SHAPES {
+        // Tiny values make the epsilon count, large ones would overflow a sum of squares in f16.
+        for scale in [1.0, 1e-3, 1e3] {
+            let shape = format!("{rows}x{cols}, scale {scale}");
+            table.add(&rmsnorm::FORWARD, &shape, move |case| {
+                let input = case.random(rows, cols, scale);
+                let weight = case.random(1, cols, 1.0);
+                let (output, inv_rms) =
+                    rmsnorm::forward(&mut case.plan, input.tensor, weight.tensor, 1e-5);
+                let want = reference::rmsnorm::forward(&input.values, &weight.values, EPS);
+                case.expect("output", output, want.0);
+                case.expect("inv_rms", inv_rms, want.1);
+            });
+            for accumulate in [false, true] {
+                let shape = format!("{shape}, accumulate {accumulate}");
+                table.add(&rmsnorm::BACKWARD_INPUT, &shape, move |case| {
+                    backward_input(case, (rows, cols), scale, accumulate);
+                });
+                table.add(&rmsnorm::BACKWARD_WEIGHT, &shape, move |case| {
+                    backward_weight(case, (rows, cols), scale, accumulate);
+                });
+            }
+        }
+    }
+}
+
+fn saved(case: &mut super::Case, (rows, cols): (usize, usize), scale: f64) -> (Saved, Vec<f64>, Vec<f64>) {
+    let input = case.random(rows, cols, scale);
+    let ones = vec![1.0; cols];
+    let (_, inv_rms) = reference::rmsnorm::forward(&input.values, &ones, 1e-5);
+    let inv_rms = case.floats(1, rows, inv_rms);
+    (Saved { input: input.tensor, inv_rms: inv_rms.tensor }, input.values, inv_rms.values)
+}
+
+fn backward_input(case: &mut super::Case, (rows, cols): (usize, usize), scale: f64, accumulate: bool) {
+    let (saved, input, inv_rms) = saved(case, (rows, cols), scale);
+    let weight = case.random(1, cols, 1.0);
+    let d_output = case.random(rows, cols, 1.0);
+    let d_input = case.random(rows, cols, 1.0);
+    rmsnorm::backward_input(
+        &mut case.plan,
+        saved,
+        weight.tensor,
+        d_output.tensor,
+        d_input.tensor,
+        accumulate,
+    );
+    let mut want =
+        reference::rmsnorm::backward_input(&input, &weight.values, &inv_rms, &d_output.values);
+    if accumulate {
+        want = added(&d_input.values, want);
+    }
+    if cols == 1 && !accumulate {
+        // One column leaves the difference of two equal numbers: what remains is their rounding.
+        let scale = inv_rms.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let tolerance = 1e-5 * scale.max(1.0) / want[0].abs().max(f64::MIN_POSITIVE);
+        case.expect_within("d_input", d_input.tensor, want, tolerance);
+    } else {
+        case.expect("d_input", d_input.tensor, want);
+    }
+}
+
+fn backward_weight(case: &mut super::Case, (rows, cols): (usize, usize), scale: f64, accumulate: bool) {
+    let (saved, input, inv_rms) = saved(case, (rows, cols), scale);
+    let d_output = case.random(rows, cols, 1.0);
+    let d_weight = case.random(1, cols, 1.0);
+    rmsnorm::backward_weight(&mut case.plan, saved, d_output.tensor, d_weight.tensor, accumulate);
+    let mut want = reference::rmsnorm::backward_weight(&input, &inv_rms, &d_output.values, cols);
+    if accumulate {
+        want = added(&d_weight.values, want);
+    }
+    case.expect("d_weight", d_weight.tensor, want);
+}
+
+fn rope_rows(table: &mut Table) {
+    const THETA: f64 = 10_000.0;
+    for (batch, time, num_heads, head_dim) in [(1, 1, 1, 2), (2, 5, 3, 16), (1, 70, 2, 32), (3, 9, 1, 80)] {
+        let shape = format!("batch {batch}, time {time}, heads {num_heads}, head_dim {head_dim}");
+        let reference_shape = reference::rope::RopeShape { time, num_heads, head_dim, theta: THETA };
+        for kernel in [&rope::FORWARD, &rope::BACKWARD] {
+            table.add(kernel, &shape, move |case| {
+                let values = case.random(batch * time, num_heads * head_dim, 1.0);
+                let (cosines, sines) = rope::tables(time, head_dim, THETA);
+                let mut upload = |t: Vec<f32>| {
+                    case.floats(time, head_dim / 2, t.into_iter().map(f64::from).collect()).tensor
+                };
+                let tables = RopeTables { cosines: upload(cosines), sines: upload(sines) };
+                let want = if std::ptr::eq(kernel, &rope::FORWARD) {
+                    rope::forward(&mut case.plan, tables, values.tensor, num_heads);
+                    reference::rope::forward(&values.values, reference_shape)
+                } else {
+                    rope::backward(&mut case.plan, tables, values.tensor, num_heads);
+                    reference::rope::backward(&values.values, reference_shape)
+                };
+                case.expect("values", values.tensor, want);
+            });
+        }
+    }
+}
+
+fn swiglu_rows(table: &mut Table) {
+    for (rows, cols) in SHAPES {
+        // At scale 30 the sigmoid saturates on both sides.
+        for scale in [1.0, 30.0] {
+            let shape = format!("{rows}x{cols}, scale {scale}");
+            table.add(&swiglu::FORWARD, &shape, move |case| {
+                let gate = case.random(rows, cols, scale);
+                let up = case.random(rows, cols, 1.0);
+                let output = swiglu::forward(&mut case.plan, gate.tensor, up.tensor);
+                case.expect("output", output, reference::swiglu::forward(&gate.values, &up.values));
+            });
+            table.add(&swiglu::BACKWARD, &shape, move |case| {
+                let gate = case.random(rows, cols, scale);
+                let up = case.random(rows, cols, 1.0);
+                let d_output = case.random(rows, cols, 1.0);
+                let (d_gate, d_up) =
+                    swiglu::backward(&mut case.plan, gate.tensor, up.tensor, d_output.tensor);
+                let want = reference::swiglu::backward(&gate.values, &up.values, &d_output.values);
+                case.expect("d_gate", d_gate, want.0);
+                case.expect("d_up", d_up, want.1);
+            });
+        }
+    }
+}
+
+fn softmax_rows(table: &mut Table) {
+    for (rows, cols) in SHAPES {
+        for scale in [0.0, 1.0, 30.0] {
+            let shape = format!("{rows}x{cols}, scale {scale}");
+            table.add(&softmax::FORWARD, &shape, move |case| {
+                let input = case.random(rows, cols, scale);
+                let output = softmax::forward(&mut case.plan, input.tensor);
+                case.expect("output", output, reference::softmax::forward(&input.values, cols));
+            });
+        }
+        table.add(&softmax::BACKWARD, format!("{rows}x{cols}"), move |case| {
+            let input = case.random(rows, cols, 1.0);
+            let output = case.floats(rows, cols, reference::softmax::forward(&input.values, cols));
+            let d_output = case.random(rows, cols, 1.0);
+            let d_input = softmax::backward(&mut case.plan, output.tensor, d_output.tensor);
+            // The reference sees the probabilities as f32 holds them.
+            #[allow(clippy::cast_possible_truncation, reason = "rounds as the upload does")]
+            let rounded: Vec<f64> = output.values.iter().map(|&v| f64::from(v as f32)).collect();
+            case.expect("d_input", d_input, reference::softmax::backward(&rounded, &d_output.values, cols));
+        });
+    }
+}
+
+fn sum_rows(table: &mut Table) {
+    for (partials, len) in SHAPES {
+        for accumulate in [false, true] {
+            let shape = format!("{partials}x{len}, accumulate {accumulate}");
+            table.add(&sum::PARTIALS, shape, move |case| {
+                let input = case.random(partials, len, 1.0);
+                let output = case.random(1, len, 1.0);
+                sum::sum_partials(&mut case.plan, input.tensor, output.tensor, accumulate);
+                let mut want = reference::sum::sum_leading(&input.values, len);
+                if accumulate {
+                    want = added(&output.values, want);
+                }
+                case.expect("output", output.tensor, want);
+            });
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `gpu-tlm data`: writes text to train on.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use atomic_write_file::AtomicWriteFile;
+use clap::{Args, Subcommand};
+
+use crate::data::corpus::{CorpusSummary, StoryCorpus};
+
+/// Arguments of `gpu-tlm data`.
+#[derive(Args, Debug)]
+pub struct DataArgs {
+    #[command(subcommand)]
+    command: DataCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum DataCommand {
+    /// Write stories of the built-in corpus, each followed by <|endoftext|> and a newline
+    Stories(StoriesArgs),
+}
+
+#[derive(Args, Debug)]
+struct StoriesArgs {
+    /// How many stories to write
+    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "bytes")]
+    count: u64,
+    /// Write as many stories as reach this many bytes: a number, or one with k, M or G
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    bytes: Option<u64>,
+    /// Number of the first story; other numbers are other stories
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    first: u64,
+    /// Seed of the corpus
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// File to write, replaced only once it is complete [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Why `gpu-tlm data` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The text could not be written.
+    #[error("cannot write the stories to {}; check the path and the free space", path.display())]
+    Write {
+        /// Where to.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+/// Runs `gpu-tlm data`.
+///
+/// # Errors
+/// [`DataError::Write`] if the text cannot be written.
+pub fn run(args: &DataArgs) -> Result<(), crate::Error> {
+    match &args.command {
+        DataCommand::Stories(args) => Ok(write_stories(args)?),
+    }
+}
+
+fn write_stories(args: &StoriesArgs) -> Result<(), DataError> {
+    let corpus = StoryCorpus::new(args.seed);
+    let stories = match args.bytes {
+        Some(size_bytes) => corpus.range_for_bytes(args.first, size_bytes),
+        None => args.first..args.first.saturating_add(args.count),
+    };
+    let written = match &args.out {
+        Some(path) => write_file(path, |out| corpus.write_text(stories, out)),
+        None => corpus.write_text(stories, BufWriter::new(io::stdout().lock())),
+    };
+    match written {
+        Ok(summary) => report(&corpus, summary),
+        // The reader, such as `head`, has seen enough.
+        Err(error) if args.out.is_none() && error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(source) => {
+            let path = args.out.clone().unwrap_or_else(|| "standard output".into());
+            return Err(DataError::Write { path, source });
+        }
+    }
+    Ok(())
+}
+
+fn write_file<T>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut file = AtomicWriteFile::open(path)?;
+    let mut out = BufWriter::new(file.as_file_mut());
+    let written = write(&mut out)?;
+    out.flush()?;
+    drop(out);
+    file.commit()?;
+    Ok(written)
+}
+
+fn report(corpus: &StoryCorpus, summary: CorpusSummary) {
+    let CorpusSummary {
+        stories,
+        size_bytes,
+        nats,
+    } = summary;
+    tracing::info!(
+        "{stories} stories, {size_bytes} bytes; the grammar's entropy is {:.2} nats a story, \
+         and these have {:.2} a story, {:.4} a byte",
+        corpus.entropy_per_story(),
+        nats / stories.max(1) as f64,
+        nats / size_bytes.max(1) as f64,
+    );
+}
+
+/// Reads a size in bytes: `300`, `20k`, `5M`, `1G`, in powers of 1,000.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.strip_suffix(['k', 'K', 'M', 'G']) {
+        Some(digits) if text.ends_with(['k', 'K']) => (digits, 1_000),
+        Some(digits) if text.ends_with('M') => (digits, 1_000_000),
+        Some(digits) => (digits, 1_000_000_000),
+        None => (text, 1),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "expected a size such as 300000, 300k, 20M or 1G".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_decimal_suffixes() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("300", Some(300)),
+            ("20k", Some(20_000)),
+            ("20K", Some(20_000)),
+            ("5M", Some(5_000_000)),
+            ("1G", Some(1_000_000_000)),
+            ("", None),
+            ("M", None),
+            ("1.5M", None),
+            ("-1", None),
+            ("99999999999999G", None),
+        ] {
+            assert_eq!(parse_size(text).ok(), want, "{text}");
+        }
+    }
+}

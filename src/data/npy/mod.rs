@@ -1,0 +1,197 @@
+//! Token files: ids in NumPy's `.npy` format, read in place and written in a stream.
+//!
+//! The format is that of NumPy's documentation (`numpy.lib.format`), limited to what a list of
+//! token ids needs: one dimension of unsigned 16-bit or 32-bit integers, little end first.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::data::mapped::MappedFile;
+
+mod error;
+mod header;
+mod writer;
+
+pub use error::NpyError;
+pub use header::Dtype;
+pub use writer::TokenWriter;
+
+/// Tokens that one thread checks at a time.
+const CHECK_LEN: usize = 1 << 20;
+
+/// A file of token ids, which may be larger than memory; see [`MappedFile`] for what that asks
+/// for.
+#[derive(Debug)]
+pub struct TokenFile {
+    path: PathBuf,
+    file: MappedFile,
+    /// Where the ids start, in bytes.
+    data_start: usize,
+    len: usize,
+    dtype: Dtype,
+}
+
+impl TokenFile {
+    /// Opens the `.npy` file at `path` (versions 1.0 and 2.0, `<u2` or `<u4`, one dimension).
+    ///
+    /// # Errors
+    ///
+    /// If the file is missing or unreadable, no `.npy` file, of another version, type or number
+    /// of dimensions, or shorter or longer than its header says.
+    pub fn open(path: &Path) -> Result<Self, NpyError> {
+        let file = MappedFile::open(path).map_err(|cause| NpyError::Read {
+            path: path.to_owned(),
+            cause,
+        })?;
+        let header = header::parse(path, file.bytes())?;
+        let expected = header
+            .len
+            .checked_mul(header.dtype.size())
+            .and_then(|data_len| data_len.checked_add(header.data_start));
+        let found = file.bytes().len();
+        if expected != Some(found) {
+            let path = path.to_owned();
+            let expected = expected.unwrap_or(usize::MAX);
+            return Err(if found < expected {
+                NpyError::CutShort {
+                    path,
+                    expected,
+                    found,
+                }
+            } else {
+                NpyError::Trailing {
+                    path,
+                    expected,
+                    found,
+                }
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            data_start: header.data_start,
+            len: header.len,
+            dtype: header.dtype,
+        })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the file has no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How an id is stored.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The ids at the positions of `range`.
+    ///
+    /// # Panics
+    ///
+    /// If `range` ends after [`TokenFile::len`] or before its start.
+    pub fn get(&self, range: Range<usize>) -> Vec<u32> {
+        let mut ids = vec![0; range.len()];
+        self.read(range.start, &mut ids);
+        ids
+    }
+
+    /// Fills `ids` with those at position `start` and after.
+    ///
+    /// # Panics
+    ///
+    /// If that would read past [`TokenFile::len`].
+    pub fn read(&self, start: usize, ids: &mut [u32]) {
+        let size = self.dtype.size();
+        let bytes = &self.data()[start * size..][..ids.len() * size];
+        match self.dtype {
+            Dtype::U16 => {
+                for (id, bytes) in ids.iter_mut().zip(bytes.as_chunks().0) {
+                    *id = u32::from(u16::from_le_bytes(*bytes));
+                }
+            }
+            Dtype::U32 => {
+                for (id, bytes) in ids.iter_mut().zip(bytes.as_chunks().0) {
+                    *id = u32::from_le_bytes(*bytes);
+                }
+            }
+        }
+    }
+
+    /// Reads the whole file and checks that each token is below `vocab_size`.
+    ///
+    /// # Errors
+    ///
+    /// If one is not: the error names the first and its position.
+    pub fn check_vocab(&self, vocab_size: usize) -> Result<(), NpyError> {
+        let size = self.dtype.size();
+        let outside = self
+            .data()
+            .par_chunks(CHECK_LEN * size)
+            .enumerate()
+            .find_map_first(|(chunk_idx, bytes)| {
+                let at = first_outside(self.dtype, bytes, vocab_size)?;
+                Some(chunk_idx * CHECK_LEN + at)
+            });
+        outside.map_or(Ok(()), |position| {
+            Err(NpyError::OutsideVocab {
+                path: self.path.clone(),
+                id: self.get(position..position + 1)[0],
+                position,
+                vocab_size,
+            })
+        })
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.file.bytes()[self.data_start..]
+    }
+}
+
+/// Index of the first id in `bytes` that is not below `vocab_size`.
+///
+/// The largest id is taken first, since that needs no branch an id.
+fn first_outside(dtype: Dtype, bytes: &[u8], vocab_size: usize) -> Option<usize> {
+    match dtype {
+        Dtype::U16 => {
+            let limit = u16::try_from(vocab_size).ok()?;
+            let ids = bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|bytes| u16::from_le_bytes(*bytes));
+            let largest = ids.clone().max()?;
+            if largest < limit {
+                None
+            } else {
+                ids.clone().position(|id| id >= limit)
+            }
+        }
+        Dtype::U32 => {
+            let limit = u32::try_from(vocab_size).ok()?;
+            let ids = bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|bytes| u32::from_le_bytes(*bytes));
+            let largest = ids.clone().max()?;
+            if largest < limit {
+                None
+            } else {
+                ids.clone().position(|id| id >= limit)
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong with a tokenizer, its files and the texts it is given.
+
+use std::path::PathBuf;
+
+use super::MIN_LEARNT;
+
+/// Why a tokenizer could not be trained, read, written or used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// A file is missing or cannot be read.
+    #[error("cannot read {}: {cause}; check that the file exists and may be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        cause: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error(
+        "cannot write {}: {cause}; check that the directory may be written and has space",
+        path.display()
+    )]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        cause: std::io::Error,
+    },
+    /// A vocabulary is not a JSON object of token strings and ids.
+    #[error(
+        "{} is not a JSON object of token strings and ids: {cause}; restore the file or \
+         train the tokenizer again",
+        path.display()
+    )]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        cause: serde_json::Error,
+    },
+    /// An entry of `vocab.json` or `merges.txt` contradicts another one.
+    #[error(
+        "{}: {entry} {problem}; use the vocab.json and merges.txt of one and the same \
+         tokenizer",
+        path.display()
+    )]
+    Entry {
+        /// The file of the first offending entry.
+        path: PathBuf,
+        /// The entry: a token string, or a merge with its line number.
+        entry: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A text file holds bytes that are not UTF-8.
+    #[error(
+        "{} is not UTF-8 at byte {offset}; convert it first, for example with `iconv -t \
+         utf-8`",
+        path.display()
+    )]
+    Utf8 {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first wrong byte, counted from 0.
+        offset: usize,
+    },
+    /// An id to decode is outside the vocabulary.
+    #[error(
+        "token {id} at position {position} is outside the vocabulary of {vocab_size} \
+         tokens; decode with the tokenizer that encoded it"
+    )]
+    UnknownId {
+        /// The id.
+        id: u32,
+        /// Its index among the ids to decode.
+        position: usize,
+        /// Number of tokens in the vocabulary.
+        vocab_size: usize,
+    },
+    /// The vocabulary asked for cannot hold the bytes and special tokens, or its ids.
+    #[error(
+        "a vocabulary of {requested} tokens is not possible: ask for {least} \
+         ({MIN_LEARNT} bytes and {} special tokens) to {}",
+        least - MIN_LEARNT, u32::MAX
+    )]
+    VocabSize {
+        /// Number of tokens asked for.
+        requested: usize,
+        /// The smallest possible number.
+        least: usize,
+    },
+    /// A special token cannot be told from the other tokens.
+    #[error("special token {token:?} {problem}; choose another one, such as \"<|endoftext|>\"")]
+    SpecialToken {
+        /// The special token.
+        token: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+impl TokenizerError {
+    /// Whether the request itself was bad (exit code 2) rather than its run (exit code 1).
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::VocabSize { .. } | Self::SpecialToken { .. })
+    }
+}

@@ -1,0 +1,202 @@
+//! Byte-level byte-pair encoding: text to token ids and back.
+//!
+//! Sennrich, Haddow and Birch 2016 ("Neural Machine Translation of Rare Words with Subword
+//! Units"), over bytes and with the pre-tokens of Radford et al. 2019 (GPT-2).
+
+use std::path::Path;
+
+use rustc_hash::FxHashMap;
+use sha2::{Digest, Sha256};
+
+mod alphabet;
+mod encode;
+mod error;
+mod files;
+mod pairs;
+mod pretokenize;
+mod specials;
+mod text;
+pub mod train;
+
+pub use encode::Encoder;
+pub use error::TokenizerError;
+use specials::Specials;
+pub use text::TextFile;
+
+/// Number of tokens that every vocabulary has: one a byte.
+const MIN_LEARNT: usize = 256;
+
+/// About how many bytes one thread counts or encodes at a time.
+const CHUNK_LEN: usize = 1 << 20;
+
+/// A vocabulary with the merges that made it.
+///
+/// Its tokens are the 256 bytes, the product of each merge, and special tokens, which stand for
+/// themselves and take part in no merge. Ids count from 0 without gaps.
+#[derive(Debug)]
+pub struct Tokenizer {
+    /// Bytes of each token, by id.
+    tokens: Vec<Box<[u8]>>,
+    /// The other way round; no two tokens have the same bytes.
+    ids: FxHashMap<Box<[u8]>, u32>,
+    /// Id of each byte's token.
+    byte_ids: [u32; 256],
+    /// In the order in which they were learnt.
+    merges: Vec<Merge>,
+    /// Index into `merges` by left and right part.
+    ranks: FxHashMap<(u32, u32), u32>,
+    specials: Specials,
+}
+
+/// Two neighbouring tokens and the one that replaces them, by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Merge {
+    left: u32,
+    right: u32,
+    product: u32,
+}
+
+impl Tokenizer {
+    /// Reads `vocab.json` and `merges.txt` from the directory `dir`.
+    ///
+    /// Tokens that are neither a byte nor the product of a merge are taken as special tokens.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, or the two do not describe one tokenizer: the error names the
+    /// file and the first offending entry.
+    pub fn load(dir: &Path) -> Result<Self, TokenizerError> {
+        files::load(dir)
+    }
+
+    /// Writes `vocab.json` and `merges.txt` into the directory `dir`, which is made if needed.
+    ///
+    /// Each file is complete or, where this fails, not there.
+    ///
+    /// # Errors
+    ///
+    /// If the directory or a file cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
+        files::save(self, dir)
+    }
+
+    /// The ids of a text, which may hold special tokens: the longest wins.
+    ///
+    /// Long texts are encoded on all cores; see [`Tokenizer::encode_blocks`] for those whose ids
+    /// should not be held at once.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let mut blocks = self.encode_blocks(text);
+        let mut ids = blocks.next().unwrap_or_default();
+        for block in blocks {
+            ids.extend_from_slice(&block);
+        }
+        ids
+    }
+
+    /// The same ids as [`Tokenizer::encode`], in blocks of some hundred thousand: a few blocks a
+    /// core are encoded at once and then handed out in order.
+    pub fn encode_blocks<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Vec<u32>> {
+        encode::blocks(self, text, CHUNK_LEN)
+    }
+
+    /// An encoder for one thread, which remembers the pre-tokens that it has seen.
+    pub fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(self)
+    }
+
+    /// The bytes of tokens, joined; they need not be UTF-8 where a character's tokens are parted.
+    ///
+    /// # Errors
+    ///
+    /// If an id is outside the vocabulary, with its position in `ids`.
+    pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, TokenizerError> {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for (position, &id) in ids.iter().enumerate() {
+            let token = self.token_bytes(id).ok_or(TokenizerError::UnknownId {
+                id,
+                position,
+                vocab_size: self.vocab_size(),
+            })?;
+            bytes.extend_from_slice(token);
+        }
+        Ok(bytes)
+    }
+
+    /// Number of tokens, special ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The id of the token with exactly this text, for example `<|endoftext|>` or ` the`.
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        self.ids.get(text.as_bytes()).copied()
+    }
+
+    /// The bytes of a token, or `None` outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        let token = self.tokens.get(usize::try_from(id).ok()?)?;
+        Some(token)
+    }
+
+    /// Ids of the special tokens, rising.
+    pub fn special_ids(&self) -> &[u32] {
+        self.specials.ids()
+    }
+
+    /// SHA-256 of the vocabulary, merges and special tokens as 64 hexadecimal digits.
+    ///
+    /// Two tokenizers with the same hash encode and decode alike, however their files are laid
+    /// out: what is hashed is each token's length and bytes by id, then the number of merges and
+    /// their ids, then the ids of the special tokens, all numbers as 64 bits, little end first.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        let number = |hasher: &mut Sha256, value: usize| {
+            hasher.update((value as u64).to_le_bytes());
+        };
+        number(&mut hasher, self.tokens.len());
+        for token in &self.tokens {
+            number(&mut hasher, token.len());
+            hasher.update(token);
+        }
+        number(&mut hasher, self.merges.len());
+        for merge in &self.merges {
+            for id in [merge.left, merge.right, merge.product] {
+                hasher.update(u64::from(id).to_le_bytes());
+            }
+        }
+        for &id in self.special_ids() {
+            hasher.update(u64::from(id).to_le_bytes());
+        }
+        hasher
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// Puts a tokenizer together from parts that are known to fit: all bytes have a token, all
+    /// tokens differ, each merge joins bytes or earlier products, and the ids of `specials` rise.
+    fn from_parts(tokens: Vec<Box<[u8]>>, merges: Vec<Merge>, specials: &[(u32, String)]) -> Self {
+        let ids: FxHashMap<Box<[u8]>, u32> = tokens.iter().cloned().zip(0..).collect();
+        let mut byte_ids = [0; 256];
+        for byte in 0..=255u8 {
+            byte_ids[usize::from(byte)] = ids[&[byte][..]];
+        }
+        let pairs = merges.iter().map(|merge| (merge.left, merge.right));
+        let ranks = pairs.zip(0..).collect();
+        let specials = Specials::new(specials);
+        Self {
+            tokens,
+            ids,
+            byte_ids,
+            merges,
+            ranks,
+            specials,
+        }
+    }
+}
+
+/// An id or rank as the index of a table that holds it.
+fn index(number: u32) -> usize {
+    usize::try_from(number).expect("a table in memory has fewer entries than addresses")
+}

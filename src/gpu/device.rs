@@ -1,0 +1,264 @@
+//! An opened adapter: limits, pipelines made once, submissions, and the errors they raise.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::adapter::{self, AdapterClass, AdapterRequest};
+use super::kernel::{Constant, Kernel};
+use super::{GpuError, trusted};
+
+/// How much of the adapter to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LimitSet {
+    /// Everything the adapter offers, and the optional features we know how to use.
+    #[default]
+    Adapter,
+    /// Exactly WebGPU's default limits and no feature: what every WebGPU adapter has.
+    PortableFloor,
+}
+
+/// Options for [`Device::open`].
+#[derive(Clone, Debug, Default)]
+pub struct DeviceOptions {
+    /// Which adapter.
+    pub request: AdapterRequest,
+    /// Which limits and features.
+    pub limits: LimitSet,
+    /// Keep wgpu's bounds checks and loop guards in the shaders.
+    pub checked: bool,
+    /// Pretend the adapter is of this class, to run its kernel variants elsewhere.
+    pub class: Option<AdapterClass>,
+}
+
+/// An opened device with its queue and its pipelines.
+pub struct Device {
+    pub(super) raw: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    limits: wgpu::Limits,
+    class: AdapterClass,
+    checked: bool,
+    pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+type PipelineKey = (&'static str, &'static str, Vec<Constant>);
+
+impl Device {
+    /// Opens the adapter that `options` name; a software adapter is taken only if there is no
+    /// other or it was asked for, and a warning says so.
+    ///
+    /// # Errors
+    /// When no adapter fits or the driver gives no device.
+    pub fn open(options: &DeviceOptions) -> Result<Self, GpuError> {
+        let adapter = adapter::find(&options.request)?;
+        let info = adapter.get_info();
+        let class = options.class.unwrap_or(AdapterClass::of(&info));
+        let (limits, features) = match options.limits {
+            LimitSet::Adapter => (adapter.limits(), adapter.features() & adapter::OPTIONAL_FEATURES),
+            LimitSet::PortableFloor => (wgpu::Limits::default(), wgpu::Features::empty()),
+        };
+        check_floor(&info.name, &adapter.limits())?;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("gpu-tlm"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (raw, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
+            GpuError::NoDevice { adapter: info.name.clone(), reason: e.to_string() }
+        })?;
+        let failure = Arc::new(Mutex::new(None));
+        watch_failures(&raw, &failure);
+        if AdapterClass::of(&info) == AdapterClass::Software {
+            tracing::warn!("using the software adapter '{}': shaders run on the CPU", info.name);
+        } else {
+            tracing::info!("using {} ({}, {})", info.name, info.backend, adapter::driver_name(&info));
+        }
+        let pipelines = Mutex::default();
+        Ok(Self { raw, queue, info, limits, class, checked: options.checked, pipelines, failure })
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Driver name and version.
+    pub fn driver(&self) -> String {
+        adapter::driver_name(&self.info)
+    }
+
+    /// `vulkan`, `metal`, `dx12` or `gl`.
+    pub fn backend(&self) -> String {
+        self.info.backend.to_string()
+    }
+
+    /// The class that decides kernel variants.
+    pub fn class(&self) -> AdapterClass {
+        self.class
+    }
+
+    pub(super) fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    /// The first failure that the device reported outside of a call, if any.
+    ///
+    /// # Errors
+    /// That failure.
+    pub(super) fn check(&self) -> Result<(), GpuError> {
+        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(message) => Err(GpuError::Device(message.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until everything submitted so far is done.
+    ///
+    /// # Errors
+    /// When the device was lost or reported an error.
+    pub fn wait(&self) -> Result<(), GpuError> {
+        let waited = self.raw.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        waited.map(|_| ()).map_err(|e| GpuError::Device(e.to_string()))
+    }
+
+    /// The pipeline of `kernel` with `constants`, compiled at the first call.
+    ///
+    /// # Errors
+    /// When the shader does not compile.
+    pub(super) fn pipeline(
+        &self,
+        kernel: &'static Kernel,
+        constants: &[Constant],
+    ) -> Result<Arc<wgpu::ComputePipeline>, GpuError> {
+        let key = (kernel.name, kernel.variant, constants.to_vec());
+        let lock = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = lock().get(&key) {
+            return Ok(found.clone());
+        }
+        // Compiled outside of the lock, so that several threads compile several kernels.
+        let pipeline = Arc::new(self.compile(kernel, constants)?);
+        Ok(lock().entry(key).or_insert(pipeline).clone())
+    }
+
+    fn compile(
+        &self,
+        kernel: &'static Kernel,
+        constants: &[Constant],
+    ) -> Result<wgpu::ComputePipeline, GpuError> {
+        let label = kernel.label();
+        let scope = self.raw.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.raw.push_error_scope(wgpu::ErrorFilter::Internal);
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(kernel.joined_source().into()),
+        };
+        let module = if self.checked {
+            self.raw.create_shader_module(descriptor)
+        } else {
+            trusted::create_unchecked(&self.raw, descriptor)
+        };
+        let group_layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(&label),
+            entries: &layout_entries(kernel),
+        });
+        let layout = self.raw.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&group_layout)],
+            ..Default::default()
+        });
+        let values: Vec<_> = constants.iter().map(|c| (c.name, f64::from(c.value))).collect();
+        let pipeline = self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &values,
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        let errors = [pollster::block_on(internal.pop()), pollster::block_on(scope.pop())];
+        match errors.into_iter().flatten().next() {
+            None => Ok(pipeline),
+            Some(error) => Err(GpuError::Shader {
+                kernel: label,
+                message: error.to_string(),
+                source_text: kernel.numbered_source(),
+            }),
+        }
+    }
+}
+
+fn layout_entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
+    let uniform = wgpu::BindingType::Buffer {
+        ty: wgpu::BufferBindingType::Uniform,
+        has_dynamic_offset: false,
+        min_binding_size: wgpu::BufferSize::new(kernel.params.size as u64),
+    };
+    let bindings = kernel.bindings.iter().map(|binding| match binding.role {
+        super::Role::Texture => wgpu::BindingType::Texture {
+            sample_type: wgpu::TextureSampleType::Float { filterable: false },
+            view_dimension: wgpu::TextureViewDimension::D2,
+            multisampled: false,
+        },
+        super::Role::TextureOut => wgpu::BindingType::StorageTexture {
+            access: wgpu::StorageTextureAccess::WriteOnly,
+            format: wgpu::TextureFormat::Rgba32Float,
+            view_dimension: wgpu::TextureViewDimension::D2,
+        },
+        role => wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: !role.is_written() },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+    });
+    std::iter::once(uniform)
+        .chain(bindings)
+        .zip(0..)
+        .map(|(ty, binding)| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty,
+            count: None,
+        })
+        .collect()
+}
+
+/// The portable floor is WebGPU's defaults; an adapter below it (some OpenGL ones) is refused.
+fn check_floor(adapter: &str, limits: &wgpu::Limits) -> Result<(), GpuError> {
+    let floor = wgpu::Limits::default();
+    let missing = |what: &str| {
+        Err(GpuError::MissingFeature { adapter: adapter.to_owned(), what: what.to_owned() })
+    };
+    if limits.max_storage_buffers_per_shader_stage < floor.max_storage_buffers_per_shader_stage {
+        return missing("8 storage buffers a stage");
+    }
+    if limits.max_compute_invocations_per_workgroup < floor.max_compute_invocations_per_workgroup {
+        return missing("256 invocations a workgroup");
+    }
+    if limits.max_compute_workgroup_storage_size < floor.max_compute_workgroup_storage_size {
+        return missing("16 KiB of workgroup memory");
+    }
+    Ok(())
+}
+
+fn watch_failures(device: &wgpu::Device, failure: &Arc<Mutex<Option<String>>>) {
+    let keep_first = |slot: &Mutex<Option<String>>, message: String| {
+        slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+    };
+    let slot = failure.clone();
+    device.on_uncaptured_error(Arc::new(move |error| keep_first(&slot, error.to_string())));
+    let slot = failure.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        // Dropping the device at the end of a run is reported here too.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            keep_first(&slot, format!("device lost: {message}"));
+        }
+    });
+}

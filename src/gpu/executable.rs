@@ -1,0 +1,321 @@
+//! A plan with its memory, pipelines and bind groups made: what is replayed every step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::memory::{Buffers, PersistentId, create_buffer};
+use super::plan::{Bound, Dispatch, Plan, SectionId, Storage, StorageKind};
+use super::readback::read_now;
+use super::{Device, GpuError, Tensor};
+
+/// Bytes between two `Params` in the shared uniform buffer: the largest
+/// `min_uniform_buffer_offset_alignment` that WebGPU allows.
+const PARAMS_STRIDE: usize = 256;
+
+/// A compiled plan.
+pub struct Executable {
+    steps: Vec<Step>,
+    sections: Vec<std::ops::Range<usize>>,
+    scratch: Scratch,
+    slots: Vec<Option<usize>>,
+}
+
+struct Step {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+/// What stands behind a storage of the plan once allocated.
+enum Backing<'a> {
+    Buffer(&'a wgpu::Buffer),
+    Texture(&'a wgpu::TextureView),
+    /// Declared but never bound.
+    None,
+}
+
+impl Executable {
+    /// Allocates the plan's scratch memory, compiles its pipelines in parallel, and makes its
+    /// bind groups.
+    ///
+    /// # Errors
+    /// When memory, a limit or a shader compiler says no.
+    pub fn compile(plan: &Plan, device: &Device, buffers: &Buffers) -> Result<Self, GpuError> {
+        check_limits(plan, device)?;
+        let layout = super::lifetimes::layout(plan);
+        let scratch = allocate_scratch(device, &layout)?;
+        let backings: Vec<_> = plan
+            .storages
+            .iter()
+            .zip(&layout.slots)
+            .map(|(storage, slot)| match (&storage.kind, slot) {
+                (StorageKind::Persistent(id), _) => Backing::Buffer(buffers.get(*id)),
+                (StorageKind::Scratch { .. }, Some(slot)) => Backing::Buffer(&scratch.buffers[*slot]),
+                (StorageKind::Texture { .. }, Some(slot)) => Backing::Texture(&scratch.textures[*slot]),
+                (_, None) => Backing::None,
+            })
+            .collect();
+        let params = ParamsBuffer::new(device, &plan.dispatches)?;
+        let pipelines: Result<Vec<_>, _> = plan
+            .dispatches
+            .par_iter()
+            .map(|dispatch| device.pipeline(dispatch.kernel, &dispatch.constants))
+            .collect();
+        let steps = pipelines?
+            .into_iter()
+            .zip(&plan.dispatches)
+            .map(|(pipeline, dispatch)| Step {
+                bind_group: bind(device, dispatch, &pipeline, &backings, &params),
+                pipeline,
+                workgroups: dispatch.workgroups,
+            })
+            .collect();
+        device.check()?;
+        let sections = plan.sections.iter().map(|s| s.dispatches.clone()).collect();
+        drop(backings);
+        Ok(Self { steps, sections, scratch, slots: layout.slots })
+    }
+
+    /// Whether any dispatch binds the scratch tensor, so that there is memory behind it.
+    pub fn binds(&self, tensor: Tensor) -> bool {
+        self.slots[tensor.storage.0 as usize].is_some()
+    }
+
+    /// Writes words to a scratch tensor of an isolated plan.
+    ///
+    /// # Panics
+    /// If the plan never binds the tensor.
+    pub fn write_scratch<T: bytemuck::NoUninit>(&self, device: &Device, tensor: Tensor, data: &[T]) {
+        let buffer = self.scratch_buffer(tensor);
+        device.queue.write_buffer(buffer, tensor.offset as u64 * 4, bytemuck::cast_slice(data));
+    }
+
+    /// Reads a scratch tensor of an isolated plan, waiting for all submitted work.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// If the plan never binds the tensor.
+    pub fn read_scratch<T: bytemuck::AnyBitPattern>(
+        &self,
+        device: &Device,
+        tensor: Tensor,
+    ) -> Result<Vec<T>, GpuError> {
+        read_now(device, self.scratch_buffer(tensor), tensor.offset as u64 * 4, tensor.len())
+    }
+
+    /// Fills all scratch buffers with NaN, so that a missing write shows.
+    pub fn poison_scratch(&self, device: &Device) {
+        for buffer in &self.scratch.buffers {
+            let nans = vec![f32::NAN; usize::try_from(buffer.size() / 4).unwrap_or(0)];
+            device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&nans));
+        }
+    }
+
+    fn scratch_buffer(&self, tensor: Tensor) -> &wgpu::Buffer {
+        let slot = self.slots[tensor.storage.0 as usize].expect("the plan binds the tensor");
+        &self.scratch.buffers[slot]
+    }
+
+    /// Records commands and submits them as one.
+    ///
+    /// # Errors
+    /// When the device has failed.
+    pub fn submit(
+        &self,
+        device: &Device,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) -> Result<(), GpuError> {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("plan") };
+        let mut encoder = device.raw.create_command_encoder(&descriptor);
+        record(&mut Recorder { executable: self, encoder: &mut encoder });
+        device.queue.submit([encoder.finish()]);
+        device.check()
+    }
+
+    /// Replays one section.
+    ///
+    /// # Errors
+    /// When the device has failed.
+    pub fn run(&self, device: &Device, section: SectionId) -> Result<(), GpuError> {
+        self.submit(device, |recorder| recorder.replay(section))
+    }
+}
+
+/// Records replays and copies into one submission.
+pub struct Recorder<'a> {
+    executable: &'a Executable,
+    encoder: &'a mut wgpu::CommandEncoder,
+}
+
+impl Recorder<'_> {
+    /// Records every dispatch of a section.
+    pub fn replay(&mut self, section: SectionId) {
+        let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("section"),
+            timestamp_writes: None,
+        });
+        for step in &self.executable.steps[self.executable.sections[section.0].clone()] {
+            let [x, y, z] = step.workgroups;
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// Records a copy of `words` words between persistent buffers.
+    pub fn copy(&mut self, buffers: &Buffers, from: (PersistentId, usize), to: (PersistentId, usize), words: usize) {
+        self.encoder.copy_buffer_to_buffer(
+            buffers.get(from.0),
+            from.1 as u64 * 4,
+            buffers.get(to.0),
+            to.1 as u64 * 4,
+            words as u64 * 4,
+        );
+    }
+}
+
+/// All `Params` of a plan in one uniform buffer, equal ones once.
+struct ParamsBuffer {
+    buffer: wgpu::Buffer,
+    offsets: HashMap<Vec<u8>, u64>,
+}
+
+impl ParamsBuffer {
+    fn new(device: &Device, dispatches: &[Dispatch]) -> Result<Self, GpuError> {
+        let mut bytes = Vec::new();
+        let mut offsets = HashMap::new();
+        for dispatch in dispatches {
+            offsets.entry(dispatch.params.clone()).or_insert_with(|| {
+                let offset = bytes.len() as u64;
+                bytes.extend_from_slice(&dispatch.params);
+                bytes.resize(bytes.len().next_multiple_of(PARAMS_STRIDE), 0);
+                offset
+            });
+        }
+        let size = bytes.len().max(PARAMS_STRIDE) as u64;
+        let limit_bytes = device.limits().max_buffer_size;
+        if size > limit_bytes {
+            let label = "params".to_owned();
+            return Err(GpuError::OverLimit { label, size_bytes: size, limit_bytes, limit: "max_buffer_size" });
+        }
+        let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        device.queue.write_buffer(&buffer, 0, &bytes);
+        Ok(Self { buffer, offsets })
+    }
+
+    fn binding(&self, params: &[u8]) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offsets[params],
+            size: wgpu::BufferSize::new(params.len() as u64),
+        })
+    }
+}
+
+fn bind(
+    device: &Device,
+    dispatch: &Dispatch,
+    pipeline: &wgpu::ComputePipeline,
+    backings: &[Backing<'_>],
+    params: &ParamsBuffer,
+) -> wgpu::BindGroup {
+    let resources = dispatch.bindings.iter().map(|bound| {
+        match (bound, &backings[bound.storage().0 as usize]) {
+            (Bound::Tensor(tensor), Backing::Buffer(buffer)) => {
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: tensor.offset as u64 * 4,
+                    size: wgpu::BufferSize::new(tensor.size_bytes()),
+                })
+            }
+            (Bound::Texture(_), Backing::Texture(view)) => wgpu::BindingResource::TextureView(view),
+            _ => unreachable!("the layout backs every bound storage with its own kind"),
+        }
+    });
+    let entries: Vec<_> = std::iter::once(params.binding(&dispatch.params))
+        .chain(resources)
+        .zip(0..)
+        .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
+        .collect();
+    device.raw.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(&dispatch.label),
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &entries,
+    })
+}
+
+struct Scratch {
+    buffers: Vec<wgpu::Buffer>,
+    textures: Vec<wgpu::TextureView>,
+}
+
+fn allocate_scratch(device: &Device, layout: &super::lifetimes::Layout) -> Result<Scratch, GpuError> {
+    let mut before_bytes = 0;
+    let mut buffers = Vec::with_capacity(layout.buffers.len());
+    for (label, words) in &layout.buffers {
+        let size_bytes = *words as u64 * 4;
+        buffers.push(create_buffer(device, label, size_bytes, before_bytes)?);
+        before_bytes += size_bytes;
+    }
+    let mut textures = Vec::with_capacity(layout.textures.len());
+    for (label, width, height) in &layout.textures {
+        let size_bytes = u64::from(*width) * u64::from(*height) * 16;
+        let scope = device.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let texture = device.raw.create_texture(&wgpu::TextureDescriptor {
+            label: Some(label),
+            size: wgpu::Extent3d { width: *width, height: *height, depth_or_array_layers: 1 },
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: wgpu::TextureFormat::Rgba32Float,
+            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::STORAGE_BINDING,
+            view_formats: &[],
+        });
+        if pollster::block_on(scope.pop()).is_some() {
+            return Err(GpuError::OutOfMemory { label: label.clone(), size_bytes, before_bytes });
+        }
+        before_bytes += size_bytes;
+        textures.push(texture.create_view(&wgpu::TextureViewDescriptor::default()));
+    }
+    Ok(Scratch { buffers, textures })
+}
+
+/// Refuses what the device would refuse, with the tensor's name and the limit's.
+fn check_limits(plan: &Plan, device: &Device) -> Result<(), GpuError> {
+    let limits = device.limits();
+    let limit_bytes = limits.max_storage_buffer_binding_size;
+    for bound in plan.dispatches.iter().flat_map(|d| &d.bindings) {
+        let Storage { label, kind } = &plan.storages[bound.storage().0 as usize];
+        match (bound, kind) {
+            (Bound::Tensor(tensor), _) if tensor.size_bytes() > limit_bytes => {
+                return Err(GpuError::OverLimit {
+                    label: label.clone(),
+                    size_bytes: tensor.size_bytes(),
+                    limit_bytes,
+                    limit: "max_storage_buffer_binding_size",
+                });
+            }
+            (_, StorageKind::Texture { width, height })
+                if *width.max(height) > limits.max_texture_dimension_2d =>
+            {
+                return Err(GpuError::OverLimit {
+                    label: label.clone(),
+                    size_bytes: u64::from(*width.max(height)) * 16,
+                    limit_bytes: u64::from(limits.max_texture_dimension_2d) * 16,
+                    limit: "max_texture_dimension_2d",
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! A kernel as data: its source, its bindings in order, and the layout of its `Params` uniform.
+
+/// One file of WGSL.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Path below `shaders/`.
+    pub file: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+/// What a kernel does with a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Read only.
+    In,
+    /// Every element is written and none is read.
+    Out,
+    /// A result is added to what is there.
+    Accumulate,
+    /// Read and then replaced.
+    InOut,
+    /// Written or added to, as a constant of the pipeline says.
+    OutOrAccumulate,
+    /// A sampled `rgba32float` texture.
+    Texture,
+    /// An `rgba32float` texture that is written.
+    TextureOut,
+}
+
+impl Role {
+    /// Whether the shader declares the binding `read_write`.
+    pub fn is_written(self) -> bool {
+        !matches!(self, Self::In | Self::Texture)
+    }
+
+    /// Whether the binding is a texture.
+    pub fn is_texture(self) -> bool {
+        matches!(self, Self::Texture | Self::TextureOut)
+    }
+}
+
+/// A storage binding; its number is its place in the table plus one (0 is `params`).
+#[derive(Clone, Copy, Debug)]
+pub struct Binding {
+    /// Name of the variable in the shader.
+    pub name: &'static str,
+    /// What the kernel does with it.
+    pub role: Role,
+}
+
+/// A field of a `Params` struct; every field is one 4-byte scalar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Name in Rust and WGSL.
+    pub name: &'static str,
+    /// Byte offset.
+    pub offset: usize,
+    /// `u32` or `f32`.
+    pub scalar: &'static str,
+}
+
+/// Layout of a `Params` uniform, taken from the Rust struct by [`params!`](crate::params).
+#[derive(Clone, Copy, Debug)]
+pub struct ParamsLayout {
+    /// Size in bytes.
+    pub size: usize,
+    /// The fields in order.
+    pub fields: &'static [Field],
+}
+
+/// Value of one `override` constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Constant {
+    /// Name in the shader.
+    pub name: &'static str,
+    /// Its value; `bool` constants take 0 or 1.
+    pub value: u32,
+}
+
+/// A compute shader with one entry point `main`.
+#[derive(Debug)]
+pub struct Kernel {
+    /// `<op>_<pass>`, the same in the shader's file name, the reference, the tests and the benches.
+    pub name: &'static str,
+    /// Which of several kernels with one meaning this is.
+    pub variant: &'static str,
+    /// Its own file.
+    pub source: Source,
+    /// Helper files, appended to the source.
+    pub shared: &'static [Source],
+    /// Storage bindings, from binding 1 on.
+    pub bindings: &'static [Binding],
+    /// The uniform at binding 0.
+    pub params: ParamsLayout,
+}
+
+impl Kernel {
+    /// `name.variant`, or the name alone for the portable variant.
+    pub fn label(&self) -> String {
+        if self.variant == PORTABLE {
+            self.name.to_owned()
+        } else {
+            format!("{}.{}", self.name, self.variant)
+        }
+    }
+
+    /// The source with its helpers behind it, so that line numbers of the kernel's own file hold.
+    pub fn joined_source(&self) -> String {
+        let mut text = self.source.text.to_owned();
+        for helper in self.shared {
+            text.push_str("\n// ---- shaders/");
+            text.push_str(helper.file);
+            text.push('\n');
+            text.push_str(helper.text);
+        }
+        text
+    }
+
+    /// The joined source with file names and line numbers, for an error message.
+    pub fn numbered_source(&self) -> String {
+        let mut text = format!("// ---- shaders/{}\n", self.source.file);
+        for (index, line) in self.joined_source().lines().enumerate() {
+            text.push_str(&format!("{:4} {line}\n", index + 1));
+        }
+        text
+    }
+}
+
+/// Variant name of a kernel that runs within WebGPU's default limits and is the only one of its op.
+pub const PORTABLE: &str = "portable";
+
+/// Declares a `Params` struct together with its [`ParamsLayout`].
+#[macro_export]
+macro_rules! params {
+    ($(#[$meta:meta])* $name:ident { $($field:ident: $scalar:ident),* $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        struct $name { $($field: $scalar),* }
+
+        impl $name {
+            const LAYOUT: $crate::gpu::ParamsLayout = $crate::gpu::ParamsLayout {
+                size: size_of::<Self>(),
+                fields: &[$($crate::gpu::kernel::Field {
+                    name: stringify!($field),
+                    offset: std::mem::offset_of!($name, $field),
+                    scalar: stringify!($scalar),
+                }),*],
+            };
+        }
+    };
+}
+
+/// Names a shader file and takes its text into the binary.
+#[macro_export]
+macro_rules! shader {
+    ($file:literal) => {
+        $crate::gpu::Source {
+            file: $file,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
+        }
+    };
+}

@@ -1,0 +1,24 @@
+//! Everything that touches the GPU API: adapters, devices, buffers, pipelines, and the plan that
+//! orders dispatches. Only this module imports `wgpu`.
+
+pub mod adapter;
+pub mod device;
+pub mod error;
+pub mod executable;
+pub mod kernel;
+mod lifetimes;
+pub mod memory;
+pub mod plan;
+pub mod readback;
+pub mod tensor;
+mod trusted;
+
+pub use adapter::{AdapterClass, AdapterRequest, Backend};
+pub use device::{Device, DeviceOptions, LimitSet};
+pub use error::GpuError;
+pub use executable::Executable;
+pub use kernel::{Binding, Constant, Kernel, ParamsLayout, Role, Source};
+pub use memory::{Buffers, Memory, PersistentId};
+pub use plan::{Dispatch, Plan, SectionId};
+pub use readback::Readback;
+pub use tensor::{Tensor, Texture};

@@ -1,0 +1,290 @@
+//! The plan: every dispatch of a step as plain data, in order, before any GPU object exists.
+
+use std::ops::Range;
+
+use super::kernel::{Constant, Kernel};
+use super::memory::{Memory, PersistentId};
+use super::tensor::{StorageId, Tensor, Texture, align_words};
+use super::AdapterClass;
+
+/// Largest number of workgroups in one dimension that WebGPU guarantees.
+const MAX_WORKGROUPS: u32 = 65_535;
+
+/// What a storage of the plan is backed by.
+#[derive(Clone, Debug)]
+pub(super) enum StorageKind {
+    /// A buffer of the shared [`Memory`].
+    Persistent(PersistentId),
+    /// A buffer that only lives between its first and last use in a section.
+    Scratch { words: usize },
+    /// A texture that only lives between its first and last use in a section.
+    Texture { width: u32, height: u32 },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Storage {
+    pub(super) label: String,
+    pub(super) kind: StorageKind,
+}
+
+/// One argument of a dispatch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// A storage buffer range.
+    Tensor(Tensor),
+    /// A texture.
+    Texture(Texture),
+}
+
+impl Bound {
+    pub(super) fn storage(&self) -> StorageId {
+        match self {
+            Self::Tensor(tensor) => tensor.storage,
+            Self::Texture(texture) => texture.storage,
+        }
+    }
+}
+
+impl From<Tensor> for Bound {
+    fn from(tensor: Tensor) -> Self {
+        Self::Tensor(tensor)
+    }
+}
+
+impl From<Texture> for Bound {
+    fn from(texture: Texture) -> Self {
+        Self::Texture(texture)
+    }
+}
+
+/// One kernel launch.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// Which kernel.
+    pub kernel: &'static Kernel,
+    /// Values of its `override` constants; the others keep the shader's defaults.
+    pub constants: Vec<Constant>,
+    /// Bytes of its `Params`.
+    pub params: Vec<u8>,
+    /// Arguments in the order of the kernel's bindings.
+    pub bindings: Vec<Bound>,
+    /// Workgroups in x, y, z.
+    pub workgroups: [u32; 3],
+    /// Where in the model it belongs, for traces and error messages.
+    pub label: String,
+    /// Floating-point operations of the mathematics it computes.
+    pub flops: u64,
+}
+
+impl Dispatch {
+    /// A launch of `kernel` in one workgroup, with the shader's default constants.
+    pub fn new<const N: usize>(
+        kernel: &'static Kernel,
+        params: impl bytemuck::NoUninit,
+        bindings: [Bound; N],
+    ) -> Self {
+        Self {
+            kernel,
+            constants: Vec::new(),
+            params: bytemuck::bytes_of(&params).to_vec(),
+            bindings: bindings.to_vec(),
+            workgroups: [1, 1, 1],
+            label: String::new(),
+            flops: 0,
+        }
+    }
+
+    /// Sets an `override` constant.
+    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.push(Constant { name, value });
+        self
+    }
+
+    /// Sets the number of workgroups.
+    pub fn workgroups(self, workgroups: [u32; 3]) -> Self {
+        Self { workgroups, ..self }
+    }
+
+    /// Sets the floating-point operations of the mathematics.
+    pub fn flops(self, flops: usize) -> Self {
+        Self { flops: flops as u64, ..self }
+    }
+}
+
+/// Names one section of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionId(pub(super) usize);
+
+#[derive(Clone, Debug)]
+pub(super) struct Section {
+    pub(super) dispatches: Range<usize>,
+}
+
+/// An ordered list of dispatches in sections, with the storages they bind.
+///
+/// A section is replayed whole. Scratch tensors live within one section, so sections may be
+/// replayed in any order and any number of times.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(super) class: AdapterClass,
+    pub(super) storages: Vec<Storage>,
+    pub(super) dispatches: Vec<Dispatch>,
+    pub(super) sections: Vec<Section>,
+    scope: String,
+    /// Whether scratch tensors may share memory.
+    pub(super) reuse: bool,
+}
+
+impl Plan {
+    /// An empty plan for adapters of `class`.
+    pub fn new(class: AdapterClass) -> Self {
+        Self { class, storages: Vec::new(), dispatches: Vec::new(), sections: Vec::new(), scope: String::new(), reuse: true }
+    }
+
+    /// Gives every scratch tensor memory of its own, so that a check can fill and read them all.
+    pub fn isolate_scratch(&mut self) {
+        self.reuse = false;
+    }
+
+    /// The class of adapter that kernels are chosen for.
+    pub fn class(&self) -> AdapterClass {
+        self.class
+    }
+
+    /// Starts a section; the dispatches pushed from here on belong to it.
+    pub fn section(&mut self) -> SectionId {
+        let here = self.dispatches.len();
+        self.sections.push(Section { dispatches: here..here });
+        SectionId(self.sections.len() - 1)
+    }
+
+    /// Names the part of the model that the next dispatches and tensors belong to.
+    pub fn set_scope(&mut self, scope: impl Into<String>) {
+        self.scope = scope.into();
+    }
+
+    /// A new scratch tensor of `[rows, cols]`; what is in it before the first write is undefined.
+    pub fn scratch(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
+        let words = align_words((rows * cols).max(1));
+        let storage = self.add(label, StorageKind::Scratch { words });
+        Tensor { storage, offset: 0, rows, cols }
+    }
+
+    /// A new scratch texture for a matrix of `[rows, cols]`.
+    ///
+    /// # Panics
+    /// If a side is over `u32`.
+    pub fn scratch_texture(&mut self, label: &str, rows: usize, cols: usize) -> Texture {
+        let kind = StorageKind::Texture {
+            width: u32::try_from(cols.div_ceil(4)).expect("texture width fits u32"),
+            height: u32::try_from(rows).expect("texture height fits u32"),
+        };
+        Texture { storage: self.add(label, kind), rows, cols }
+    }
+
+    /// All of a persistent buffer, as a vector.
+    pub fn persistent(&mut self, memory: &Memory, id: PersistentId) -> Tensor {
+        let known = self.storages.iter().position(
+            |s| matches!(s.kind, StorageKind::Persistent(other) if other == id),
+        );
+        let storage = match known {
+            Some(index) => storage_id(index),
+            None => {
+                self.storages.push(Storage {
+                    label: memory.label(id).to_owned(),
+                    kind: StorageKind::Persistent(id),
+                });
+                storage_id(self.storages.len() - 1)
+            }
+        };
+        Tensor { storage, offset: 0, rows: 1, cols: memory.words(id) }
+    }
+
+    fn add(&mut self, label: &str, kind: StorageKind) -> StorageId {
+        let label = if self.scope.is_empty() { label.to_owned() } else { format!("{}.{label}", self.scope) };
+        self.storages.push(Storage { label, kind });
+        storage_id(self.storages.len() - 1)
+    }
+
+    /// Adds a launch to the current section.
+    ///
+    /// # Panics
+    /// If there is no section, the arguments do not fit the kernel's table, or one storage is
+    /// both read and written: each is a bug of ours.
+    pub fn push(&mut self, mut dispatch: Dispatch) {
+        let kernel = dispatch.kernel;
+        assert_eq!(dispatch.bindings.len(), kernel.bindings.len(), "bindings of {}", kernel.name);
+        assert_eq!(dispatch.params.len(), kernel.params.size, "params of {}", kernel.name);
+        assert!(
+            dispatch.workgroups.iter().all(|&n| (1..=MAX_WORKGROUPS).contains(&n)),
+            "workgroups of {}: {:?}",
+            kernel.name,
+            dispatch.workgroups
+        );
+        check_aliases(&dispatch);
+        dispatch.label = format!("{}/{}", self.scope, kernel.label());
+        self.dispatches.push(dispatch);
+        let section = self.sections.last_mut().expect("a section is started before dispatches");
+        section.dispatches.end = self.dispatches.len();
+    }
+
+    /// Bytes of scratch memory that the plan takes, after sharing.
+    pub fn scratch_bytes(&self) -> u64 {
+        super::lifetimes::layout(self).total_bytes()
+    }
+
+    /// The dispatches of one section.
+    pub fn dispatches(&self, section: SectionId) -> &[Dispatch] {
+        &self.dispatches[self.sections[section.0].dispatches.clone()]
+    }
+
+    /// Floating-point operations of one replay of a section.
+    pub fn flops(&self, section: SectionId) -> u64 {
+        self.dispatches(section).iter().map(|d| d.flops).sum()
+    }
+}
+
+fn storage_id(index: usize) -> StorageId {
+    StorageId(u32::try_from(index).expect("fewer than 2^32 storages"))
+}
+
+/// WebGPU refuses a buffer that one dispatch binds both read-only and writable, even on disjoint
+/// ranges; two writable ranges of one buffer are allowed.
+fn check_aliases(dispatch: &Dispatch) {
+    let roles = dispatch.kernel.bindings.iter().map(|b| b.role.is_written());
+    let uses: Vec<_> = dispatch.bindings.iter().map(Bound::storage).zip(roles).collect();
+    for (storage, written) in &uses {
+        let clash = uses.iter().any(|(other, w)| other == storage && w != written);
+        assert!(!clash, "{} binds storage {storage:?} read and read_write", dispatch.kernel.name);
+    }
+}
+
+/// `value` as the `u32` that shaders count in.
+///
+/// # Panics
+/// If it is over `u32::MAX`; `config` refuses such shapes first.
+pub fn word(value: usize) -> u32 {
+    u32::try_from(value).expect("sizes are checked to fit u32")
+}
+
+/// Workgroups for `count` items of which each workgroup takes `per_group`, folded into x and y
+/// where x alone would pass the limit; shaders undo it with `flat_workgroup`.
+pub fn flat_workgroups(count: usize, per_group: usize) -> [u32; 3] {
+    let groups = word(count.div_ceil(per_group).max(1));
+    let y = groups.div_ceil(MAX_WORKGROUPS);
+    [groups.div_ceil(y), y, 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flat_workgroups_cover_every_item_within_the_limit() {
+        for count in [1, 64, 65, 65_535 * 64, 65_535 * 64 + 1, 100_000_000] {
+            let [x, y, z] = flat_workgroups(count, 64);
+            assert!(x <= MAX_WORKGROUPS && y <= MAX_WORKGROUPS && z == 1);
+            assert!(x as usize * y as usize * 64 >= count, "{count}: {x} x {y}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Handles that name device memory inside a plan; plain data, no GPU object behind them yet.
+
+/// Index of a storage in its [`Plan`](super::Plan).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorageId(pub(crate) u32);
+
+/// A row-major matrix of 4-byte words inside one storage of a plan.
+///
+/// A vector is a matrix of one row. Float or integer is for the kernel that binds it to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    pub(crate) storage: StorageId,
+    /// First word, counted from the storage's start.
+    pub(crate) offset: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+}
+
+impl Tensor {
+    /// Number of 4-byte words.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Whether there is no element at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Size in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.len() as u64 * 4
+    }
+
+    /// The same words seen as `[rows, cols]`.
+    ///
+    /// # Panics
+    /// If the number of elements differs.
+    pub fn reshape(self, rows: usize, cols: usize) -> Self {
+        assert_eq!(self.len(), rows * cols, "reshape must keep the number of elements");
+        Self { rows, cols, ..self }
+    }
+
+    /// `count` rows from `first`; the start must suit the device's binding alignment.
+    ///
+    /// # Panics
+    /// If the rows lie outside of the tensor.
+    pub fn slice_rows(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows {first}+{count} of {}", self.rows);
+        Self { offset: self.offset + first * self.cols, rows: count, ..self }
+    }
+
+    /// `len` words from word `first`, as a vector.
+    ///
+    /// # Panics
+    /// If the words lie outside of the tensor.
+    pub fn slice(self, first: usize, len: usize) -> Self {
+        assert!(first + len <= self.len(), "words {first}+{len} of {}", self.len());
+        Self { offset: self.offset + first, rows: 1, cols: len, ..self }
+    }
+}
+
+/// A matrix held in an `rgba32float` texture: one texel holds four neighbouring columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Texture {
+    pub(crate) storage: StorageId,
+    /// Height in texels: the matrix's rows.
+    pub rows: usize,
+    /// Columns of the matrix; the width is `cols.div_ceil(4)` texels, padded with zeros.
+    pub cols: usize,
+}
+
+/// Words between the starts of two tensors that share a buffer, so that each can be bound alone:
+/// 256 bytes is the largest `min_storage_buffer_offset_alignment` that WebGPU allows.
+pub const ALIGNMENT_WORDS: usize = 64;
+
+/// `words` rounded up to [`ALIGNMENT_WORDS`].
+pub fn align_words(words: usize) -> usize {
+    words.next_multiple_of(ALIGNMENT_WORDS)
+}

@@ -1,0 +1,19 @@
+//! The one place that creates shader modules without runtime checks.
+#![allow(unsafe_code, reason = "wgpu's unchecked shader modules; the proof is beside the call")]
+
+/// Creates a shader module without bounds checks, loop guards and division checks.
+///
+/// Only for kernels of [`crate::kernels::ALL`], whose source is part of this binary.
+pub(super) fn create_unchecked(
+    device: &wgpu::Device,
+    descriptor: wgpu::ShaderModuleDescriptor<'_>,
+) -> wgpu::ShaderModule {
+    // SAFETY: the source is ours and not user input. Each kernel guards its indices by the sizes
+    // in `Params`, which the typed functions of `crate::kernels` take from the bound tensors;
+    // every loop counts up to a bound from `Params`; every divisor is a shape that `config`
+    // has checked to be at least one. The parity tests run each kernel on ragged shapes, checked
+    // and unchecked, and want the same bits, so an access that a check would have redirected shows.
+    unsafe {
+        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+    }
+}

@@ -1,0 +1,69 @@
+//! Cross-entropy of a chunk of logits, fused with its gradient, and the sum of the losses.
+
+use super::{binding, row_lanes};
+use crate::gpu::kernel::PORTABLE;
+use crate::gpu::plan::{flat_workgroups, word};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::{params, shader};
+
+params!(CrossEntropyParams { rows: u32, vocab_size: u32, scale: f32 });
+params!(LossSumParams { rows: u32, scale: f32 });
+
+/// A target that counts neither for the loss nor for the gradient.
+pub const IGNORED: u32 = u32::MAX;
+
+/// Losses of a chunk, and the gradient in place of the logits.
+pub static FORWARD: Kernel = Kernel {
+    name: "cross_entropy_forward",
+    variant: PORTABLE,
+    source: shader!("cross_entropy_forward.wgsl"),
+    shared: &[
+        shader!("shared/flat_workgroup.wgsl"),
+        shader!("shared/reduce_sum.wgsl"),
+        shader!("shared/reduce_max.wgsl"),
+        shader!("shared/most_negative.wgsl"),
+    ],
+    bindings: &[binding("targets", Role::In), binding("logits", Role::InOut), binding("losses", Role::Out)],
+    params: CrossEntropyParams::LAYOUT,
+};
+
+/// Adds losses up.
+pub static LOSS_SUM: Kernel = Kernel {
+    name: "loss_sum",
+    variant: PORTABLE,
+    source: shader!("loss_sum.wgsl"),
+    shared: &[shader!("shared/reduce_sum.wgsl")],
+    bindings: &[binding("losses", Role::In), binding("total", Role::OutOrAccumulate)],
+    params: LossSumParams::LAYOUT,
+};
+
+/// Writes the loss of each row in nats to `losses` `[rows]`; with `gradient_scale`, replaces
+/// `logits` `[rows, vocab]` by their gradient times that scale, in the same pass.
+///
+/// # Panics
+/// If the shapes do not fit: a bug of the caller.
+pub fn forward(plan: &mut Plan, logits: Tensor, targets: Tensor, losses: Tensor, gradient_scale: Option<f32>) {
+    assert_eq!((targets.len(), losses.len()), (logits.rows, logits.rows), "a target and a loss a row");
+    let params = CrossEntropyParams {
+        rows: word(logits.rows),
+        vocab_size: word(logits.cols),
+        scale: gradient_scale.unwrap_or(0.0),
+    };
+    plan.push(
+        Dispatch::new(&FORWARD, params, [targets.into(), logits.into(), losses.into()])
+            .constant("WORKGROUP_SIZE", row_lanes(plan))
+            .constant("WRITE_GRADIENT", gradient_scale.is_some().into())
+            .workgroups(flat_workgroups(logits.rows, 1))
+            .flops(8 * logits.len()),
+    );
+}
+
+/// Writes `scale` times the sum of `losses` to `total` `[1]`, or adds it if `accumulate`.
+pub fn loss_sum(plan: &mut Plan, losses: Tensor, total: Tensor, scale: f32, accumulate: bool) {
+    let params = LossSumParams { rows: word(losses.len()), scale };
+    plan.push(
+        Dispatch::new(&LOSS_SUM, params, [losses.into(), total.into()])
+            .constant("ACCUMULATE", accumulate.into())
+            .flops(losses.len()),
+    );
+}

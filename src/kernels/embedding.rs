@@ -1,0 +1,156 @@
+//! Token embedding: gather forward, deterministic scatter-add backward.
+//!
+//! Many positions may hold one token, and float atomics would add them in an order that changes
+//! from run to run. So the host sorts positions by token, cuts equal tokens into short segments,
+//! and the device adds in two stages of fixed order.
+
+use super::{FLAT_LANES, binding};
+use crate::gpu::kernel::PORTABLE;
+use crate::gpu::plan::{flat_workgroups, word};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::{params, shader};
+
+params!(ForwardParams { rows: u32, d_model: u32 });
+params!(SegmentsParams { segments: u32, d_model: u32 });
+params!(BackwardParams { vocab_size: u32, d_model: u32 });
+
+/// Gathers rows of the embedding.
+pub static FORWARD: Kernel = Kernel {
+    name: "embedding_forward",
+    variant: PORTABLE,
+    source: shader!("embedding_forward.wgsl"),
+    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    bindings: &[binding("tokens", Role::In), binding("weight", Role::In), binding("output", Role::Out)],
+    params: ForwardParams::LAYOUT,
+};
+
+/// First stage of the scatter-add: one partial sum a segment.
+pub static BACKWARD_SEGMENTS: Kernel = Kernel {
+    name: "embedding_backward_segments",
+    variant: PORTABLE,
+    source: shader!("embedding_backward_segments.wgsl"),
+    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    bindings: &[
+        binding("d_output", Role::In),
+        binding("order", Role::In),
+        binding("segment_starts", Role::In),
+        binding("partials", Role::Out),
+    ],
+    params: SegmentsParams::LAYOUT,
+};
+
+/// Second stage of the scatter-add: one sum a token.
+pub static BACKWARD: Kernel = Kernel {
+    name: "embedding_backward",
+    variant: PORTABLE,
+    source: shader!("embedding_backward.wgsl"),
+    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    bindings: &[
+        binding("partials", Role::In),
+        binding("token_segments", Role::In),
+        binding("d_weight", Role::OutOrAccumulate),
+    ],
+    params: BackwardParams::LAYOUT,
+};
+
+/// Gathers `output[row] = weight[tokens[row]]`, `[rows, d_model]`.
+///
+/// `tokens` is a vector of ids below the rows of `weight`, which the data layer has checked.
+pub fn forward(plan: &mut Plan, weight: Tensor, tokens: Tensor) -> Tensor {
+    let (rows, d_model) = (tokens.len(), weight.cols);
+    let output = plan.scratch("embedded", rows, d_model);
+    let params = ForwardParams { rows: word(rows), d_model: word(d_model) };
+    plan.push(
+        Dispatch::new(&FORWARD, params, [tokens.into(), weight.into(), output.into()])
+            .workgroups(flat_workgroups(output.len(), FLAT_LANES)),
+    );
+    output
+}
+
+/// Where the positions of each token are, as [`Segments::sort`] lays them out on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentTensors {
+    /// Positions sorted by token, `[rows]`.
+    pub order: Tensor,
+    /// First entry of `order` of each segment, `[max_segments + 1]`.
+    pub segment_starts: Tensor,
+    /// First segment of each token, `[vocab_size + 1]`.
+    pub token_segments: Tensor,
+}
+
+/// Adds `d_output` `[rows, d_model]` into the rows of `d_weight` that the tokens name; overwrites
+/// `d_weight` unless `accumulate`.
+pub fn backward(
+    plan: &mut Plan,
+    d_output: Tensor,
+    segments: &SegmentTensors,
+    d_weight: Tensor,
+    accumulate: bool,
+) {
+    let (vocab_size, d_model) = (d_weight.rows, d_weight.cols);
+    let count = segments.segment_starts.len() - 1;
+    let partials = plan.scratch("segment_sums", count, d_model);
+    let params = SegmentsParams { segments: word(count), d_model: word(d_model) };
+    let bindings =
+        [d_output.into(), segments.order.into(), segments.segment_starts.into(), partials.into()];
+    plan.push(
+        Dispatch::new(&BACKWARD_SEGMENTS, params, bindings)
+            .workgroups(flat_workgroups(partials.len(), FLAT_LANES))
+            .flops(d_output.len()),
+    );
+    let params = BackwardParams { vocab_size: word(vocab_size), d_model: word(d_model) };
+    let bindings = [partials.into(), segments.token_segments.into(), d_weight.into()];
+    plan.push(
+        Dispatch::new(&BACKWARD, params, bindings)
+            .constant("ACCUMULATE", accumulate.into())
+            .workgroups(flat_workgroups(d_weight.len(), FLAT_LANES))
+            .flops(partials.len()),
+    );
+}
+
+/// Most positions that one lane adds up in the first stage.
+const SEGMENT_LEN: usize = 32;
+
+/// Positions of a batch grouped by token, in segments of at most [`SEGMENT_LEN`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segments {
+    /// Positions sorted by token, then by position, `[rows]`.
+    pub order: Vec<u32>,
+    /// `[max_segments + 1]`; segments past the last one are empty.
+    pub segment_starts: Vec<u32>,
+    /// `[vocab_size + 1]`.
+    pub token_segments: Vec<u32>,
+}
+
+impl Segments {
+    /// Upper bound of the number of segments of `rows` tokens.
+    pub fn max_count(rows: usize, vocab_size: usize) -> usize {
+        rows.min(vocab_size) + rows / SEGMENT_LEN
+    }
+
+    /// Groups `tokens` by counting sort; every token must be below `vocab_size`.
+    pub fn sort(tokens: &[u32], vocab_size: usize) -> Self {
+        let mut next = vec![0u32; vocab_size + 1];
+        for &token in tokens {
+            next[token as usize + 1] += 1;
+        }
+        let max_count = Self::max_count(tokens.len(), vocab_size);
+        let mut segment_starts = Vec::with_capacity(max_count + 1);
+        let mut token_segments = Vec::with_capacity(vocab_size + 1);
+        for token in 0..vocab_size {
+            token_segments.push(word(segment_starts.len()));
+            let (first, last) = (next[token], next[token] + next[token + 1]);
+            segment_starts.extend((first..last).step_by(SEGMENT_LEN));
+            next[token + 1] = last;
+        }
+        token_segments.push(word(segment_starts.len()));
+        segment_starts.resize(max_count + 1, word(tokens.len()));
+        let mut order = vec![0; tokens.len()];
+        for (position, &token) in tokens.iter().enumerate() {
+            let slot = &mut next[token as usize];
+            order[*slot as usize] = word(position);
+            *slot += 1;
+        }
+        Self { order, segment_starts, token_segments }
+    }
+}

@@ -1,0 +1,64 @@
+//! Global gradient norm and the factor that clips it; neither visits the host on its way.
+
+use super::binding;
+use crate::gpu::kernel::PORTABLE;
+use crate::gpu::plan::word;
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::{params, shader};
+
+params!(SquaresParams { len: u32, block_len: u32, first_block: u32 });
+params!(ClipParams { blocks: u32, max_norm: f32 });
+
+/// Sum of squares of blocks of the gradients.
+pub static SQUARES: Kernel = Kernel {
+    name: "grad_norm_squares",
+    variant: PORTABLE,
+    source: shader!("grad_norm_squares.wgsl"),
+    shared: &[shader!("shared/reduce_sum.wgsl")],
+    bindings: &[binding("gradients", Role::In), binding("squares", Role::Out)],
+    params: SquaresParams::LAYOUT,
+};
+
+/// Norm and clip factor.
+pub static CLIP: Kernel = Kernel {
+    name: "grad_norm_clip",
+    variant: PORTABLE,
+    source: shader!("grad_norm_clip.wgsl"),
+    shared: &[shader!("shared/reduce_sum.wgsl")],
+    bindings: &[binding("squares", Role::In), binding("norm_and_clip", Role::Out)],
+    params: ClipParams::LAYOUT,
+};
+
+/// Elements of a block at least: 16 for each lane of a workgroup.
+const BLOCK_LEN: usize = 1024;
+/// Blocks of one tensor at most, so that the second stage stays short.
+const MAX_BLOCKS: usize = 1024;
+
+fn block_len(len: usize) -> usize {
+    BLOCK_LEN.max(len.div_ceil(MAX_BLOCKS))
+}
+
+/// Writes the L2 norm over all `gradients` and the clip factor for `max_norm` to `norm_and_clip`
+/// `[2]`; padding between tensors must be zero.
+pub fn norm_and_clip(plan: &mut Plan, gradients: &[Tensor], norm_and_clip: Tensor, max_norm: f32) {
+    let blocks = gradients.iter().map(|g| g.len().div_ceil(block_len(g.len()))).sum();
+    let squares = plan.scratch("squares", 1, blocks);
+    let mut first_block = 0;
+    for &tensor in gradients {
+        let block_len = block_len(tensor.len());
+        let count = tensor.len().div_ceil(block_len);
+        let params = SquaresParams {
+            len: word(tensor.len()),
+            block_len: word(block_len),
+            first_block: word(first_block),
+        };
+        plan.push(
+            Dispatch::new(&SQUARES, params, [tensor.into(), squares.into()])
+                .workgroups([word(count), 1, 1])
+                .flops(2 * tensor.len()),
+        );
+        first_block += count;
+    }
+    let params = ClipParams { blocks: word(blocks), max_norm };
+    plan.push(Dispatch::new(&CLIP, params, [squares.into(), norm_and_clip.into()]).flops(blocks));
+}

@@ -1,0 +1,65 @@
+//! Gated linear unit with SiLU (Shazeer 2020).
+
+use super::{FLAT_LANES, binding};
+use crate::gpu::kernel::PORTABLE;
+use crate::gpu::plan::{flat_workgroups, word};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Source, Tensor};
+use crate::{params, shader};
+
+params!(SwigluParams { len: u32 });
+
+const SHARED: &[Source] = &[shader!("shared/flat_workgroup.wgsl"), shader!("shared/sigmoid.wgsl")];
+
+/// `silu(gate) * up`.
+pub static FORWARD: Kernel = Kernel {
+    name: "swiglu_forward",
+    variant: PORTABLE,
+    source: shader!("swiglu_forward.wgsl"),
+    shared: SHARED,
+    bindings: &[binding("gate", Role::In), binding("up", Role::In), binding("output", Role::Out)],
+    params: SwigluParams::LAYOUT,
+};
+
+/// Gradients for gate and up.
+pub static BACKWARD: Kernel = Kernel {
+    name: "swiglu_backward",
+    variant: PORTABLE,
+    source: shader!("swiglu_backward.wgsl"),
+    shared: SHARED,
+    bindings: &[
+        binding("gate", Role::In),
+        binding("up", Role::In),
+        binding("d_output", Role::In),
+        binding("d_gate", Role::Out),
+        binding("d_up", Role::Out),
+    ],
+    params: SwigluParams::LAYOUT,
+};
+
+/// `silu(gate) * up`, element by element; all of one shape.
+pub fn forward(plan: &mut Plan, gate: Tensor, up: Tensor) -> Tensor {
+    let output = plan.scratch("gated", gate.rows, gate.cols);
+    plan.push(
+        Dispatch::new(
+            &FORWARD,
+            SwigluParams { len: word(gate.len()) },
+            [gate.into(), up.into(), output.into()],
+        )
+        .workgroups(flat_workgroups(gate.len(), FLAT_LANES))
+        .flops(5 * gate.len()),
+    );
+    output
+}
+
+/// Gradients for gate and up, from that of the output.
+pub fn backward(plan: &mut Plan, gate: Tensor, up: Tensor, d_output: Tensor) -> (Tensor, Tensor) {
+    let d_gate = plan.scratch("d_gate", gate.rows, gate.cols);
+    let d_up = plan.scratch("d_up", up.rows, up.cols);
+    let bindings = [gate.into(), up.into(), d_output.into(), d_gate.into(), d_up.into()];
+    plan.push(
+        Dispatch::new(&BACKWARD, SwigluParams { len: word(gate.len()) }, bindings)
+            .workgroups(flat_workgroups(gate.len(), FLAT_LANES))
+            .flops(10 * gate.len()),
+    );
+    (d_gate, d_up)
+}

@@ -1,0 +1,5 @@
+//! The integration tests, in one binary.
+#![allow(missing_docs, reason = "tests are named by what they claim")]
+
+mod parity;
+mod shader_tables;

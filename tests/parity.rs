@@ -1,0 +1,42 @@
+//! Every kernel against its f64 reference, on the adapter of this machine.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use gpu_tlm::check;
+use gpu_tlm::gpu::{Device, DeviceOptions};
+use gpu_tlm::kernels;
+
+fn device(checked: bool) -> Device {
+    Device::open(&DeviceOptions { checked, ..DeviceOptions::default() }).unwrap()
+}
+
+/// One device for all tests; a missing adapter is a failure, never a skip.
+pub fn shared_device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| device(false))
+}
+
+fn failures(device: &Device) -> Vec<String> {
+    let mut failures = Vec::new();
+    for row in check::all_rows() {
+        match row.run(device) {
+            Ok(outcome) => failures.extend(outcome.failure.map(|f| format!("{}: {f}", row.label()))),
+            Err(error) => failures.push(format!("{}: {error}", row.label())),
+        }
+    }
+    failures
+}
+
+#[test]
+fn kernels_match_the_reference() {
+    let failures = failures(shared_device());
+    assert!(failures.is_empty(), "{} rows failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_kernel_has_a_parity_row() {
+    let rows: BTreeSet<_> = check::all_rows().iter().map(|row| row.kernel.label()).collect();
+    let all: BTreeSet<_> = kernels::ALL.iter().map(|kernel| kernel.label()).collect();
+    assert_eq!(rows, all);
+}
