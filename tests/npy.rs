@@ -1,5 +1,5 @@
 //! Token files: NumPy's own headers, round trips, damaged files, and the check of the vocabulary.
-#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::unwrap_used, reason = "a failing unwrap fails its test")]
 
 use std::path::{Path, PathBuf};
 

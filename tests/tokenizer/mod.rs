@@ -1,5 +1,5 @@
 //! Byte-level BPE: round trips, and the same ids on one thread and on many.
-#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::unwrap_used, reason = "a failing unwrap fails its test")]
 
 use gpu_tlm::data::tokenizer::train::{TrainOptions, train};
 use gpu_tlm::data::tokenizer::{Tokenizer, TokenizerError};

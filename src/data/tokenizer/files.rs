@@ -73,7 +73,7 @@ pub(super) fn save(tokenizer: &Tokenizer, dir: &Path) -> Result<(), TokenizerErr
             )
         })
     })?;
-    // Both are whole on the disk before the first one takes its name.
+    // Both are written in full before the first one takes its name.
     vocab
         .commit()
         .map_err(|cause| write_error(&dir.join(VOCAB_FILE), cause))?;

@@ -1,0 +1,76 @@
+//! Causal self-attention with rotary positions and grouped key and value heads.
+
+use super::linear::{Into, Linear};
+use super::Pass;
+use crate::gpu::Tensor;
+use crate::kernels::attention::{self, AttentionShape, Qkv};
+use crate::kernels::rope::{self, RopeTables};
+
+/// The attention half of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// `[d_model, d_model]`.
+    pub q_proj: Linear,
+    /// `[num_kv_heads * head_dim, d_model]`.
+    pub k_proj: Linear,
+    /// `[num_kv_heads * head_dim, d_model]`.
+    pub v_proj: Linear,
+    /// `[d_model, d_model]`.
+    pub output_proj: Linear,
+}
+
+/// What the backward pass needs of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved {
+    input: Tensor,
+    attended: attention::Saved,
+}
+
+impl Attention {
+    /// Attends over the normed input `x` `[rows, d_model]` and adds the result to `residual`.
+    pub fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        residual: Tensor,
+        shape: AttentionShape,
+        tables: RopeTables,
+    ) -> (Tensor, Saved) {
+        let query = self.q_proj.forward(pass, x);
+        let key = self.k_proj.forward(pass, x);
+        let value = self.v_proj.forward(pass, x);
+        rope::forward(pass.plan, tables, query, shape.num_heads);
+        rope::forward(pass.plan, tables, key, shape.num_kv_heads);
+        let qkv = Qkv { query, key, value };
+        let (output, log_sum_exp) = attention::forward(pass.plan, qkv, shape);
+        let y = self.output_proj.forward_residual(pass, output, residual);
+        (y, Saved { input: x, attended: attention::Saved { qkv, output, log_sum_exp } })
+    }
+
+    /// Gradient for the normed input from that of the residual stream.
+    pub fn backward(
+        &self,
+        pass: &mut Pass<'_>,
+        saved: Saved,
+        d_y: Tensor,
+        shape: AttentionShape,
+        tables: RopeTables,
+    ) -> Tensor {
+        let accumulate = pass.accumulates();
+        let attended = saved.attended;
+        self.output_proj.backward_weight(pass, attended.output, d_y, accumulate);
+        let d_output = pass.plan.scratch("d_attended", d_y.rows, d_y.cols);
+        self.output_proj.backward_input(pass, d_y, Into::Store(d_output));
+        let d = attention::backward(pass.plan, attended, d_output, shape);
+        rope::backward(pass.plan, tables, d.query, shape.num_heads);
+        rope::backward(pass.plan, tables, d.key, shape.num_kv_heads);
+        let d_x = pass.plan.scratch("d_normed", saved.input.rows, saved.input.cols);
+        self.q_proj.backward_input(pass, d.query, Into::Store(d_x));
+        self.k_proj.backward_input(pass, d.key, Into::Add(d_x));
+        self.v_proj.backward_input(pass, d.value, Into::Add(d_x));
+        self.q_proj.backward_weight(pass, saved.input, d.query, accumulate);
+        self.k_proj.backward_weight(pass, saved.input, d.key, accumulate);
+        self.v_proj.backward_weight(pass, saved.input, d.value, accumulate);
+        d_x
+    }
+}

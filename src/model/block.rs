@@ -1,0 +1,85 @@
+//! A pre-norm block: `x += attn(ln1(x)); x += ffn(ln2(x))`.
+
+use super::attention::{self, Attention};
+use super::linear::Linear;
+use super::mlp::{self, Mlp};
+use super::norm::{self, RmsNorm};
+use super::{ParameterTable, Pass};
+use crate::gpu::Tensor;
+use crate::kernels::attention::AttentionShape;
+use crate::kernels::rope::RopeTables;
+
+/// One layer of the decoder.
+#[derive(Clone, Debug)]
+pub struct Block {
+    scope: String,
+    ln1: RmsNorm,
+    attn: Attention,
+    ln2: RmsNorm,
+    ffn: Mlp,
+}
+
+/// What the backward pass needs of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved {
+    ln1: norm::Saved,
+    attn: attention::Saved,
+    ln2: norm::Saved,
+    ffn: mlp::Saved,
+}
+
+impl Block {
+    /// Layer `index` of the model that `table` describes.
+    pub fn new(table: &ParameterTable, index: usize, norm_eps: f32) -> Self {
+        let scope = format!("layers.{index}");
+        let weight = |name: &str| table.id(&format!("{scope}.{name}.weight"));
+        let linear = |name: &str| Linear { weight: weight(name) };
+        Self {
+            ln1: RmsNorm { weight: weight("ln1"), eps: norm_eps },
+            attn: Attention {
+                q_proj: linear("attn.q_proj"),
+                k_proj: linear("attn.k_proj"),
+                v_proj: linear("attn.v_proj"),
+                output_proj: linear("attn.output_proj"),
+            },
+            ln2: RmsNorm { weight: weight("ln2"), eps: norm_eps },
+            ffn: Mlp { w1: linear("ffn.w1"), w2: linear("ffn.w2"), w3: linear("ffn.w3") },
+            scope,
+        }
+    }
+
+    /// Maps the residual stream `x` `[rows, d_model]` to the next one.
+    pub fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        shape: AttentionShape,
+        tables: RopeTables,
+    ) -> (Tensor, Saved) {
+        pass.plan.set_scope(format!("{}.attn", self.scope));
+        let (normed, ln1) = self.ln1.forward(pass, x);
+        let (x, attn) = self.attn.forward(pass, normed, x, shape, tables);
+        pass.plan.set_scope(format!("{}.ffn", self.scope));
+        let (normed, ln2) = self.ln2.forward(pass, x);
+        let (x, ffn) = self.ffn.forward(pass, normed, x);
+        (x, Saved { ln1, attn, ln2, ffn })
+    }
+
+    /// Turns `d_x`, the gradient of the block's output, into that of its input, in place: each
+    /// half adds its own share to the residual stream's.
+    pub fn backward(
+        &self,
+        pass: &mut Pass<'_>,
+        saved: Saved,
+        d_x: Tensor,
+        shape: AttentionShape,
+        tables: RopeTables,
+    ) {
+        pass.plan.set_scope(format!("{}.ffn", self.scope));
+        let d_normed = self.ffn.backward(pass, saved.ffn, d_x);
+        self.ln2.backward(pass, saved.ln2, d_normed, d_x, true);
+        pass.plan.set_scope(format!("{}.attn", self.scope));
+        let d_normed = self.attn.backward(pass, saved.attn, d_x, shape, tables);
+        self.ln1.backward(pass, saved.ln1, d_normed, d_x, true);
+    }
+}

@@ -1,0 +1,53 @@
+//! The feed-forward half of a block: `w2(silu(w1 x) * w3 x)`.
+
+use super::linear::{Into, Linear};
+use super::Pass;
+use crate::gpu::Tensor;
+use crate::kernels::swiglu;
+
+/// A gated feed-forward layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Mlp {
+    /// Gate, `[d_ff, d_model]`.
+    pub w1: Linear,
+    /// Down, `[d_model, d_ff]`.
+    pub w2: Linear,
+    /// Up, `[d_ff, d_model]`.
+    pub w3: Linear,
+}
+
+/// What the backward pass needs of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved {
+    input: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    hidden: Tensor,
+}
+
+impl Mlp {
+    /// Maps the normed input `x` `[rows, d_model]` and adds the result to `residual`.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> (Tensor, Saved) {
+        let gate = self.w1.forward(pass, x);
+        let up = self.w3.forward(pass, x);
+        let hidden = swiglu::forward(pass.plan, gate, up);
+        let y = self.w2.forward_residual(pass, hidden, residual);
+        (y, Saved { input: x, gate, up, hidden })
+    }
+
+    /// Gradient for the normed input from that of the residual stream.
+    pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_y: Tensor) -> Tensor {
+        let accumulate = pass.accumulates();
+        let Saved { input, gate, up, hidden } = saved;
+        self.w2.backward_weight(pass, hidden, d_y, accumulate);
+        let d_hidden = pass.plan.scratch("d_hidden", hidden.rows, hidden.cols);
+        self.w2.backward_input(pass, d_y, Into::Store(d_hidden));
+        let (d_gate, d_up) = swiglu::backward(pass.plan, gate, up, d_hidden);
+        let d_x = pass.plan.scratch("d_normed", input.rows, input.cols);
+        self.w1.backward_input(pass, d_gate, Into::Store(d_x));
+        self.w3.backward_input(pass, d_up, Into::Add(d_x));
+        self.w1.backward_weight(pass, input, d_gate, accumulate);
+        self.w3.backward_weight(pass, input, d_up, accumulate);
+        d_x
+    }
+}

@@ -1,0 +1,272 @@
+//! The one table of parameters: name, shape, place, decay and initial distribution.
+
+use rayon::prelude::*;
+
+use crate::config::ModelConfig;
+use crate::gpu::tensor::align_words;
+use crate::gpu::{Memory, PersistentId, Plan, Tensor};
+use crate::random::{Philox, Stream};
+
+/// Names one parameter of a [`ParameterTable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterId(usize);
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Normal with this standard deviation, cut at three of them.
+    TruncatedNormal {
+        /// Before cutting.
+        std: f64,
+    },
+    /// All ones.
+    Ones,
+}
+
+/// One parameter tensor.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// The name in checkpoints and messages.
+    pub name: String,
+    /// Rows; 1 for a gain.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Whether weight decay applies.
+    pub decays: bool,
+    /// Initial distribution.
+    pub init: Init,
+    /// Which of the flat buffers it lies in.
+    pub buffer: usize,
+    /// First word in that buffer.
+    pub offset: usize,
+}
+
+impl Parameter {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The shape as checkpoints write it: `[cols]` for a gain, `[rows, cols]` for a matrix.
+    pub fn shape(&self) -> Vec<usize> {
+        if self.init == Init::Ones { vec![self.cols] } else { vec![self.rows, self.cols] }
+    }
+}
+
+/// Every parameter of a model and its place in flat buffers, which parameters, gradients and both
+/// moments share.
+#[derive(Clone, Debug)]
+pub struct ParameterTable {
+    parameters: Vec<Parameter>,
+    buffer_words: Vec<usize>,
+}
+
+impl ParameterTable {
+    /// Lays out the parameters of `config` in buffers of at most `max_buffer_words` (a tensor
+    /// larger than that gets a buffer of its own, which the device then refuses by name).
+    ///
+    /// `no_decay` holds patterns of names without weight decay: a part of the name, in which `*`
+    /// stands for anything.
+    pub fn new(config: &ModelConfig, no_decay: &[String], max_buffer_words: usize) -> Self {
+        let mut table = Self { parameters: Vec::new(), buffer_words: vec![0] };
+        let mut add = |name: String, rows: usize, cols: usize, init: Init| {
+            let decays = !no_decay.iter().any(|pattern| matches_pattern(&name, pattern));
+            table.place(Parameter { name, rows, cols, decays, init, buffer: 0, offset: 0 }, max_buffer_words);
+        };
+        let c = config;
+        let kv_width = c.num_kv_heads * c.head_dim();
+        let linear = |out: usize, input: usize| Init::TruncatedNormal { std: (2.0 / (input + out) as f64).sqrt() };
+        add("token_embeddings.weight".into(), c.vocab_size, c.d_model, Init::TruncatedNormal { std: 1.0 });
+        for i in 0..c.num_layers {
+            let mut add = |name: &str, rows, cols, init| add(format!("layers.{i}.{name}.weight"), rows, cols, init);
+            add("ln1", 1, c.d_model, Init::Ones);
+            add("attn.q_proj", c.d_model, c.d_model, linear(c.d_model, c.d_model));
+            add("attn.k_proj", kv_width, c.d_model, linear(kv_width, c.d_model));
+            add("attn.v_proj", kv_width, c.d_model, linear(kv_width, c.d_model));
+            add("attn.output_proj", c.d_model, c.d_model, linear(c.d_model, c.d_model));
+            add("ln2", 1, c.d_model, Init::Ones);
+            add("ffn.w1", c.d_ff, c.d_model, linear(c.d_ff, c.d_model));
+            add("ffn.w2", c.d_model, c.d_ff, linear(c.d_model, c.d_ff));
+            add("ffn.w3", c.d_ff, c.d_model, linear(c.d_ff, c.d_model));
+        }
+        add("ln_final.weight".into(), 1, c.d_model, Init::Ones);
+        if !c.tie_embeddings {
+            add("lm_head.weight".into(), c.vocab_size, c.d_model, linear(c.vocab_size, c.d_model));
+        }
+        table
+    }
+
+    fn place(&mut self, parameter: Parameter, max_buffer_words: usize) {
+        let words = align_words(parameter.len());
+        let last = self.buffer_words.len() - 1;
+        let full = self.buffer_words[last] > 0 && self.buffer_words[last] + words > max_buffer_words;
+        if full {
+            self.buffer_words.push(0);
+        }
+        let buffer = self.buffer_words.len() - 1;
+        let offset = self.buffer_words[buffer];
+        self.buffer_words[buffer] += words;
+        self.parameters.push(Parameter { buffer, offset, ..parameter });
+    }
+
+    /// The parameters in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters.iter()
+    }
+
+    /// Number of elements over all parameters.
+    pub fn count(&self) -> usize {
+        self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// The parameter of that name.
+    ///
+    /// # Panics
+    /// If there is none: layers ask for names that the table's own constructor made.
+    pub fn id(&self, name: &str) -> ParameterId {
+        let found = self.parameters.iter().position(|p| p.name == name);
+        ParameterId(found.unwrap_or_else(|| panic!("the table has no '{name}'")))
+    }
+
+    /// Initial values of one parameter: a pure function of the seed and its place in the table.
+    #[allow(clippy::cast_possible_truncation, reason = "parameters are f32")]
+    pub fn initial_values(&self, index: usize, seed: u64) -> Vec<f32> {
+        let parameter = &self.parameters[index];
+        match parameter.init {
+            Init::Ones => vec![1.0; parameter.len()],
+            Init::TruncatedNormal { std } => {
+                let random = Philox::new(seed, Stream::Init);
+                let first = (index as u64) << 40;
+                (0..parameter.len() as u64)
+                    .into_par_iter()
+                    .map(|i| (random.truncated_normal(first + i, 3.0) * std) as f32)
+                    .collect()
+            }
+        }
+    }
+
+    /// Declares a buffer of `what` for each flat buffer of the table.
+    pub fn declare(&self, memory: &mut Memory, what: &str) -> Vec<PersistentId> {
+        let declare = |(i, &words): (usize, &usize)| {
+            let label = if i == 0 { what.to_owned() } else { format!("{what} {i}") };
+            memory.declare(label, words)
+        };
+        self.buffer_words.iter().enumerate().map(declare).collect()
+    }
+
+    /// One tensor for each parameter, in `buffers` as [`ParameterTable::declare`] made them.
+    pub fn bind(&self, plan: &mut Plan, memory: &Memory, buffers: &[PersistentId]) -> Vec<Tensor> {
+        let whole: Vec<Tensor> = buffers.iter().map(|&id| plan.persistent(memory, id)).collect();
+        let tensor = |p: &Parameter| whole[p.buffer].slice(p.offset, p.len()).reshape(p.rows, p.cols);
+        self.parameters.iter().map(tensor).collect()
+    }
+
+    /// Ranges of each flat buffer whose parameters share the same decay: `(buffer, first word,
+    /// words, decays)`.
+    pub fn decay_ranges(&self) -> Vec<(usize, usize, usize, bool)> {
+        let mut ranges: Vec<(usize, usize, usize, bool)> = Vec::new();
+        for p in &self.parameters {
+            let end = p.offset + align_words(p.len());
+            match ranges.last_mut() {
+                Some(last) if last.0 == p.buffer && last.3 == p.decays => last.2 = end - last.1,
+                _ => ranges.push((p.buffer, p.offset, end - p.offset, p.decays)),
+            }
+        }
+        ranges
+    }
+}
+
+impl std::ops::Index<ParameterId> for ParameterTable {
+    type Output = Parameter;
+
+    fn index(&self, id: ParameterId) -> &Parameter {
+        &self.parameters[id.0]
+    }
+}
+
+impl ParameterId {
+    /// Place in the table.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// The persistent buffers of a model in training.
+#[derive(Clone, Debug)]
+pub struct ParameterMemory {
+    /// Values.
+    pub parameters: Vec<PersistentId>,
+    /// Gradients; the words between tensors stay zero.
+    pub gradients: Vec<PersistentId>,
+    /// First moments.
+    pub moment1: Vec<PersistentId>,
+    /// Second moments.
+    pub moment2: Vec<PersistentId>,
+}
+
+impl ParameterMemory {
+    /// Declares all four.
+    pub fn declare(table: &ParameterTable, memory: &mut Memory) -> Self {
+        Self {
+            parameters: table.declare(memory, "parameters"),
+            gradients: table.declare(memory, "gradients"),
+            moment1: table.declare(memory, "moment1"),
+            moment2: table.declare(memory, "moment2"),
+        }
+    }
+}
+
+/// Whether `name` contains `pattern`, in which `*` stands for any text.
+fn matches_pattern(name: &str, pattern: &str) -> bool {
+    let mut rest = name;
+    pattern.split('*').all(|part| match rest.find(part) {
+        Some(at) => {
+            rest = &rest[at + part.len()..];
+            true
+        }
+        None => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_parts_of_names() {
+        assert!(matches_pattern("layers.0.ln1.weight", "ln"));
+        assert!(matches_pattern("layers.0.ln1.weight", "layers.*.ln1"));
+        assert!(!matches_pattern("layers.0.ln1.weight", "ln2"));
+        assert!(!matches_pattern("layers.0.ln1.weight", "ln1*layers"));
+    }
+
+    #[test]
+    fn tensors_past_a_buffers_end_go_to_the_next() {
+        let config = ModelConfig {
+            vocab_size: 50,
+            context_length: 8,
+            d_model: 16,
+            num_layers: 2,
+            num_heads: 1,
+            num_kv_heads: 1,
+            d_ff: 24,
+            rope_theta: 1e4,
+            norm_eps: 1e-5,
+            tie_embeddings: false,
+        };
+        let table = ParameterTable::new(&config, &["ln".to_owned()], 1024);
+        assert!(table.buffer_words.len() > 2);
+        assert!(table.buffer_words.iter().all(|&words| words <= 1024));
+        for p in table.iter() {
+            assert!(p.offset + p.len() <= table.buffer_words[p.buffer], "{}", p.name);
+        }
+        let covered: usize = table.decay_ranges().iter().map(|r| r.2).sum();
+        assert_eq!(covered, table.buffer_words.iter().sum::<usize>());
+    }
+}

@@ -1,0 +1,40 @@
+//! What layers push to while a pass is built: the plan, the weights, and where gradients go.
+
+use super::parameters::ParameterId;
+use crate::gpu::{Plan, Tensor};
+
+/// One forward or forward-and-backward pass under construction.
+pub struct Pass<'a> {
+    /// The plan that dispatches go to.
+    pub plan: &'a mut Plan,
+    weights: &'a [Tensor],
+    gradients: &'a [Tensor],
+    accumulate: bool,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass over bound `weights`, in the order of the parameter table. `gradients` is empty
+    /// where there is no backward pass; `accumulate` adds to what they hold.
+    pub fn new(plan: &'a mut Plan, weights: &'a [Tensor], gradients: &'a [Tensor], accumulate: bool) -> Self {
+        Self { plan, weights, gradients, accumulate }
+    }
+
+    /// The values of a parameter.
+    pub fn weight(&self, id: ParameterId) -> Tensor {
+        self.weights[id.index()]
+    }
+
+    /// Where the gradient of a parameter goes.
+    ///
+    /// # Panics
+    /// In a pass without gradients.
+    pub fn gradient(&self, id: ParameterId) -> Tensor {
+        self.gradients[id.index()]
+    }
+
+    /// Whether a gradient's first contribution is added to what is there, as in every micro-batch
+    /// of a step but the first.
+    pub fn accumulates(&self) -> bool {
+        self.accumulate
+    }
+}

@@ -1,0 +1,173 @@
+//! The decoder: embedding, blocks, final norm, and the language-model head with its loss.
+
+use super::block::{self, Block};
+use super::inputs::{BatchShape, Inputs};
+use super::linear::{Into, Linear};
+use super::norm::{self, RmsNorm};
+use super::{ParameterId, ParameterTable, Pass};
+use crate::config::ModelConfig;
+use crate::gpu::Tensor;
+use crate::kernels::attention::AttentionShape;
+use crate::kernels::rope::{self, RopeTables};
+use crate::kernels::{cross_entropy, embedding};
+
+/// A decoder for one model shape.
+#[derive(Clone, Debug)]
+pub struct Transformer {
+    config: ModelConfig,
+    embedding: ParameterId,
+    blocks: Vec<Block>,
+    ln_final: RmsNorm,
+    lm_head: Linear,
+}
+
+/// The forward pass up to the final norm, with what backward needs.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// Output of the final norm, `[rows, d_model]`.
+    pub hidden: Tensor,
+    blocks: Vec<block::Saved>,
+    ln_final: norm::Saved,
+}
+
+/// What a pass does besides reading its inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct PassShape {
+    /// Sequences and their length.
+    pub batch: BatchShape,
+    /// Angles of positions `0..time`.
+    pub tables: RopeTables,
+}
+
+/// Where the loss goes.
+#[derive(Clone, Copy, Debug)]
+pub struct LossTarget {
+    /// `[1]`: receives the sum of losses times `scale`.
+    pub total: Tensor,
+    /// One over the number of positions that the mean is over.
+    pub scale: f32,
+    /// Whether the sum is added to what `total` holds.
+    pub accumulate: bool,
+}
+
+impl Transformer {
+    /// The model of `config`, whose parameters `table` holds.
+    pub fn new(config: &ModelConfig, table: &ParameterTable) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
+        let eps = config.norm_eps as f32;
+        let head = if config.tie_embeddings { "token_embeddings.weight" } else { "lm_head.weight" };
+        Self {
+            config: config.clone(),
+            embedding: table.id("token_embeddings.weight"),
+            blocks: (0..config.num_layers).map(|i| Block::new(table, i, eps)).collect(),
+            ln_final: RmsNorm { weight: table.id("ln_final.weight"), eps },
+            lm_head: Linear { weight: table.id(head) },
+        }
+    }
+
+    /// Cosines and sines for positions `0..time`, each `[time, head_dim / 2]`.
+    pub fn rope_tables(config: &ModelConfig, time: usize) -> (Vec<f32>, Vec<f32>) {
+        rope::tables(time, config.head_dim(), config.rope_theta)
+    }
+
+    fn attention_shape(&self, batch: BatchShape) -> AttentionShape {
+        AttentionShape {
+            batch: batch.batch,
+            time: batch.time,
+            num_heads: self.config.num_heads,
+            num_kv_heads: self.config.num_kv_heads,
+            head_dim: self.config.head_dim(),
+        }
+    }
+
+    /// Maps `tokens` `[rows]` to the final hidden states.
+    pub fn forward(&self, pass: &mut Pass<'_>, tokens: Tensor, shape: &PassShape) -> Forward {
+        pass.plan.set_scope("token_embeddings");
+        let weight = pass.weight(self.embedding);
+        let mut x = embedding::forward(pass.plan, weight, tokens);
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let (next, saved) = block.forward(pass, x, self.attention_shape(shape.batch), shape.tables);
+            blocks.push(saved);
+            x = next;
+        }
+        pass.plan.set_scope("ln_final");
+        let (hidden, ln_final) = self.ln_final.forward(pass, x);
+        Forward { hidden, blocks, ln_final }
+    }
+
+    /// Logits `[rows, vocab]` of `hidden` `[rows, d_model]`: for few rows, as in decoding.
+    pub fn logits(&self, pass: &mut Pass<'_>, hidden: Tensor) -> Tensor {
+        pass.plan.set_scope("lm_head");
+        self.lm_head.forward(pass, hidden)
+    }
+
+    /// The loss alone, with logits in chunks of rows.
+    pub fn loss(&self, pass: &mut Pass<'_>, hidden: Tensor, targets: Tensor, loss: LossTarget) {
+        pass.plan.set_scope("lm_head");
+        let losses = pass.plan.scratch("losses", 1, hidden.rows);
+        for (first, rows) in self.chunks(hidden.rows) {
+            let logits = self.lm_head.forward(pass, hidden.slice_rows(first, rows));
+            let chunk = losses.slice(first, rows);
+            cross_entropy::forward(pass.plan, logits, targets.slice(first, rows), chunk, None);
+        }
+        cross_entropy::loss_sum(pass.plan, losses, loss.total, loss.scale, loss.accumulate);
+    }
+
+    /// The loss and every gradient.
+    pub fn loss_and_backward(
+        &self,
+        pass: &mut Pass<'_>,
+        inputs: &Inputs,
+        forward: &Forward,
+        shape: &PassShape,
+        loss: LossTarget,
+    ) {
+        let d_hidden = self.head_backward(pass, inputs, forward.hidden, loss);
+        pass.plan.set_scope("ln_final");
+        let d_x = pass.plan.scratch("d_residual", d_hidden.rows, d_hidden.cols);
+        self.ln_final.backward(pass, forward.ln_final, d_hidden, d_x, false);
+        for (block, saved) in self.blocks.iter().zip(&forward.blocks).rev() {
+            block.backward(pass, *saved, d_x, self.attention_shape(shape.batch), shape.tables);
+        }
+        pass.plan.set_scope("token_embeddings");
+        // A tied embedding already holds the head's gradient.
+        let accumulate = pass.accumulates() || self.config.tie_embeddings;
+        let d_weight = pass.gradient(self.embedding);
+        embedding::backward(pass.plan, d_x, &inputs.segments, d_weight, accumulate);
+    }
+
+    /// Loss, gradient of the head's weight, and gradient of its input, chunk by chunk: a chunk's
+    /// logits turn into their gradient in place and are done with before the next chunk.
+    fn head_backward(&self, pass: &mut Pass<'_>, inputs: &Inputs, hidden: Tensor, loss: LossTarget) -> Tensor {
+        pass.plan.set_scope("lm_head");
+        let d_hidden = pass.plan.scratch("d_hidden", hidden.rows, hidden.cols);
+        let losses = pass.plan.scratch("losses", 1, hidden.rows);
+        for (first, rows) in self.chunks(hidden.rows) {
+            let x = hidden.slice_rows(first, rows);
+            let logits = self.lm_head.forward(pass, x);
+            let targets = inputs.targets.slice(first, rows);
+            let chunk = losses.slice(first, rows);
+            cross_entropy::forward(pass.plan, logits, targets, chunk, Some(loss.scale));
+            self.lm_head.backward_input(pass, logits, Into::Store(d_hidden.slice_rows(first, rows)));
+            let accumulate = pass.accumulates() || first > 0;
+            self.lm_head.backward_weight(pass, x, logits, accumulate);
+        }
+        cross_entropy::loss_sum(pass.plan, losses, loss.total, loss.scale, loss.accumulate);
+        d_hidden
+    }
+
+    /// `(first, rows)` of each chunk of logits. A chunk starts where a tensor may be bound, holds
+    /// at most [`CHUNK_WORDS`] unless one step of rows is already more, and at most a quarter of
+    /// all rows where there are enough of them.
+    fn chunks(&self, rows: usize) -> Vec<(usize, usize)> {
+        let fitting = CHUNK_WORDS / self.config.vocab_size;
+        let len = fitting.min(rows.div_ceil(4)).next_multiple_of(CHUNK_STEP);
+        (0..rows).step_by(len).map(|first| (first, len.min(rows - first))).collect()
+    }
+}
+
+/// Rows between the starts of chunks: row `CHUNK_STEP` of any tensor is at a binding offset.
+const CHUNK_STEP: usize = 64;
+/// Logits of a chunk: 16 MiB.
+const CHUNK_WORDS: usize = 4 << 20;
