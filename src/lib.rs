@@ -5,7 +5,17 @@
 //! checkpoint -> decode -> text. `ARCHITECTURE.md` has the map.
 
 pub mod check;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod decode;
+pub mod error;
 pub mod gpu;
 pub mod kernels;
+pub mod model;
 pub mod random;
 pub mod reference;
+pub mod train;
+
+pub use error::Error;

@@ -1,1 +1,35 @@
-fn main() {}
+//! The `gpu-tlm` command: parse, run, exit code.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use gpu_tlm::cli::Cli;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("GPU_TLM_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,gpu_tlm={level},wgpu_hal=off,wgpu_core=warn")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.exit_code();
+            // One line, whatever an underlying library's message looks like.
+            tracing::error!("{}", error.to_string().replace('\n', " "));
+            ExitCode::from(code)
+        }
+    }
+}

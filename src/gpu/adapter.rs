@@ -70,7 +70,7 @@ pub struct AdapterDescription {
     pub driver: String,
     /// Whether the driver runs shaders on the CPU.
     pub software: bool,
-    /// Whether it would be taken without `--adapter`.
+    /// Whether it would be taken.
     pub default: bool,
     /// Limits that decide which shapes run, in bytes or counts.
     pub limits: serde_json::Map<String, serde_json::Value>,
@@ -81,10 +81,13 @@ pub struct AdapterDescription {
 }
 
 /// Lists every adapter of `request.backend`, best first, as `gpu-tlm devices` prints them.
-pub fn describe_all(request: &AdapterRequest) -> Vec<AdapterDescription> {
+///
+/// # Errors
+/// When there is none, or none by the name that is asked for.
+pub fn describe_all(request: &AdapterRequest) -> Result<Vec<AdapterDescription>, GpuError> {
     let adapters = enumerate(request.backend);
-    let chosen = choose(&adapters, request).ok();
-    adapters.iter().enumerate().map(|(index, a)| describe(index, a, chosen == Some(index))).collect()
+    let chosen = choose(&adapters, request)?;
+    Ok(adapters.iter().enumerate().map(|(index, a)| describe(index, a, chosen == index)).collect())
 }
 
 fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDescription {

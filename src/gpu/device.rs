@@ -100,6 +100,12 @@ impl Device {
         self.class
     }
 
+    /// Largest range that one binding may cover, in 4-byte words.
+    pub fn max_binding_words(&self) -> usize {
+        let bytes = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        usize::try_from(bytes / 4).unwrap_or(usize::MAX)
+    }
+
     pub(super) fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }

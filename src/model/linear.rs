@@ -26,6 +26,12 @@ impl Linear {
         self.push_forward(pass, x, Epilogue::Store)
     }
 
+    /// `[rows, in]` to a given `[rows, out]`.
+    pub fn forward_into(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor) {
+        let weight = pass.weight(self.weight);
+        matmul(pass.plan, Form::Nt, x, weight, y, Epilogue::Store);
+    }
+
     /// `[rows, in]` to `[rows, out]`, added to the residual stream `[rows, out]`.
     pub fn forward_residual(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> Tensor {
         self.push_forward(pass, x, Epilogue::Residual(residual))

@@ -96,10 +96,11 @@ impl Transformer {
         Forward { hidden, blocks, ln_final }
     }
 
-    /// Logits `[rows, vocab]` of `hidden` `[rows, d_model]`: for few rows, as in decoding.
-    pub fn logits(&self, pass: &mut Pass<'_>, hidden: Tensor) -> Tensor {
+    /// Writes the logits of `hidden` `[rows, d_model]` to `logits` `[rows, vocab]`: for few rows,
+    /// as in decoding.
+    pub fn logits_into(&self, pass: &mut Pass<'_>, hidden: Tensor, logits: Tensor) {
         pass.plan.set_scope("lm_head");
-        self.lm_head.forward(pass, hidden)
+        self.lm_head.forward_into(pass, hidden, logits);
     }
 
     /// The loss alone, with logits in chunks of rows.

@@ -1,0 +1,95 @@
+# What a person types: `make` lists the targets. Needs GNU make and cargo; the rest is installed
+# where it is missing (see scripts/).
+
+CARGO ?= cargo
+PYTHON ?= /usr/bin/python3
+CONFIG ?= configs/quickstart.json
+LOGDIR ?= runs/quickstart
+PROMPT ?= Once
+BENCH ?= kernels
+
+# Where rustup puts cargo, for shells that have not read its profile yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Without it the drivers' window-system code complains on stderr; nothing is put there.
+export XDG_RUNTIME_DIR ?= $(CURDIR)/target
+
+# Cargo's own answer, since its configuration may move the folder.
+TARGET_DIR = $(or $(shell PATH="$(PATH)" $(CARGO) metadata --locked --no-deps --format-version 1 2>/dev/null \
+	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
+RELEASE = $(TARGET_DIR)/release/gpu-tlm
+DEBUG = $(TARGET_DIR)/debug/gpu-tlm
+
+# Steps that install packages would get in each other's way.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1#\2/p' Makefile | awk -F'#' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+.PHONY: build
+build: toolchain ## build the program with full optimisation
+	@echo "==> building gpu-tlm (release)"
+	$(CARGO) build --release --locked
+
+.PHONY: quickstart
+quickstart: toolchain loader build ## train a small model on the built-in corpus and let it talk
+	@scripts/ensure-adapter.sh "$(RELEASE)"
+	@echo "==> training: $(CONFIG) -> $(LOGDIR)"
+	"$(RELEASE)" train --config $(CONFIG) --logdir $(LOGDIR)
+	@echo "==> generating from $(LOGDIR)/checkpoints/latest.safetensors"
+	"$(RELEASE)" generate --checkpoint $(LOGDIR)/checkpoints/latest.safetensors \
+		--tokenizer $(LOGDIR)/tokenizer --prompt "$(PROMPT)" --num-samples 3 --seed 1
+	@echo "==> done"
+	@echo "    the program     $(RELEASE)"
+	@echo "    the model       $(LOGDIR)/checkpoints/latest.safetensors"
+	@echo "    its tokenizer   $(LOGDIR)/tokenizer"
+	@echo "    its losses      $(LOGDIR)/metrics.jsonl, $(LOGDIR)/loss.svg"
+
+# The tests are built before the adapter is asked for, since the program that asks is built with them.
+.PHONY: test
+test: toolchain loader ## run all tests on this machine's adapter
+	@echo "==> building the tests"
+	$(CARGO) test --locked --no-run
+	@scripts/ensure-adapter.sh "$(DEBUG)"
+	@echo "==> running the tests"
+	$(CARGO) test --locked
+
+.PHONY: lint
+lint: format clippy doc ## check format, clippy and documentation; warnings are errors
+
+.PHONY: format
+format: ## check the format
+	$(CARGO) fmt --check
+
+.PHONY: clippy
+clippy: toolchain ## check with clippy
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+.PHONY: doc
+doc: toolchain ## build the documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+.PHONY: bench
+bench: toolchain loader build ## measure this machine; BENCH=kernels, train or generate
+	@scripts/ensure-adapter.sh "$(RELEASE)"
+	"$(RELEASE)" bench $(BENCH)
+
+.PHONY: oracle
+oracle: ## check the PyTorch oracle and write its fixtures anew
+	@scripts/ensure-torch.sh $(PYTHON)
+	@echo "==> checking the oracle"
+	$(PYTHON) tests/oracle/check_model.py
+	@echo "==> writing tests/oracle/fixtures; 'git diff --stat' shows what changed"
+	$(PYTHON) tests/oracle/make_fixtures.py
+
+.PHONY: clean
+clean: ## remove what was built; runs/ stays
+	$(CARGO) clean
+
+.PHONY: toolchain
+toolchain:
+	@scripts/ensure-toolchain.sh $(CARGO)
+
+.PHONY: loader
+loader:
+	@scripts/ensure-adapter.sh

@@ -1,0 +1,59 @@
+//! `gpu-tlm eval`: mean loss and perplexity over a whole token file.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::AdapterArgs;
+use crate::Error;
+use crate::checkpoint::Checkpoint;
+use crate::config::Settings;
+use crate::data::dataset::Dataset;
+use crate::train::engine::Engine;
+use crate::train::evaluate::mean_loss;
+
+/// Arguments of `gpu-tlm eval`.
+#[derive(Debug, clap::Args)]
+pub struct EvalArgs {
+    /// Checkpoint to evaluate
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Token file to evaluate on
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Windows of one pass
+    #[arg(long, default_value_t = 8)]
+    batch_size: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+}
+
+/// Evaluates over all windows that follow each other without overlap.
+///
+/// # Errors
+/// When a file is missing or does not fit, or the device fails.
+pub fn run(args: &EvalArgs) -> Result<(), Error> {
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let model = checkpoint.model()?;
+    let dataset = Dataset::open(&args.data, model.vocab_size, model.context_length)?;
+    let settings = Settings { batch_size: args.batch_size, ..Settings::default() };
+    let mut engine = Engine::new(args.adapter.open()?, &model, &settings.train()?)?;
+    checkpoint.restore(&engine, false)?;
+    let windows = dataset.windows();
+    let loss = mean_loss(&mut engine, &dataset, windows)?;
+    let tokens = windows * model.context_length;
+    let perplexity = loss.exp();
+    if args.json {
+        return super::print_json(&json!({
+            "loss": loss,
+            "perplexity": perplexity,
+            "tokens": tokens,
+            "windows": windows,
+            "iteration": checkpoint.metadata()?.iteration,
+        }));
+    }
+    super::print(&format!("loss {loss:.6}  perplexity {perplexity:.4}  over {tokens} tokens\n"))
+}

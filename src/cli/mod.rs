@@ -1,0 +1,123 @@
+//! The commands: each parses its arguments, makes one library call, and prints the result.
+
+pub mod data;
+pub mod devices;
+pub mod eval;
+pub mod generate;
+pub mod plan;
+pub mod schedule;
+pub mod tokenizer;
+pub mod train;
+
+use std::io::Write;
+use std::path::Path;
+
+use clap::{Parser, Subcommand};
+
+use crate::Error;
+use crate::data::tokenizer::Tokenizer;
+use crate::gpu::{AdapterRequest, Device, DeviceOptions};
+
+/// Trains and samples Transformer language models on any GPU
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "First steps:\n  gpu-tlm train                     \
+        train on the built-in stories\n  gpu-tlm generate --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
+        --tokenizer runs/latest/tokenizer --prompt \"Once\"\n  gpu-tlm devices                   \
+        what the shaders would run on"
+)]
+pub struct Cli {
+    /// Say more: -v what each operation does, -vv each dispatch
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model, or go on training one
+    Train(Box<train::TrainArgs>),
+    /// Mean loss and perplexity of a checkpoint on a token file
+    Eval(eval::EvalArgs),
+    /// Let a trained model go on from a prompt
+    Generate(generate::GenerateArgs),
+    /// Learn a vocabulary, and turn text into token files and back
+    Tokenizer(tokenizer::TokenizerArgs),
+    /// Make and look at data
+    Data(data::DataArgs),
+    /// The adapters of this machine, their limits and features
+    Devices(devices::DevicesArgs),
+    /// What training would take: parameters, memory, operations, dispatches
+    Plan(Box<plan::PlanArgs>),
+    /// The learning rate over a run
+    Schedule(Box<schedule::ScheduleArgs>),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub fn run(self) -> Result<(), Error> {
+        match self.command {
+            Command::Train(args) => train::run(&args),
+            Command::Eval(args) => eval::run(&args),
+            Command::Generate(args) => generate::run(&args),
+            Command::Tokenizer(args) => tokenizer::run(&args),
+            Command::Data(args) => data::run(&args),
+            Command::Devices(args) => devices::run(&args),
+            Command::Plan(args) => plan::run(&args),
+            Command::Schedule(args) => schedule::run(&args),
+        }
+    }
+}
+
+/// Which adapter runs the shaders, for commands that are no training run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AdapterArgs {
+    /// Adapter by its index in `gpu-tlm devices` or a part of its name
+    #[arg(long)]
+    adapter: Option<String>,
+    /// Graphics API: vulkan, metal, dx12 or gl
+    #[arg(long)]
+    backend: Option<String>,
+    /// Keep bounds checks and loop guards in the shaders: slower, to find a fault
+    #[arg(long)]
+    checked: bool,
+}
+
+impl AdapterArgs {
+    fn request(&self) -> Result<AdapterRequest, Error> {
+        let backend = self.backend.as_deref().map(str::parse).transpose()?;
+        Ok(AdapterRequest { name: self.adapter.clone(), backend })
+    }
+
+    fn open(&self) -> Result<Device, Error> {
+        let options =
+            DeviceOptions { request: self.request()?, checked: self.checked, ..DeviceOptions::default() };
+        Ok(Device::open(&options)?)
+    }
+}
+
+/// Writes a result to stdout. A reader that went away early, as `head` does, is no failure.
+fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(crate::error::io("write to", "stdout")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as the one JSON object on stdout.
+fn print_json(value: &serde_json::Value) -> Result<(), Error> {
+    print(&format!("{value:#}\n"))
+}
+
+fn load_tokenizer(dir: Option<&Path>) -> Result<Option<Tokenizer>, Error> {
+    Ok(dir.map(Tokenizer::load).transpose()?)
+}

@@ -1,0 +1,212 @@
+//! Configuration: a JSON file and flags become one checked set of values, each with its source.
+
+mod settings;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+pub use settings::{KEYS, Sampling, Schedule, SettingFlags, Settings};
+
+/// An error in a config file or flag.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The config file cannot be read.
+    #[error("cannot read config '{}': {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The config file is no JSON object.
+    #[error("config '{}' is not a JSON object: {reason}", path.display())]
+    NotJson {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("unknown key '{key}' in config '{}'{}", path.display(), suggest(.nearest))]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The key that was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// A value of the wrong type.
+    #[error("key '{key}' has the value {found}: {reason}")]
+    WrongType {
+        /// The key.
+        key: &'static str,
+        /// The value as JSON.
+        found: String,
+        /// What was expected.
+        reason: String,
+    },
+    /// A value that is out of range or does not go with another.
+    #[error("key '{key}' is {found}, but {rule}")]
+    Invalid {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        found: String,
+        /// The rule that it breaks, and the remedy.
+        rule: String,
+    },
+    /// A shape that is sound but that the kernels do not support.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+}
+
+fn suggest(nearest: &Option<&'static str>) -> String {
+    match nearest {
+        Some(key) => format!("; did you mean '{key}'?"),
+        None => "; `gpu-tlm train --help` lists the keys".to_owned(),
+    }
+}
+
+/// The shape of a model.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ModelConfig {
+    /// Entries of the vocabulary.
+    pub vocab_size: usize,
+    /// Longest sequence.
+    pub context_length: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Blocks.
+    pub num_layers: usize,
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads.
+    pub num_kv_heads: usize,
+    /// Width of the feed-forward layer.
+    pub d_ff: usize,
+    /// Base of the rotary angles.
+    pub rope_theta: f64,
+    /// Added to the mean square in RMSNorm.
+    pub norm_eps: f64,
+    /// Whether the head uses the embedding's matrix.
+    pub tie_embeddings: bool,
+}
+
+impl ModelConfig {
+    /// Elements of a head.
+    pub fn head_dim(&self) -> usize {
+        self.d_model / self.num_heads
+    }
+}
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainConfig {
+    /// Order of the windows.
+    pub sampling: Sampling,
+    /// Seed of initial weights and batches.
+    pub seed: u64,
+    /// Sequences of a step.
+    pub batch_size: usize,
+    /// Sequences of a pass.
+    pub micro_batch_size: usize,
+    /// Steps in all.
+    pub max_iters: u64,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Final learning rate.
+    pub min_learning_rate: f64,
+    /// Steps of linear warm-up.
+    pub warmup_iters: u64,
+    /// Step at which the decay ends.
+    pub cosine_cycle_iters: u64,
+    /// Shape of the schedule.
+    pub schedule: Schedule,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Patterns of parameter names without decay.
+    pub no_decay: Vec<String>,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Largest gradient norm; 0 does not clip.
+    pub grad_clip: f64,
+}
+
+/// Settings with the source of each.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The values.
+    pub settings: Settings,
+    sources: BTreeMap<&'static str, String>,
+}
+
+/// Key under which a written config keeps the sources; read back, it is skipped.
+const SOURCES: &str = "sources";
+
+impl Resolved {
+    /// Reads the config file, if any, and lays the flags over it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a key or value is wrong.
+    pub fn load(file: Option<&Path>, flags: &SettingFlags) -> Result<Self, ConfigError> {
+        let mut values = Map::new();
+        let mut sources = BTreeMap::new();
+        if let Some(path) = file {
+            for (key, value) in read_object(path)? {
+                if key == SOURCES {
+                    continue;
+                }
+                let known = KEYS.iter().copied().find(|&known| known == key);
+                let Some(known) = known else {
+                    let nearest = nearest_key(&key);
+                    return Err(ConfigError::UnknownKey { path: path.to_owned(), key, nearest });
+                };
+                sources.insert(known, format!("file {}", path.display()));
+                values.insert(key, value);
+            }
+        }
+        for (key, value) in flags.given() {
+            sources.insert(key, "flag".to_owned());
+            values.insert(key.to_owned(), value);
+        }
+        // A null is the same as leaving the key out.
+        values.retain(|_, value| !value.is_null());
+        Ok(Self { settings: Settings::from_values(&values)?, sources })
+    }
+
+    /// Gives a key a value that was found out later, such as the vocabulary's size.
+    pub fn note_source(&mut self, key: &'static str, source: &str) {
+        self.sources.insert(key, source.to_owned());
+    }
+
+    /// The values as a JSON object, with the source of each under `sources`: a config file that
+    /// repeats the run.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut object = self.settings.to_values();
+        let source = |key: &&'static str| self.sources.get(key).map_or("default", String::as_str);
+        let sources = KEYS.iter().map(|key| ((*key).to_owned(), source(key).into())).collect();
+        object.insert(SOURCES.to_owned(), Value::Object(sources));
+        object
+    }
+}
+
+fn read_object(path: &Path) -> Result<Map<String, Value>, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    serde_json::from_str(&text)
+        .map_err(|e| ConfigError::NotJson { path: path.to_owned(), reason: e.to_string() })
+}
+
+fn nearest_key(key: &str) -> Option<&'static str> {
+    let similarity = |known: &&'static str| strsim::jaro_winkler(known, key);
+    let best = KEYS.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(&best) > 0.75).then_some(best)
+}

@@ -1,0 +1,193 @@
+//! The keys: one list from which the settings, the flags and the names are made.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+
+/// Order in which training reads windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Uniform starts, a function of seed and iteration.
+    Random,
+    /// Every window once an epoch, in an order that changes with the epoch.
+    Shuffle,
+    /// One window after the other.
+    Sequential,
+}
+
+/// Shape of the learning rate over a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Linear warm-up, cosine decay, then constant.
+    Cosine,
+    /// Linear warm-up, then constant.
+    Constant,
+    /// Linear warm-up, stable, linear decay over the last fifth.
+    Wsd,
+}
+
+/// Makes [`Settings`], [`SettingFlags`] and [`KEYS`] from one list. `required` keys have a
+/// default; `optional` ones are left out or follow from others.
+macro_rules! settings {
+    (
+        required { $($(#[doc = $doc:literal])+ $(@arg($($arg:tt)*))? $name:ident: $ty:ty = $default:expr,)* }
+        optional { $($(#[doc = $odoc:literal])+ $oname:ident: $oty:ty,)* }
+    ) => {
+        /// Every key's value, before they are checked against each other.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $ty,)*
+            $($(#[doc = $odoc])+ pub $oname: Option<$oty>,)*
+        }
+
+        /// Every key as a flag; flags win over the config file.
+        #[derive(Clone, Debug, Default, clap::Args)]
+        #[command(next_help_heading = "Settings (also keys of the config file, with underscores)")]
+        pub struct SettingFlags {
+            $($(#[doc = $doc])+ #[arg(long $(, $($arg)*)?)] pub $name: Option<$ty>,)*
+            $($(#[doc = $odoc])+ #[arg(long)] pub $oname: Option<$oty>,)*
+        }
+
+        /// The keys of a config file.
+        pub const KEYS: &[&str] = &[$(stringify!($name),)* $(stringify!($oname),)*];
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($name: $default,)* $($oname: None,)* }
+            }
+        }
+
+        impl Settings {
+            pub(super) fn from_values(values: &Map<String, Value>) -> Result<Self, ConfigError> {
+                Ok(Self {
+                    $($name: read(values, stringify!($name))?.unwrap_or_else(|| $default),)*
+                    $($oname: read(values, stringify!($oname))?,)*
+                })
+            }
+
+            pub(super) fn to_values(&self) -> Map<String, Value> {
+                let mut map = Map::new();
+                $(map.insert(stringify!($name).to_owned(), json(&self.$name));)*
+                $(map.insert(stringify!($oname).to_owned(), json(&self.$oname));)*
+                map
+            }
+        }
+
+        impl SettingFlags {
+            pub(super) fn given(&self) -> Vec<(&'static str, Value)> {
+                let mut given = Vec::new();
+                $(if let Some(value) = &self.$name { given.push((stringify!($name), json(value))); })*
+                $(if let Some(value) = &self.$oname { given.push((stringify!($oname), json(value))); })*
+                given
+            }
+        }
+    };
+}
+
+settings! {
+    required {
+        /// Longest sequence the model sees, in tokens.
+        context_length: usize = 128,
+        /// Width of the residual stream.
+        d_model: usize = 128,
+        /// Number of blocks.
+        num_layers: usize = 4,
+        /// Number of query heads; divides d_model into heads of an even width up to 128.
+        num_heads: usize = 4,
+        /// Base of the rotary angles.
+        rope_theta: f64 = 10_000.0,
+        /// Added to the mean square in RMSNorm.
+        norm_eps: f64 = 1e-5,
+        /// Use the embedding's matrix for the head too.
+        @arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")
+        tie_embeddings: bool = false,
+        /// Order of the training windows.
+        sampling: Sampling = Sampling::Random,
+        /// Seed of initial weights, batches and the built-in corpus.
+        seed: u64 = 0,
+        /// Sequences of a step.
+        batch_size: usize = 8,
+        /// Steps in all.
+        max_iters: u64 = 1000,
+        /// Peak learning rate.
+        learning_rate: f64 = 1e-3,
+        /// Shape of the learning rate over the run.
+        schedule: Schedule = Schedule::Cosine,
+        /// Decoupled weight decay of AdamW.
+        weight_decay: f64 = 0.1,
+        /// Parts of parameter names that do not decay, `*` for anything, separated by commas.
+        @arg(value_delimiter = ',', value_name = "PATTERN")
+        no_decay: Vec<String> = Vec::new(),
+        /// Decay of AdamW's first moment.
+        beta1: f64 = 0.9,
+        /// Decay of AdamW's second moment.
+        beta2: f64 = 0.95,
+        /// Added to the root of AdamW's second moment.
+        eps: f64 = 1e-8,
+        /// Largest gradient norm; 0 does not clip.
+        grad_clip: f64 = 1.0,
+        /// Steps between evaluations; 0 evaluates never.
+        eval_interval: u64 = 100,
+        /// Batches of an evaluation, from the start of the validation set; 0 takes all.
+        eval_iters: u64 = 20,
+        /// Steps between lines of metrics.jsonl and of the log; 0 writes none.
+        log_interval: u64 = 1,
+        /// Steps between checkpoints; 0 writes only the last.
+        checkpoint_interval: u64 = 500,
+        /// Numbered checkpoints to keep; 0 keeps all.
+        keep_checkpoints: u64 = 3,
+    }
+    optional {
+        /// Entries of the vocabulary; by default the tokenizer's.
+        vocab_size: usize,
+        /// Key and value heads, shared by groups of query heads; by default num_heads.
+        num_kv_heads: usize,
+        /// Width of the feed-forward layer; by default 8/3 of d_model, rounded up to a multiple of 8.
+        d_ff: usize,
+        /// Token file to train on; by default the built-in corpus.
+        train_path: PathBuf,
+        /// Token file to evaluate on; none evaluates never.
+        val_path: PathBuf,
+        /// Folder of the tokenizer that made the token files.
+        tokenizer: PathBuf,
+        /// Sequences of one pass; gradients add up to batch_size. By default batch_size.
+        micro_batch_size: usize,
+        /// Learning rate at the end of the schedule; by default a tenth of the peak.
+        min_learning_rate: f64,
+        /// Steps of linear warm-up; by default a twentieth of max_iters.
+        warmup_iters: u64,
+        /// Step at which the schedule's decay ends; by default max_iters.
+        cosine_cycle_iters: u64,
+        /// Folder of the run's files; by default runs/latest.
+        logdir: PathBuf,
+        /// Checkpoint to go on from: weights, moments and iteration.
+        load_checkpoint: PathBuf,
+        /// Safetensors file to take initial weights from, and nothing else.
+        init_from: PathBuf,
+        /// Adapter by its index in `gpu-tlm devices` or a part of its name.
+        adapter: String,
+        /// Graphics API: vulkan, metal, dx12 or gl.
+        backend: String,
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(
+    values: &Map<String, Value>,
+    key: &'static str,
+) -> Result<Option<T>, ConfigError> {
+    let Some(value) = values.get(key) else { return Ok(None) };
+    serde_json::from_value(value.clone()).map(Some).map_err(|e| ConfigError::WrongType {
+        key,
+        found: value.to_string(),
+        reason: e.to_string(),
+    })
+}
+
+/// A setting as JSON; settings are numbers, strings and lists of them, which always serialize.
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}

@@ -1,0 +1,172 @@
+//! Checks settings against each other, once, so that everything behind can rely on them.
+
+use super::{ConfigError, ModelConfig, Settings, TrainConfig};
+use crate::gpu::AdapterRequest;
+use crate::kernels::attention::MAX_HEAD_DIM;
+
+impl Settings {
+    /// The model's shape. `tokenizer_vocab` stands in where `vocab_size` is not given.
+    ///
+    /// # Errors
+    /// When a size is zero, too large, or does not go with another.
+    pub fn model(&self, tokenizer_vocab: Option<usize>) -> Result<ModelConfig, ConfigError> {
+        let Some(vocab_size) = self.vocab_size.or(tokenizer_vocab) else {
+            return invalid("vocab_size", "not given", "no tokenizer tells it; set vocab_size or tokenizer");
+        };
+        if let Some(tokens) = tokenizer_vocab.filter(|&tokens| tokens > vocab_size) {
+            return invalid("vocab_size", vocab_size, format!("the tokenizer has {tokens} tokens; set at least that"));
+        }
+        let model = ModelConfig {
+            vocab_size,
+            context_length: self.context_length,
+            d_model: self.d_model,
+            num_layers: self.num_layers,
+            num_heads: self.num_heads,
+            num_kv_heads: self.num_kv_heads.unwrap_or(self.num_heads),
+            d_ff: self.d_ff.unwrap_or((self.d_model * 8 / 3).next_multiple_of(8)),
+            rope_theta: self.rope_theta,
+            norm_eps: self.norm_eps,
+            tie_embeddings: self.tie_embeddings,
+        };
+        model.check()?;
+        Ok(model)
+    }
+
+    /// How to train.
+    ///
+    /// # Errors
+    /// When a value is out of range or does not go with another.
+    pub fn train(&self) -> Result<TrainConfig, ConfigError> {
+        let train = TrainConfig {
+            sampling: self.sampling,
+            seed: self.seed,
+            batch_size: self.batch_size,
+            micro_batch_size: self.micro_batch_size.unwrap_or(self.batch_size),
+            max_iters: self.max_iters,
+            learning_rate: self.learning_rate,
+            min_learning_rate: self.min_learning_rate.unwrap_or(self.learning_rate / 10.0),
+            warmup_iters: self.warmup_iters.unwrap_or(self.max_iters / 20),
+            cosine_cycle_iters: self.cosine_cycle_iters.unwrap_or(self.max_iters),
+            schedule: self.schedule,
+            weight_decay: self.weight_decay,
+            no_decay: self.no_decay.clone(),
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            grad_clip: self.grad_clip,
+        };
+        train.check()?;
+        if self.load_checkpoint.is_some() && self.init_from.is_some() {
+            return invalid("init_from", "given", "load_checkpoint is given too; choose one of them");
+        }
+        Ok(train)
+    }
+
+    /// Which adapter to open.
+    ///
+    /// # Errors
+    /// When the backend's name is unknown.
+    pub fn adapter_request(&self) -> Result<AdapterRequest, crate::gpu::GpuError> {
+        let backend = self.backend.as_deref().map(str::parse).transpose()?;
+        Ok(AdapterRequest { name: self.adapter.clone(), backend })
+    }
+}
+
+impl ModelConfig {
+    /// Checks the shape on its own, as a checkpoint's must be checked too.
+    ///
+    /// # Errors
+    /// When a size is zero, too large, or does not go with another.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (key, value) in [
+            ("vocab_size", self.vocab_size),
+            ("context_length", self.context_length),
+            ("d_model", self.d_model),
+            ("num_layers", self.num_layers),
+            ("num_heads", self.num_heads),
+            ("num_kv_heads", self.num_kv_heads),
+            ("d_ff", self.d_ff),
+        ] {
+            // Shaders count in u32; the cap leaves room for products with a batch.
+            if !(1..=1 << 24).contains(&value) {
+                return invalid(key, value, "it must be from 1 to 16777216");
+            }
+        }
+        if !self.d_model.is_multiple_of(self.num_heads) {
+            let rule = format!("num_heads ({}) must divide it", self.num_heads);
+            return invalid("d_model", self.d_model, rule);
+        }
+        if !self.num_heads.is_multiple_of(self.num_kv_heads) {
+            let rule = format!("it must divide num_heads ({})", self.num_heads);
+            return invalid("num_kv_heads", self.num_kv_heads, rule);
+        }
+        let head_dim = self.head_dim();
+        if !head_dim.is_multiple_of(2) {
+            let rule = format!(
+                "with num_heads {} that makes an odd head_dim of {head_dim}, and the rotary \
+                 embedding turns pairs; choose an even one",
+                self.num_heads
+            );
+            return invalid("d_model", self.d_model, rule);
+        }
+        if head_dim > MAX_HEAD_DIM {
+            return Err(ConfigError::Unsupported(format!(
+                "head_dim {head_dim} (d_model / num_heads); attention holds at most {MAX_HEAD_DIM}, \
+                 so raise num_heads"
+            )));
+        }
+        positive("rope_theta", self.rope_theta)?;
+        positive("norm_eps", self.norm_eps)
+    }
+}
+
+impl TrainConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.batch_size == 0 || self.batch_size > 1 << 20 {
+            return invalid("batch_size", self.batch_size, "it must be from 1 to 1048576");
+        }
+        if self.micro_batch_size == 0 || !self.batch_size.is_multiple_of(self.micro_batch_size) {
+            let rule = format!("it must divide batch_size ({})", self.batch_size);
+            return invalid("micro_batch_size", self.micro_batch_size, rule);
+        }
+        if self.max_iters == 0 {
+            return invalid("max_iters", 0, "it must be at least 1");
+        }
+        positive("learning_rate", self.learning_rate)?;
+        positive("eps", self.eps)?;
+        for (key, value) in [
+            ("min_learning_rate", self.min_learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("grad_clip", self.grad_clip),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return invalid(key, value, "it must be zero or more");
+            }
+        }
+        if self.min_learning_rate > self.learning_rate {
+            let rule = format!("it must not be over learning_rate ({})", self.learning_rate);
+            return invalid("min_learning_rate", self.min_learning_rate, rule);
+        }
+        for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return invalid(key, value, "it must be at least 0 and below 1");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn positive(key: &'static str, value: f64) -> Result<(), ConfigError> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(());
+    }
+    invalid(key, value, "it must be a number over 0")
+}
+
+fn invalid<T>(
+    key: &'static str,
+    found: impl std::fmt::Display,
+    rule: impl Into<String>,
+) -> Result<T, ConfigError> {
+    Err(ConfigError::Invalid { key, found: found.to_string(), rule: rule.into() })
+}

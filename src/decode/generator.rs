@@ -1,0 +1,210 @@
+//! Draws one token after the other, each from a forward pass over the window so far.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::{DecodeError, InferenceModel};
+use crate::Error;
+use crate::gpu::{Buffers, Device, Executable, Memory, PersistentId, Plan, SectionId, Tensor};
+use crate::kernels::embedding;
+use crate::kernels::rope::RopeTables;
+use crate::kernels::sample::{self, NO_TOKEN, Sampling};
+use crate::model::transformer::PassShape;
+use crate::model::{BatchShape, Pass, Transformer};
+
+/// What to generate.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Tokens to go on from.
+    pub prompt: Vec<u32>,
+    /// Most tokens to add.
+    pub max_new_tokens: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// Which of several samples with one seed this is.
+    pub sample: u32,
+    /// The token that ends a text, if any; it is not part of the result.
+    pub end: Option<u32>,
+}
+
+/// What was generated.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The new tokens.
+    pub tokens: Vec<u32>,
+    /// New tokens a second.
+    pub tokens_per_s: f64,
+}
+
+/// A model with its plans, one for each length of window that has come up.
+pub struct Generator {
+    device: Device,
+    model: InferenceModel,
+    sampling: Sampling,
+    memory: Memory,
+    buffers: Buffers,
+    weights: Vec<PersistentId>,
+    io: IoMemory,
+    plans: BTreeMap<usize, (Executable, SectionId)>,
+}
+
+/// Buffers between host and device.
+#[derive(Clone, Copy, Debug)]
+struct IoMemory {
+    tokens: PersistentId,
+    /// Row of the window's last token.
+    last: PersistentId,
+    draw: PersistentId,
+    chosen: PersistentId,
+    logits: PersistentId,
+    cosines: PersistentId,
+    sines: PersistentId,
+}
+
+impl Generator {
+    /// Uploads the model; `sampling` is checked.
+    ///
+    /// # Errors
+    /// When a parameter of the sampling is out of range, or the model does not fit the device.
+    pub fn new(device: Device, model: InferenceModel, sampling: Sampling) -> Result<Self, Error> {
+        check_sampling(&sampling)?;
+        let config = &model.config;
+        let mut memory = Memory::default();
+        let weights = model.declare(&mut memory);
+        let angles = config.context_length * config.head_dim() / 2;
+        let io = IoMemory {
+            tokens: memory.declare("tokens", config.context_length),
+            last: memory.declare("last", 1),
+            draw: memory.declare("draw", sample::DRAW_WORDS),
+            chosen: memory.declare("chosen", 1),
+            logits: memory.declare("logits", config.vocab_size),
+            cosines: memory.declare("rope_cosines", angles),
+            sines: memory.declare("rope_sines", angles),
+        };
+        let buffers = memory.allocate(&device)?;
+        model.upload(&device, &buffers, &weights)?;
+        let (cosines, sines) = Transformer::rope_tables(config, config.context_length);
+        buffers.write(&device, io.cosines, 0, &cosines);
+        buffers.write(&device, io.sines, 0, &sines);
+        Ok(Self { device, model, sampling, memory, buffers, weights, io, plans: BTreeMap::new() })
+    }
+
+    /// Generates from `request`, calling `on_token` with each new token. A window longer than the
+    /// context keeps its last `context_length` tokens.
+    ///
+    /// # Errors
+    /// When the prompt is empty or holds an unknown token, or the device fails.
+    pub fn generate(&mut self, request: &Request, mut on_token: impl FnMut(u32)) -> Result<Generated, Error> {
+        self.check_prompt(&request.prompt)?;
+        let context_length = self.model.config.context_length;
+        let mut text = request.prompt.clone();
+        let started = Instant::now();
+        for index in 0..request.max_new_tokens {
+            let window = &text[text.len().saturating_sub(context_length)..];
+            let token = self.next_token(window, request, index)?;
+            if Some(token) == request.end {
+                break;
+            }
+            on_token(token);
+            text.push(token);
+        }
+        let tokens = text.split_off(request.prompt.len());
+        let tokens_per_s = tokens.len() as f64 / started.elapsed().as_secs_f64();
+        Ok(Generated { tokens, tokens_per_s })
+    }
+
+    /// Logits `[vocab]` of the token that follows `window`.
+    ///
+    /// # Errors
+    /// When the window is empty or longer than the context, or the device fails.
+    pub fn logits(&mut self, window: &[u32]) -> Result<Vec<f32>, Error> {
+        self.check_prompt(window)?;
+        self.forward(window, 0, 0)?;
+        Ok(self.buffers.read(&self.device, self.io.logits, 0, self.model.config.vocab_size)?)
+    }
+
+    fn check_prompt(&self, prompt: &[u32]) -> Result<(), DecodeError> {
+        let vocab_size = self.model.config.vocab_size;
+        if prompt.is_empty() {
+            return Err(DecodeError::EmptyPrompt);
+        }
+        match prompt.iter().position(|&token| token as usize >= vocab_size) {
+            None => Ok(()),
+            Some(position) => {
+                Err(DecodeError::OutsideVocab { token: prompt[position], position, vocab_size })
+            }
+        }
+    }
+
+    fn next_token(&mut self, window: &[u32], request: &Request, index: usize) -> Result<u32, Error> {
+        let counter = u64::from(request.sample) << 32 | index as u64;
+        self.forward(window, request.seed, counter)?;
+        let chosen: Vec<u32> = self.buffers.read(&self.device, self.io.chosen, 0, 1)?;
+        if chosen[0] == NO_TOKEN {
+            return Err(DecodeError::NotFinite(index).into());
+        }
+        Ok(chosen[0])
+    }
+
+    fn forward(&mut self, window: &[u32], seed: u64, counter: u64) -> Result<(), Error> {
+        let context_length = self.model.config.context_length;
+        if window.len() > context_length {
+            return Err(DecodeError::TooLong { tokens: window.len(), context_length }.into());
+        }
+        // What follows the window cannot be seen from it, so a plan may be longer than needed.
+        let time = window.len().next_power_of_two().max(16).min(context_length);
+        self.buffers.write(&self.device, self.io.tokens, 0, window);
+        let last = crate::gpu::plan::word(window.len() - 1);
+        self.buffers.write(&self.device, self.io.last, 0, &[last]);
+        self.buffers.write(&self.device, self.io.draw, 0, &sample::draw_words(seed, counter));
+        if !self.plans.contains_key(&time) {
+            let planned = self.plan(time)?;
+            self.plans.insert(time, planned);
+        }
+        let (executable, section) = &self.plans[&time];
+        Ok(executable.run(&self.device, *section)?)
+    }
+
+    /// Plans a pass over `time` tokens that ends in one chosen token.
+    fn plan(&self, time: usize) -> Result<(Executable, SectionId), Error> {
+        let config = &self.model.config;
+        let memory = &self.memory;
+        let mut plan = Plan::new(self.device.class());
+        let weights = self.model.table.bind(&mut plan, memory, &self.weights);
+        let mut vector = |id: PersistentId, len: usize| -> Tensor { plan.persistent(memory, id).slice(0, len) };
+        let pairs = config.head_dim() / 2;
+        let tables = RopeTables {
+            cosines: vector(self.io.cosines, time * pairs).reshape(time, pairs),
+            sines: vector(self.io.sines, time * pairs).reshape(time, pairs),
+        };
+        let tokens = vector(self.io.tokens, time);
+        let last = vector(self.io.last, 1);
+        let draw = vector(self.io.draw, sample::DRAW_WORDS);
+        let chosen = vector(self.io.chosen, 1);
+        let logits = vector(self.io.logits, config.vocab_size);
+        let section = plan.section();
+        let shape = PassShape { batch: BatchShape { batch: 1, time }, tables };
+        let mut pass = Pass::new(&mut plan, &weights, &[], false);
+        let forward = self.model.transformer.forward(&mut pass, tokens, &shape);
+        // Gathering a row is what an embedding does.
+        let hidden = embedding::forward(pass.plan, forward.hidden, last);
+        self.model.transformer.logits_into(&mut pass, hidden, logits);
+        sample::sample(pass.plan, logits, draw, chosen, &self.sampling);
+        Ok((Executable::compile(&plan, &self.device, &self.buffers)?, section))
+    }
+}
+
+fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
+    let out_of_range = |name, value: String, rule| Err(DecodeError::OutOfRange { name, value, rule });
+    let temperature = sampling.temperature;
+    if !(temperature.is_finite() && temperature >= 0.0) {
+        return out_of_range("temperature", temperature.to_string(), "a number of at least 0");
+    }
+    if sampling.top_k == Some(0) {
+        return out_of_range("top-k", "0".to_owned(), "at least 1");
+    }
+    match sampling.top_p {
+        Some(p) if !(p > 0.0 && p <= 1.0) => out_of_range("top-p", p.to_string(), "over 0 and at most 1"),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,59 @@
+//! From a checkpoint to text: the model for inference, and the loop that draws tokens.
+
+mod generator;
+mod model;
+
+pub use generator::{Generated, Generator, Request};
+pub use model::InferenceModel;
+
+/// An error of decoding.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Neither a prompt nor prompt tokens.
+    #[error("the prompt has no tokens; give --prompt or --prompt-tokens at least one")]
+    EmptyPrompt,
+    /// A prompt token that the model does not know.
+    #[error("prompt token {token} at position {position} is outside of the vocabulary of {vocab_size}")]
+    OutsideVocab {
+        /// The token.
+        token: u32,
+        /// Its position in the prompt.
+        position: usize,
+        /// Entries of the vocabulary.
+        vocab_size: usize,
+    },
+    /// A sampling parameter out of range.
+    #[error("{name} is {value}, but it must be {rule}")]
+    OutOfRange {
+        /// The flag.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The range.
+        rule: &'static str,
+    },
+    /// More tokens than the model can attend to at once.
+    #[error("a forward pass over {tokens} tokens is longer than the model's context of {context_length}")]
+    TooLong {
+        /// Tokens of the pass.
+        tokens: usize,
+        /// The model's context length.
+        context_length: usize,
+    },
+    /// The model gave no finite logits.
+    #[error("the model's logits are not finite at token {0}; the checkpoint is damaged or diverged")]
+    NotFinite(usize),
+    /// The token that ends a text is not in the vocabulary.
+    #[error("the tokenizer has no token '{0}' for --eos-token; `none` decodes without one")]
+    NoSuchToken(String),
+    /// Text was given or wanted where there is no tokenizer.
+    #[error("--prompt needs --tokenizer; without one give --prompt-tokens")]
+    NoTokenizer,
+}
+
+impl DecodeError {
+    /// Whether the request was wrong, rather than the run failed.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::NotFinite(_))
+    }
+}

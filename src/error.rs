@@ -1,0 +1,70 @@
+//! The one error type of the library: what went wrong, and whether the request or the run is to blame.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::CheckpointError;
+use crate::cli::data::DataError;
+use crate::config::ConfigError;
+use crate::data::dataset::DatasetError;
+use crate::data::npy::NpyError;
+use crate::data::tokenizer::TokenizerError;
+use crate::decode::DecodeError;
+use crate::gpu::GpuError;
+use crate::train::TrainError;
+
+/// Anything that a command can fail with.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum Error {
+    /// Of the adapter or device.
+    Gpu(#[from] GpuError),
+    /// Of a config file or flag.
+    Config(#[from] ConfigError),
+    /// Of a tokenizer or its files.
+    Tokenizer(#[from] TokenizerError),
+    /// Of a token file.
+    Npy(#[from] NpyError),
+    /// Of a token file as training data.
+    Dataset(#[from] DatasetError),
+    /// Of a checkpoint.
+    Checkpoint(#[from] CheckpointError),
+    /// Of a training run.
+    Train(#[from] TrainError),
+    /// Of decoding.
+    Decode(#[from] DecodeError),
+    /// Of the `data` command.
+    Data(#[from] DataError),
+    /// A file or folder that could not be read or written.
+    #[error("cannot {action} '{}': {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Exit code of the process: 2 for a bad request, 1 for a run that failed.
+    pub fn exit_code(&self) -> u8 {
+        let usage = match self {
+            Self::Gpu(error) => error.is_usage(),
+            Self::Config(_) => true,
+            Self::Tokenizer(error) => error.is_usage(),
+            Self::Npy(error) => error.is_usage(),
+            Self::Dataset(_) | Self::Data(_) | Self::Io { .. } => false,
+            Self::Checkpoint(error) => error.is_usage(),
+            Self::Train(error) => error.is_usage(),
+            Self::Decode(error) => error.is_usage(),
+        };
+        if usage { 2 } else { 1 }
+    }
+}
+
+/// Turns an I/O error into one that names the path and what was tried.
+pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Io { action, path, source }
+}

@@ -1,0 +1,180 @@
+//! A training step on the device: uploads a batch, replays the plan, brings the metrics back late.
+
+use super::step_plan::{self, LOSS_WORD, METRICS_WORDS, NORM_WORD, StepPlan, Target};
+use crate::config::{ModelConfig, TrainConfig};
+use crate::data::dataset::Batch;
+use crate::gpu::{Buffers, Device, Executable, GpuError, PersistentId, Readback};
+use crate::kernels::adamw::{self, AdamwSettings};
+use crate::kernels::cross_entropy::IGNORED;
+use crate::model::{ParameterTable, Transformer};
+
+/// What a step reports.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepMetrics {
+    /// Mean loss of the batch in nats, before the update.
+    pub loss: f32,
+    /// L2 norm of all gradients, before clipping.
+    pub grad_norm: f32,
+}
+
+/// Which of the four copies of the parameters' shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The values.
+    Parameters,
+    /// The gradients of the last step, before clipping.
+    Gradients,
+    /// First moments.
+    Moment1,
+    /// Second moments.
+    Moment2,
+}
+
+/// A model in training on a device.
+pub struct Engine {
+    device: Device,
+    plan: StepPlan,
+    buffers: Buffers,
+    executable: Executable,
+    readback: Readback,
+    adamw: AdamwSettings,
+}
+
+impl Engine {
+    /// Plans the steps and allocates everything; parameters, gradients and moments start at zero.
+    ///
+    /// # Errors
+    /// When the model does not fit the device or a shader does not compile.
+    pub fn new(device: Device, model: &ModelConfig, train: &TrainConfig) -> Result<Self, GpuError> {
+        let target = Target { class: device.class(), max_binding_words: device.max_binding_words() };
+        let plan = StepPlan::new(model, train, target);
+        let buffers = plan.memory.allocate(&device)?;
+        let executable = Executable::compile(&plan.plan, &device, &buffers)?;
+        let (cosines, sines) = Transformer::rope_tables(model, model.context_length);
+        buffers.write(&device, plan.step.cosines, 0, &cosines);
+        buffers.write(&device, plan.step.sines, 0, &sines);
+        let adamw = step_plan::adamw_settings(train);
+        let readback = Readback::new(METRICS_WORDS);
+        Ok(Self { device, plan, buffers, executable, readback, adamw })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The parameters' names, shapes and places.
+    pub fn table(&self) -> &ParameterTable {
+        &self.plan.table
+    }
+
+    /// Fills the parameters with their initial values.
+    pub fn initialise(&self, seed: u64) {
+        for index in 0..self.plan.table.iter().count() {
+            self.write(Part::Parameters, index, &self.plan.table.initial_values(index, seed));
+        }
+    }
+
+    /// Submits step `t`, counted from 1, on a batch of `batch_size` windows.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn submit_step(&mut self, batch: &Batch, learning_rate: f64, t: u64) -> Result<(), GpuError> {
+        let StepPlan { step, sections, layout, micro_batches, shape, .. } = &self.plan;
+        let words = layout.words();
+        let micro_batch = |m: usize| m * shape.rows()..(m + 1) * shape.rows();
+        for m in 0..*micro_batches {
+            let packed = layout.pack(&batch.tokens[micro_batch(m)], &batch.targets[micro_batch(m)]);
+            self.buffers.write(&self.device, step.batch, m * words, &packed);
+        }
+        let step_words = adamw::step_words(&self.adamw, learning_rate, t);
+        self.buffers.write(&self.device, step.step, 0, &step_words);
+        self.executable.submit(&self.device, |recorder| {
+            for m in 0..*micro_batches {
+                recorder.copy(&self.buffers, (step.batch, m * words), (step.inputs, 0), words);
+                recorder.replay(if m == 0 { sections.first } else { sections.next });
+            }
+            recorder.replay(sections.update);
+        })?;
+        self.readback.request(&self.device, &self.buffers, step.metrics);
+        Ok(())
+    }
+
+    /// Steps that were submitted and whose metrics were not taken yet.
+    pub fn pending(&self) -> usize {
+        self.readback.pending()
+    }
+
+    /// Metrics of the oldest pending step, waiting for it; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn take_metrics(&mut self) -> Result<Option<StepMetrics>, GpuError> {
+        let words: Option<Vec<f32>> = self.readback.take(&self.device)?;
+        Ok(words.map(|w| StepMetrics { loss: w[LOSS_WORD], grad_norm: w[NORM_WORD] }))
+    }
+
+    /// Mean loss in nats over the targets of `passes`, each of at most one pass's windows; no
+    /// step may be pending.
+    ///
+    /// # Errors
+    /// Those of `passes`, and when the device fails.
+    pub fn evaluate<E: From<GpuError>>(
+        &mut self,
+        passes: impl Iterator<Item = Result<Batch, E>>,
+    ) -> Result<f64, E> {
+        assert_eq!(self.pending(), 0, "metrics of a step are still to be taken");
+        let rows = self.plan.shape.rows();
+        let (mut total, mut count) = (0.0, 0);
+        for batch in passes {
+            let mut batch = batch?;
+            count += batch.targets.len();
+            batch.tokens.resize(rows, 0);
+            batch.targets.resize(rows, IGNORED);
+            let packed = self.plan.layout.pack(&batch.tokens, &batch.targets);
+            self.buffers.write(&self.device, self.plan.step.inputs, 0, &packed);
+            self.executable.run(&self.device, self.plan.sections.evaluate)?;
+            self.readback.request(&self.device, &self.buffers, self.plan.step.metrics);
+            // The next pass runs while this one's sum is on its way.
+            if self.pending() > 1 {
+                total += self.take_metrics()?.map_or(0.0, |m| f64::from(m.loss));
+            }
+        }
+        while let Some(metrics) = self.take_metrics()? {
+            total += f64::from(metrics.loss);
+        }
+        Ok(total / count as f64)
+    }
+
+    /// Windows that one pass of [`Engine::evaluate`] takes.
+    pub fn windows_per_pass(&self) -> usize {
+        self.plan.shape.batch
+    }
+
+    /// Reads one tensor, by its place in the table.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn read(&self, part: Part, index: usize) -> Result<Vec<f32>, GpuError> {
+        let (id, first, len) = self.place(part, index);
+        self.buffers.read(&self.device, id, first, len)
+    }
+
+    /// Writes one tensor, by its place in the table.
+    pub fn write(&self, part: Part, index: usize, values: &[f32]) {
+        let (id, first, len) = self.place(part, index);
+        assert_eq!(values.len(), len, "values of parameter {index}");
+        self.buffers.write(&self.device, id, first, values);
+    }
+
+    fn place(&self, part: Part, index: usize) -> (PersistentId, usize, usize) {
+        let buffers = match part {
+            Part::Parameters => &self.plan.parameters.parameters,
+            Part::Gradients => &self.plan.parameters.gradients,
+            Part::Moment1 => &self.plan.parameters.moment1,
+            Part::Moment2 => &self.plan.parameters.moment2,
+        };
+        let parameter = self.plan.table.iter().nth(index).expect("an index of the table");
+        (buffers[parameter.buffer], parameter.offset, parameter.len())
+    }
+}

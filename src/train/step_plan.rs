@@ -1,0 +1,214 @@
+//! The plan of a training step as data: what it keeps, and its four sections.
+
+use crate::config::{ModelConfig, TrainConfig};
+use crate::gpu::{AdapterClass, Memory, PersistentId, Plan, SectionId, Tensor};
+use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
+use crate::kernels::grad_norm;
+use crate::kernels::rope::RopeTables;
+use crate::model::inputs::Inputs;
+use crate::model::transformer::{LossTarget, PassShape};
+use crate::model::{BatchShape, InputLayout, ParameterMemory, ParameterTable, Pass, Transformer};
+
+/// Words of the metrics buffer up to and with the clip factor.
+pub const METRICS_WORDS: usize = NORM_WORD + 2;
+/// Word of the metrics buffer that holds the loss.
+pub const LOSS_WORD: usize = 0;
+/// Word of the metrics buffer that holds the gradient norm; the clip factor follows. It is at the
+/// next binding offset, since the loss and the norm are bound alone.
+pub const NORM_WORD: usize = 64;
+
+/// Persistent buffers of a step besides the parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct StepMemory {
+    /// Inputs of all micro-batches of a step, one [`InputLayout`] after the other.
+    pub batch: PersistentId,
+    /// Inputs of the pass that runs.
+    pub inputs: PersistentId,
+    /// Learning rate and bias corrections.
+    pub step: PersistentId,
+    /// Loss, gradient norm and clip factor.
+    pub metrics: PersistentId,
+    /// Cosines of the rotary angles.
+    pub cosines: PersistentId,
+    /// Sines of the rotary angles.
+    pub sines: PersistentId,
+}
+
+/// The sections, in the order of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Sections {
+    /// Forward and backward of the first micro-batch, which overwrites gradients.
+    pub first: SectionId,
+    /// Forward and backward of every further micro-batch, which adds to gradients.
+    pub next: SectionId,
+    /// Norm, clip factor and AdamW.
+    pub update: SectionId,
+    /// Forward and loss alone: the sum over the pass, for evaluation.
+    pub evaluate: SectionId,
+}
+
+/// Everything a device needs to know to train.
+pub struct StepPlan {
+    /// The dispatches.
+    pub plan: Plan,
+    /// The buffers that outlive a step.
+    pub memory: Memory,
+    /// The parameters.
+    pub table: ParameterTable,
+    /// Where parameters, gradients and moments are.
+    pub parameters: ParameterMemory,
+    /// Where the rest is.
+    pub step: StepMemory,
+    /// The parts of the plan.
+    pub sections: Sections,
+    /// Layout of one pass's inputs.
+    pub layout: InputLayout,
+    /// Shape of one pass.
+    pub shape: BatchShape,
+    /// Passes of a step.
+    pub micro_batches: usize,
+}
+
+/// What of the adapter shapes the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Kernel variants and sizes.
+    pub class: AdapterClass,
+    /// Largest range that one binding may cover, in words.
+    pub max_binding_words: usize,
+}
+
+/// The AdamW settings of `config`, with the decay of parameters that decay.
+pub fn adamw_settings(config: &TrainConfig) -> AdamwSettings {
+    AdamwSettings {
+        beta1: config.beta1,
+        beta2: config.beta2,
+        eps: config.eps,
+        weight_decay: config.weight_decay,
+    }
+}
+
+impl StepPlan {
+    /// Plans the steps of `train` for `model`, in time linear in the number of layers.
+    pub fn new(model: &ModelConfig, train: &TrainConfig, target: Target) -> Self {
+        let table = ParameterTable::new(model, &train.no_decay, target.max_binding_words);
+        let shape = BatchShape { batch: train.micro_batch_size, time: model.context_length };
+        let micro_batches = train.batch_size / train.micro_batch_size;
+        let layout = InputLayout::new(shape, model.vocab_size);
+        let mut memory = Memory::default();
+        let parameters = ParameterMemory::declare(&table, &mut memory);
+        let angles = shape.time * model.head_dim() / 2;
+        let step = StepMemory {
+            batch: memory.declare("batch", layout.words() * micro_batches),
+            inputs: memory.declare("inputs", layout.words()),
+            step: memory.declare("step", adamw::STEP_WORDS),
+            metrics: memory.declare("metrics", METRICS_WORDS),
+            cosines: memory.declare("rope_cosines", angles),
+            sines: memory.declare("rope_sines", angles),
+        };
+        let mut plan = Plan::new(target.class);
+        let mut builder = Builder {
+            transformer: Transformer::new(model, &table),
+            weights: table.bind(&mut plan, &memory, &parameters.parameters),
+            gradients: table.bind(&mut plan, &memory, &parameters.gradients),
+            inputs: layout.bind(plan.persistent(&memory, step.inputs)),
+            pass_shape: PassShape {
+                batch: shape,
+                tables: RopeTables {
+                    cosines: table_tensor(&mut plan, &memory, step.cosines, model, shape.time),
+                    sines: table_tensor(&mut plan, &memory, step.sines, model, shape.time),
+                },
+            },
+            loss: plan.persistent(&memory, step.metrics).slice(LOSS_WORD, 1),
+            plan,
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
+        let mean = (1.0 / (train.batch_size * shape.time) as f64) as f32;
+        let first = builder.forward_backward(mean, false);
+        let next = builder.forward_backward(mean, true);
+        let evaluate = builder.evaluate();
+        let update = push_update(&mut builder.plan, &memory, &table, &parameters, &step, train);
+        Self {
+            plan: builder.plan,
+            memory,
+            table,
+            parameters,
+            step,
+            sections: Sections { first, next, update, evaluate },
+            layout,
+            shape,
+            micro_batches,
+        }
+    }
+}
+
+fn table_tensor(plan: &mut Plan, memory: &Memory, id: PersistentId, model: &ModelConfig, time: usize) -> Tensor {
+    let pairs = model.head_dim() / 2;
+    plan.persistent(memory, id).slice(0, time * pairs).reshape(time, pairs)
+}
+
+/// Pushes the sections that read tokens.
+struct Builder {
+    plan: Plan,
+    transformer: Transformer,
+    weights: Vec<Tensor>,
+    gradients: Vec<Tensor>,
+    inputs: Inputs,
+    pass_shape: PassShape,
+    loss: Tensor,
+}
+
+impl Builder {
+    fn forward_backward(&mut self, mean: f32, accumulate: bool) -> SectionId {
+        let section = self.plan.section();
+        let mut pass = Pass::new(&mut self.plan, &self.weights, &self.gradients, accumulate);
+        let forward = self.transformer.forward(&mut pass, self.inputs.tokens, &self.pass_shape);
+        let loss = LossTarget { total: self.loss, scale: mean, accumulate };
+        let shape = &self.pass_shape;
+        self.transformer.loss_and_backward(&mut pass, &self.inputs, &forward, shape, loss);
+        section
+    }
+
+    fn evaluate(&mut self) -> SectionId {
+        let section = self.plan.section();
+        let mut pass = Pass::new(&mut self.plan, &self.weights, &[], false);
+        let forward = self.transformer.forward(&mut pass, self.inputs.tokens, &self.pass_shape);
+        let loss = LossTarget { total: self.loss, scale: 1.0, accumulate: false };
+        self.transformer.loss(&mut pass, forward.hidden, self.inputs.targets, loss);
+        section
+    }
+}
+
+fn push_update(
+    plan: &mut Plan,
+    memory: &Memory,
+    table: &ParameterTable,
+    parameters: &ParameterMemory,
+    step: &StepMemory,
+    train: &TrainConfig,
+) -> SectionId {
+    let section = plan.section();
+    plan.set_scope("update");
+    let gradients: Vec<Tensor> =
+        parameters.gradients.iter().map(|&id| plan.persistent(memory, id)).collect();
+    let norm_and_clip = plan.persistent(memory, step.metrics).slice(NORM_WORD, 2);
+    #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
+    let max_norm = if train.grad_clip > 0.0 { train.grad_clip as f32 } else { f32::MAX };
+    grad_norm::norm_and_clip(plan, &gradients, norm_and_clip, max_norm);
+    let step_words = plan.persistent(memory, step.step).slice(0, adamw::STEP_WORDS);
+    for (buffer, first, words, decays) in table.decay_ranges() {
+        let mut range = |ids: &[PersistentId]| plan.persistent(memory, ids[buffer]).slice(first, words);
+        let tensors = AdamwTensors {
+            parameter: range(&parameters.parameters),
+            gradient: range(&parameters.gradients),
+            moment1: range(&parameters.moment1),
+            moment2: range(&parameters.moment2),
+        };
+        let mut settings = adamw_settings(train);
+        if !decays {
+            settings.weight_decay = 0.0;
+        }
+        adamw::update(plan, tensors, step_words, norm_and_clip, &settings);
+    }
+    section
+}

@@ -1,0 +1,295 @@
+//! The training loop, and everything around it that makes a run safe to stop and go on.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use atomic_write_file::AtomicWriteFile;
+use serde_json::{Map, Value};
+
+use super::engine::{Engine, StepMetrics};
+use super::metrics::{Metrics, TrainRecord};
+use super::evaluate::mean_loss;
+use super::{TrainError, schedule};
+use crate::Error;
+use crate::checkpoint::{self, Checkpoint, Metadata};
+use crate::config::TrainConfig;
+use crate::data::batches::BatchOrder;
+use crate::data::dataset::Dataset;
+
+/// What a run does besides the mathematics.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Folder of the run's files.
+    pub logdir: PathBuf,
+    /// Updates between evaluations; 0 never.
+    pub eval_interval: u64,
+    /// Batches of an evaluation; 0 all.
+    pub eval_iters: u64,
+    /// Iterations between lines of metrics; 0 never.
+    pub log_interval: u64,
+    /// Updates between checkpoints; 0 only the last.
+    pub checkpoint_interval: u64,
+    /// Numbered checkpoints to keep; 0 all.
+    pub keep_checkpoints: u64,
+    /// Hash of the tokenizer, for checkpoints.
+    pub tokenizer_hash: Option<String>,
+    /// Entropy of the data in nats a token, where it is known.
+    pub floor: Option<f64>,
+    /// The resolved settings, as `config.json` and checkpoints keep them.
+    pub config: Map<String, Value>,
+}
+
+/// A run: a model on a device, its data, and its files.
+pub struct Trainer {
+    engine: Engine,
+    train: TrainConfig,
+    options: RunOptions,
+    data: Dataset,
+    validation: Option<Dataset>,
+    metrics: Metrics,
+    state: Metadata,
+    /// Iterations whose metrics have come back.
+    reported: u64,
+    pace: Pace,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All iterations are done.
+    Done,
+    /// It was asked to stop, finished its iteration and wrote a checkpoint.
+    Interrupted,
+}
+
+impl Trainer {
+    /// Prepares a run that starts where `resume` left off, or anew with the engine's parameters
+    /// as they are.
+    ///
+    /// # Errors
+    /// When `logdir` cannot be written, or the checkpoint does not fit.
+    pub fn new(
+        engine: Engine,
+        train: TrainConfig,
+        options: RunOptions,
+        (data, validation): (Dataset, Option<Dataset>),
+        resume: Option<&Checkpoint>,
+    ) -> Result<Self, Error> {
+        let mut state = Metadata {
+            iteration: 0,
+            config: options.config.clone(),
+            tokenizer_hash: options.tokenizer_hash.clone(),
+            train_loss: None,
+            val_loss: None,
+            best_val_loss: None,
+        };
+        if let Some(checkpoint) = resume {
+            checkpoint.restore(&engine, true)?;
+            let before = checkpoint.metadata()?;
+            state.iteration = before.iteration;
+            state.train_loss = before.train_loss;
+            state.val_loss = before.val_loss;
+            state.best_val_loss = before.best_val_loss;
+            if state.iteration >= train.max_iters {
+                return Err(TrainError::AlreadyDone { done: state.iteration }.into());
+            }
+        }
+        let folder = options.logdir.join("checkpoints");
+        let unwritable = |source| TrainError::Unwritable { path: folder.clone(), source };
+        std::fs::create_dir_all(&folder).map_err(unwritable)?;
+        write_config(&options)?;
+        let mut metrics = Metrics::open(&options.logdir, state.iteration, train.max_iters, options.floor)?;
+        metrics.run(describe_run(&engine, &options))?;
+        let reported = state.iteration;
+        Ok(Self { engine, train, options, data, validation, metrics, state, reported, pace: Pace::default() })
+    }
+
+    /// Runs to the last iteration, or until `stop` is set.
+    ///
+    /// # Errors
+    /// When the device, the data or the disk fails, or the loss is no number any more.
+    pub fn run(&mut self, stop: &Arc<AtomicBool>) -> Result<Ending, Error> {
+        let order = BatchOrder::new(&self.data, self.train.sampling, self.train.seed, self.train.batch_size);
+        for iteration in self.state.iteration..self.train.max_iters {
+            let batch = self.data.batch(&order.starts(iteration))?;
+            let learning_rate = schedule::learning_rate(&self.train, iteration);
+            self.engine.submit_step(&batch, learning_rate, iteration + 1)?;
+            self.report(1)?;
+            self.state.iteration = iteration + 1;
+            if self.is_due(self.options.eval_interval) {
+                self.evaluate()?;
+            }
+            if stop.load(Ordering::Relaxed) {
+                self.checkpoint()?;
+                self.metrics.finish()?;
+                return Ok(Ending::Interrupted);
+            }
+            if self.is_due(self.options.checkpoint_interval) || self.is_last() {
+                self.checkpoint()?;
+            }
+        }
+        self.metrics.finish()?;
+        Ok(Ending::Done)
+    }
+
+    /// What the run knows of itself by now.
+    pub fn state(&self) -> &Metadata {
+        &self.state
+    }
+
+    fn is_last(&self) -> bool {
+        self.state.iteration == self.train.max_iters
+    }
+
+    /// Whether something of this interval is due after the update just submitted.
+    fn is_due(&self, interval: u64) -> bool {
+        interval > 0 && (self.state.iteration.is_multiple_of(interval) || self.is_last())
+    }
+
+    /// Reports finished iterations until at most `pending` are left on the device: one while the
+    /// loop runs, so that it never waits for the step it has just submitted.
+    fn report(&mut self, pending: usize) -> Result<(), Error> {
+        while self.engine.pending() > pending {
+            if let Some(metrics) = self.engine.take_metrics()? {
+                self.report_one(metrics)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report_one(&mut self, StepMetrics { loss, grad_norm }: StepMetrics) -> Result<(), Error> {
+        let iteration = self.reported;
+        self.reported += 1;
+        for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+            if !value.is_finite() {
+                let checkpoints = self.options.logdir.join("checkpoints");
+                return Err(TrainError::NotFinite { what, value, iteration, checkpoints }.into());
+            }
+        }
+        let tokens = (self.train.batch_size * self.data.context_length()) as u64;
+        let record = TrainRecord {
+            iteration,
+            tokens: (iteration + 1) * tokens,
+            loss,
+            learning_rate: schedule::learning_rate(&self.train, iteration),
+            grad_norm,
+            tokens_per_s: self.pace.finished(tokens),
+        };
+        let interval = self.options.log_interval;
+        self.metrics.train(&record, interval > 0 && iteration.is_multiple_of(interval))?;
+        self.state.train_loss = Some(f64::from(loss));
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<(), Error> {
+        self.report(0)?;
+        let Some(validation) = &self.validation else { return Ok(()) };
+        let windows = match self.options.eval_iters {
+            0 => validation.windows(),
+            batches => {
+                let wanted = usize::try_from(batches).unwrap_or(usize::MAX);
+                validation.windows().min(wanted.saturating_mul(self.train.batch_size))
+            }
+        };
+        let loss = mean_loss(&mut self.engine, validation, windows)?;
+        let iteration = self.state.iteration;
+        self.metrics.eval(iteration, loss)?;
+        self.state.val_loss = Some(loss);
+        if self.state.best_val_loss.is_none_or(|best| loss < best) {
+            self.state.best_val_loss = Some(loss);
+            self.save("best.safetensors")?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Error> {
+        self.report(0)?;
+        let numbered = format!("iter-{:08}.safetensors", self.state.iteration);
+        self.save(&numbered)?;
+        self.save("latest.safetensors")?;
+        self.remove_old()
+    }
+
+    fn save(&self, name: &str) -> Result<(), Error> {
+        let path = self.options.logdir.join("checkpoints").join(name);
+        Ok(checkpoint::save(&path, &self.engine, &self.state)?)
+    }
+
+    fn remove_old(&self) -> Result<(), Error> {
+        let folder = self.options.logdir.join("checkpoints");
+        let read = || -> std::io::Result<Vec<PathBuf>> {
+            let mut numbered = Vec::new();
+            for entry in std::fs::read_dir(&folder)? {
+                let path = entry?.path();
+                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                if name.starts_with("iter-") && name.ends_with(".safetensors") {
+                    numbered.push(path);
+                }
+            }
+            numbered.sort();
+            Ok(numbered)
+        };
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::from(TrainError::Unwritable { path, source })
+        };
+        let mut numbered = VecDeque::from(read().map_err(failed(&folder))?);
+        let keep = usize::try_from(self.options.keep_checkpoints).unwrap_or(usize::MAX);
+        while keep > 0 && numbered.len() > keep {
+            if let Some(oldest) = numbered.pop_front() {
+                std::fs::remove_file(&oldest).map_err(failed(&oldest))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finish times of the last few iterations.
+#[derive(Debug, Default)]
+struct Pace {
+    finished: VecDeque<Instant>,
+}
+
+impl Pace {
+    /// Notes that an iteration of `tokens` finished; tokens a second since the oldest known one.
+    fn finished(&mut self, tokens: u64) -> f64 {
+        let now = Instant::now();
+        self.finished.push_back(now);
+        if self.finished.len() > 16 {
+            self.finished.pop_front();
+        }
+        let iterations = (self.finished.len() - 1) as f64;
+        match self.finished.front() {
+            Some(&oldest) if iterations > 0.0 => iterations * tokens as f64 / (now - oldest).as_secs_f64(),
+            _ => 0.0,
+        }
+    }
+}
+
+fn describe_run(engine: &Engine, options: &RunOptions) -> Map<String, Value> {
+    let device = engine.device();
+    let mut run = Map::new();
+    run.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+    run.insert("adapter".to_owned(), device.name().into());
+    run.insert("driver".to_owned(), device.driver().into());
+    run.insert("backend".to_owned(), device.backend().into());
+    run.insert("parameters".to_owned(), engine.table().count().into());
+    run.insert("entropy_floor".to_owned(), options.floor.into());
+    run.insert("config".to_owned(), Value::Object(options.config.clone()));
+    run
+}
+
+fn write_config(options: &RunOptions) -> Result<(), Error> {
+    let path = options.logdir.join("config.json");
+    let write = || -> std::io::Result<()> {
+        let mut file = AtomicWriteFile::open(&path)?;
+        file.write_all(serde_json::to_string_pretty(&options.config)?.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.commit()
+    };
+    write().map_err(|source| TrainError::Unwritable { path: path.clone(), source }.into())
+}
