@@ -12,6 +12,13 @@ if ! command -v "$cargo" >/dev/null; then
     exit 1
 fi
 
+case $(uname -s) in
+    Linux) advice="install gcc and the C library's development files with your package manager" ;;
+    Darwin) advice="run: xcode-select --install" ;;
+    # Rust's Windows toolchains bring a linker or find Visual Studio's, which is no cc.
+    *) exit 0 ;;
+esac
+
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -24,12 +31,6 @@ can_link() {
 can_link && exit 0
 
 say "no working C linker (cc), which cargo needs"
-case $(uname -s) in
-    Darwin) advice="run: xcode-select --install" ;;
-    Linux) advice="install gcc and the C library's development files with your package manager" ;;
-    # rustup's Windows toolchains bring or find their own linker.
-    *) exit 0 ;;
-esac
 install_packages "gcc libc6-dev" "gcc glibc-devel" "gcc" || {
     [ "$(package_manager)" != other ] || say "$advice"
     exit 1

@@ -49,7 +49,11 @@ install_packages() {
         say "you are not root and there is no sudo; run as root: $by_hand"
         return 1
     fi
-    say "installing $names"
+    if [ "$(id -u)" -eq 0 ]; then
+        say "installing $names"
+    else
+        say "installing $names with sudo, which may ask for your password"
+    fi
     # The names are split into words on purpose; what the manager prints is no result.
     # shellcheck disable=SC2086
     "install_with_$(package_manager)" $names >&2 || {
@@ -63,7 +67,8 @@ install_with_apt() {
     # no reason to stop: the installation decides.
     as_root apt-get -qq update || say "apt-get update failed; trying with the lists at hand"
     # A fresh cloud machine may be busy with its own updates: wait for the lock.
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 \
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq \
+        -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
         install -y --no-install-recommends "$@"
 }
 

@@ -1,5 +1,12 @@
 //! The integration tests, in one binary.
 #![allow(missing_docs, reason = "tests are named by what they claim")]
 
+mod corpus;
+mod engine;
+mod npy;
+mod oracle_fixtures;
 mod parity;
+mod reference;
+mod run_files;
 mod shader_tables;
+mod tokenizer;

@@ -62,7 +62,7 @@ pub struct Floor {
     pub loss: f64,
 }
 
-/// What [`write`] draws.
+/// What [`write()`] draws.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossPlot {
     /// The heading; none if empty.
