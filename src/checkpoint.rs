@@ -132,11 +132,20 @@ impl Metadata {
         let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
         HashMap::from([
             ("iteration".to_owned(), self.iteration.to_string()),
-            ("config".to_owned(), Value::Object(self.config.clone()).to_string()),
-            ("tokenizer_hash".to_owned(), self.tokenizer_hash.clone().unwrap_or_default()),
+            (
+                "config".to_owned(),
+                Value::Object(self.config.clone()).to_string(),
+            ),
+            (
+                "tokenizer_hash".to_owned(),
+                self.tokenizer_hash.clone().unwrap_or_default(),
+            ),
             ("train_loss".to_owned(), number(self.train_loss)),
             ("val_loss".to_owned(), number(self.val_loss)),
-            ("val_perplexity".to_owned(), number(self.val_loss.map(f64::exp))),
+            (
+                "val_perplexity".to_owned(),
+                number(self.val_loss.map(f64::exp)),
+            ),
             ("best_val_loss".to_owned(), number(self.best_val_loss)),
             ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ])
@@ -147,7 +156,10 @@ impl Metadata {
         Some(Self {
             iteration: map.get("iteration")?.parse().ok()?,
             config: serde_json::from_str(map.get("config")?).ok()?,
-            tokenizer_hash: map.get("tokenizer_hash").filter(|hash| !hash.is_empty()).cloned(),
+            tokenizer_hash: map
+                .get("tokenizer_hash")
+                .filter(|hash| !hash.is_empty())
+                .cloned(),
             train_loss: number("train_loss"),
             val_loss: number("val_loss"),
             best_val_loss: number("best_val_loss"),
@@ -170,14 +182,23 @@ impl Checkpoint {
     /// When it is missing or damaged.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let path = path.to_owned();
-        let file = MappedFile::open(&path)
-            .map_err(|source| CheckpointError::Unreadable { path: path.clone(), source })?;
-        let damaged = |reason: String| CheckpointError::Damaged { path: path.clone(), reason };
+        let file = MappedFile::open(&path).map_err(|source| CheckpointError::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
+        let damaged = |reason: String| CheckpointError::Damaged {
+            path: path.clone(),
+            reason,
+        };
         SafeTensors::deserialize(file.bytes()).map_err(|e| damaged(e.to_string()))?;
         let (_, header) =
             SafeTensors::read_metadata(file.bytes()).map_err(|e| damaged(e.to_string()))?;
         let metadata = header.metadata().as_ref().and_then(Metadata::from_map);
-        Ok(Self { path, file, metadata })
+        Ok(Self {
+            path,
+            file,
+            metadata,
+        })
     }
 
     /// The metadata of one of our own checkpoints.
@@ -185,11 +206,13 @@ impl Checkpoint {
     /// # Errors
     /// When there is none, as in a file of bare weights.
     pub fn metadata(&self) -> Result<&Metadata, CheckpointError> {
-        self.metadata.as_ref().ok_or_else(|| CheckpointError::Missing {
-            path: self.path.clone(),
-            what: "metadata (iteration and config)".to_owned(),
-            needed_for: "going on, evaluating or generating; bare weights go to --init-from",
-        })
+        self.metadata
+            .as_ref()
+            .ok_or_else(|| CheckpointError::Missing {
+                path: self.path.clone(),
+                what: "metadata (iteration and config)".to_owned(),
+                needed_for: "going on, evaluating or generating; bare weights go to --init-from",
+            })
     }
 
     /// The shape of the model.
@@ -198,10 +221,15 @@ impl Checkpoint {
     /// When there is no metadata, or the model in it is none that can be built.
     pub fn model(&self) -> Result<ModelConfig, CheckpointError> {
         let config = Value::Object(self.metadata()?.config.clone());
-        let model: ModelConfig = serde_json::from_value(config).map_err(|e| {
-            CheckpointError::Damaged { path: self.path.clone(), reason: format!("its config: {e}") }
-        })?;
-        let bad = |source| CheckpointError::BadModel { path: self.path.clone(), source };
+        let model: ModelConfig =
+            serde_json::from_value(config).map_err(|e| CheckpointError::Damaged {
+                path: self.path.clone(),
+                reason: format!("its config: {e}"),
+            })?;
+        let bad = |source| CheckpointError::BadModel {
+            path: self.path.clone(),
+            source,
+        };
         model.check().map_err(bad)?;
         Ok(model)
     }
@@ -213,7 +241,11 @@ impl Checkpoint {
     pub fn expect_model(&self, model: &ModelConfig) -> Result<(), CheckpointError> {
         let value = |m: &ModelConfig| serde_json::to_value(m).unwrap_or_default();
         let (found, wanted) = (value(&self.model()?), value(model));
-        let differing = found.as_object().into_iter().flatten().find(|(key, v)| wanted[*key] != **v);
+        let differing = found
+            .as_object()
+            .into_iter()
+            .flatten()
+            .find(|(key, v)| wanted[*key] != **v);
         match differing {
             None => Ok(()),
             Some((key, v)) => Err(CheckpointError::OtherModel {
@@ -230,7 +262,10 @@ impl Checkpoint {
     /// # Errors
     /// When they differ.
     pub fn expect_tokenizer(&self, hash: Option<&str>) -> Result<(), CheckpointError> {
-        let found = self.metadata.as_ref().and_then(|m| m.tokenizer_hash.as_deref());
+        let found = self
+            .metadata
+            .as_ref()
+            .and_then(|m| m.tokenizer_hash.as_deref());
         match (found, hash) {
             (Some(found), Some(given)) if found != given => Err(CheckpointError::OtherTokenizer {
                 path: self.path.clone(),
@@ -247,14 +282,18 @@ impl Checkpoint {
     /// When it is missing or of another shape or type.
     pub fn values(&self, prefix: &str, parameter: &Parameter) -> Result<Vec<f32>, CheckpointError> {
         let name = format!("{prefix}{}", parameter.name);
-        let tensors = SafeTensors::deserialize(self.file.bytes()).map_err(|e| {
-            CheckpointError::Damaged { path: self.path.clone(), reason: e.to_string() }
-        })?;
-        let tensor = tensors.tensor(&name).map_err(|_| CheckpointError::Missing {
-            path: self.path.clone(),
-            what: format!("tensor '{name}'"),
-            needed_for: "the model",
-        })?;
+        let tensors =
+            SafeTensors::deserialize(self.file.bytes()).map_err(|e| CheckpointError::Damaged {
+                path: self.path.clone(),
+                reason: e.to_string(),
+            })?;
+        let tensor = tensors
+            .tensor(&name)
+            .map_err(|_| CheckpointError::Missing {
+                path: self.path.clone(),
+                what: format!("tensor '{name}'"),
+                needed_for: "the model",
+            })?;
         if tensor.dtype() != Dtype::F32 || tensor.shape() != parameter.shape() {
             return Err(CheckpointError::WrongTensor {
                 path: self.path.clone(),
@@ -263,7 +302,11 @@ impl Checkpoint {
                 wanted: format!("F32 {:?}", parameter.shape()),
             });
         }
-        Ok(tensor.data().chunks_exact(4).map(bytemuck::pod_read_unaligned).collect())
+        Ok(tensor
+            .data()
+            .chunks_exact(4)
+            .map(bytemuck::pod_read_unaligned)
+            .collect())
     }
 
     /// Writes the parameters to the device, and the moments too where `moments` says so.
@@ -301,11 +344,17 @@ pub fn save(path: &Path, engine: &Engine, metadata: &Metadata) -> Result<(), Che
     let mut tensors = Vec::new();
     for (part, prefix) in PARTS {
         for (index, parameter) in engine.table().iter().enumerate() {
-            let tensor = HostTensor { shape: parameter.shape(), values: engine.read(part, index)? };
+            let tensor = HostTensor {
+                shape: parameter.shape(),
+                values: engine.read(part, index)?,
+            };
             tensors.push((format!("{prefix}{}", parameter.name), tensor));
         }
     }
-    let unwritable = |source| CheckpointError::Unwritable { path: path.to_owned(), source };
+    let unwritable = |source| CheckpointError::Unwritable {
+        path: path.to_owned(),
+        source,
+    };
     let bytes = safetensors::serialize(tensors, Some(metadata.to_map()))
         .map_err(|e| unwritable(std::io::Error::other(e)))?;
     write_synced(path, &bytes).map_err(unwritable)

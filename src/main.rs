@@ -14,8 +14,9 @@ fn main() -> ExitCode {
         1 => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env("GPU_TLM_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,gpu_tlm={level},wgpu_hal=off,wgpu_core=warn")));
+    let filter = EnvFilter::try_from_env("GPU_TLM_LOG").unwrap_or_else(|_| {
+        EnvFilter::new(format!("warn,gpu_tlm={level},wgpu_hal=off,wgpu_core=warn"))
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -25,12 +25,21 @@ fn model(head_dim: usize, tie_embeddings: bool) -> ModelConfig {
 }
 
 fn train(batch_size: usize, micro_batch_size: usize) -> TrainConfig {
-    let settings = Settings { batch_size, micro_batch_size: Some(micro_batch_size), ..Settings::default() };
+    let settings = Settings {
+        batch_size,
+        micro_batch_size: Some(micro_batch_size),
+        ..Settings::default()
+    };
     settings.train().unwrap()
 }
 
 fn engine(model: &ModelConfig, train: &TrainConfig) -> Engine {
-    let engine = Engine::new(Device::open(&DeviceOptions::default()).unwrap(), model, train).unwrap();
+    let engine = Engine::new(
+        Device::open(&DeviceOptions::default()).unwrap(),
+        model,
+        train,
+    )
+    .unwrap();
     engine.initialise(3);
     engine
 }
@@ -39,9 +48,13 @@ fn batch(model: &ModelConfig, sequences: usize) -> Batch {
     let random = Philox::new(9, Stream::Batches);
     let draw = |first: u64| {
         let ids = first..first + (sequences * model.context_length) as u64;
-        ids.map(|i| u32::try_from(random.below(i, model.vocab_size as u64)).unwrap()).collect()
+        ids.map(|i| u32::try_from(random.below(i, model.vocab_size as u64)).unwrap())
+            .collect()
     };
-    Batch { tokens: draw(0), targets: draw(1 << 32) }
+    Batch {
+        tokens: draw(0),
+        targets: draw(1 << 32),
+    }
 }
 
 fn gradients(engine: &Engine) -> BTreeMap<String, Vec<f32>> {
@@ -52,13 +65,27 @@ fn gradients(engine: &Engine) -> BTreeMap<String, Vec<f32>> {
 }
 
 /// Relative L2 error, tensor by tensor.
-fn assert_close(got: &BTreeMap<String, Vec<f32>>, want: &BTreeMap<String, Vec<f64>>, tolerance: f64) {
-    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+fn assert_close(
+    got: &BTreeMap<String, Vec<f32>>,
+    want: &BTreeMap<String, Vec<f64>>,
+    tolerance: f64,
+) {
+    assert_eq!(
+        got.keys().collect::<Vec<_>>(),
+        want.keys().collect::<Vec<_>>()
+    );
     for (name, want) in want {
-        let error: f64 = got[name].iter().zip(want).map(|(g, w)| (f64::from(*g) - w).powi(2)).sum();
+        let error: f64 = got[name]
+            .iter()
+            .zip(want)
+            .map(|(g, w)| (f64::from(*g) - w).powi(2))
+            .sum();
         let scale: f64 = want.iter().map(|w| w * w).sum();
         let relative = (error / scale).sqrt();
-        assert!(relative <= tolerance, "{name}: {relative:e} over {tolerance:e}");
+        assert!(
+            relative <= tolerance,
+            "{name}: {relative:e} over {tolerance:e}"
+        );
     }
 }
 
@@ -94,7 +121,11 @@ fn gradients_match_the_f64_model() {
             transformer::loss_and_gradients(&parameters, &batch.tokens, &batch.targets, &shape);
         engine.submit_step(&batch, 0.0, 1).unwrap();
         let metrics = engine.take_metrics().unwrap().unwrap();
-        assert!((f64::from(metrics.loss) / loss - 1.0).abs() <= 2e-6, "{} for {loss}", metrics.loss);
+        assert!(
+            (f64::from(metrics.loss) / loss - 1.0).abs() <= 2e-6,
+            "{} for {loss}",
+            metrics.loss
+        );
         // Errors of a dozen f32 operations in a row; each alone stays under 1e-5.
         assert_close(&gradients(&engine), &want, 1e-5);
     }
@@ -114,7 +145,9 @@ fn micro_batches_add_up_to_the_gradients_of_the_whole_batch() {
         (engine.take_metrics().unwrap().unwrap(), gradients(&engine))
     });
     let as_f64 = |map: BTreeMap<String, Vec<f32>>| -> BTreeMap<String, Vec<f64>> {
-        map.into_iter().map(|(k, v)| (k, v.into_iter().map(f64::from).collect())).collect()
+        map.into_iter()
+            .map(|(k, v)| (k, v.into_iter().map(f64::from).collect()))
+            .collect()
     };
     assert!((whole.0.loss / parts.0.loss - 1.0).abs() <= 1e-6);
     assert_close(&parts.1, &as_f64(whole.1), 1e-6);
@@ -133,8 +166,16 @@ fn initial_weights_depend_on_the_seed_alone() {
     // q_proj is [64, 64]: standard deviation sqrt(2 / 128), cut at three of them.
     let std = (2.0f64 / 128.0).sqrt();
     let sample = values(5);
-    let found = (sample.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / sample.len() as f64).sqrt();
-    assert!(sample.iter().all(|v| f64::from(v.abs()) <= 3.0 * std * (1.0 + 1e-6)));
+    let found =
+        (sample.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / sample.len() as f64).sqrt();
+    assert!(
+        sample
+            .iter()
+            .all(|v| f64::from(v.abs()) <= 3.0 * std * (1.0 + 1e-6))
+    );
     // Cutting at three takes 1.3 % off; the estimate from 4,096 values wanders by 1.1 %.
-    assert!((found / std / 0.9866 - 1.0).abs() <= 0.045, "{found} for {std}");
+    assert!(
+        (found / std / 0.9866 - 1.0).abs() <= 0.045,
+        "{found} for {std}"
+    );
 }

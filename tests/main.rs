@@ -1,6 +1,8 @@
 //! The integration tests, in one binary.
 #![allow(missing_docs, reason = "tests are named by what they claim")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod command_line;
 mod corpus;
 mod engine;
 mod npy;

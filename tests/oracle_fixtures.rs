@@ -41,13 +41,20 @@ impl Fixture {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fixtures");
         let json = std::fs::read_to_string(folder.join(format!("{case}.json"))).unwrap();
         let bytes = std::fs::read(folder.join(format!("{case}.safetensors"))).unwrap();
-        Self { json: serde_json::from_str(&json).unwrap(), bytes }
+        Self {
+            json: serde_json::from_str(&json).unwrap(),
+            bytes,
+        }
     }
 
     fn words(&self, name: &str) -> Vec<u32> {
         let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
         let tensor = tensors.tensor(name).unwrap();
-        tensor.data().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+        tensor
+            .data()
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+            .collect()
     }
 
     fn floats(&self, name: &str) -> Vec<f32> {
@@ -60,28 +67,46 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::fs::write(&path, config.to_string()).unwrap();
-        let settings = Resolved::load(Some(&path), &SettingFlags::default()).unwrap().settings;
+        let settings = Resolved::load(Some(&path), &SettingFlags::default())
+            .unwrap()
+            .settings;
         (settings.model(None).unwrap(), settings.train().unwrap())
     }
 
     fn batch(&self, iteration: usize, model: &ModelConfig, train: &TrainConfig) -> Batch {
         let rows = train.batch_size * model.context_length;
         let part = |name: &str| self.words(name)[iteration * rows..(iteration + 1) * rows].to_vec();
-        Batch { tokens: part("tokens"), targets: part("targets") }
+        Batch {
+            tokens: part("tokens"),
+            targets: part("targets"),
+        }
     }
 }
 
 fn floor_device(class: Option<AdapterClass>) -> Device {
     let limits = LimitSet::PortableFloor;
-    Device::open(&DeviceOptions { limits, class, ..DeviceOptions::default() }).unwrap()
+    Device::open(&DeviceOptions {
+        limits,
+        class,
+        ..DeviceOptions::default()
+    })
+    .unwrap()
 }
 
 /// An engine with the fixture's initial weights.
-fn engine(fixture: &Fixture, run: &str, class: Option<AdapterClass>) -> (Engine, ModelConfig, TrainConfig) {
+fn engine(
+    fixture: &Fixture,
+    run: &str,
+    class: Option<AdapterClass>,
+) -> (Engine, ModelConfig, TrainConfig) {
     let (model, train) = fixture.configs(run);
     let engine = Engine::new(floor_device(class), &model, &train).unwrap();
     for (index, parameter) in engine.table().iter().enumerate() {
-        engine.write(Part::Parameters, index, &fixture.floats(&format!("init.{}", parameter.name)));
+        engine.write(
+            Part::Parameters,
+            index,
+            &fixture.floats(&format!("init.{}", parameter.name)),
+        );
     }
     (engine, model, train)
 }
@@ -89,17 +114,29 @@ fn engine(fixture: &Fixture, run: &str, class: Option<AdapterClass>) -> (Engine,
 fn relative_l2(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len());
     let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
-    let error = squares(&mut got.iter().zip(want).map(|(g, w)| f64::from(*g) - f64::from(*w)));
+    let error = squares(
+        &mut got
+            .iter()
+            .zip(want)
+            .map(|(g, w)| f64::from(*g) - f64::from(*w)),
+    );
     (error / squares(&mut want.iter().map(|w| f64::from(*w)))).sqrt()
 }
 
 fn assert_within(what: &str, error: f64, tolerance: f64) {
     // Written so that NaN fails.
-    assert!(error <= tolerance, "{what}: relative error {error:e}, over {tolerance:e}");
+    assert!(
+        error <= tolerance,
+        "{what}: relative error {error:e}, over {tolerance:e}"
+    );
 }
 
 fn assert_relative(what: &str, got: f32, want: f64, tolerance: f64) {
-    assert_within(&format!("{what} ({got} for {want})"), (f64::from(got) / want - 1.0).abs(), tolerance);
+    assert_within(
+        &format!("{what} ({got} for {want})"),
+        (f64::from(got) / want - 1.0).abs(),
+        tolerance,
+    );
 }
 
 fn assert_tensors(fixture: &Fixture, engine: &Engine, part: Part, prefix: &str, tolerance: f64) {
@@ -117,18 +154,37 @@ fn follow(case: &str, run: &str, class: Option<AdapterClass>) {
     for iteration in 0..20 {
         let batch = fixture.batch(iteration, &model, &train);
         let rate = learning_rate(&train, iteration as u64);
-        engine.submit_step(&batch, rate, iteration as u64 + 1).unwrap();
+        engine
+            .submit_step(&batch, rate, iteration as u64 + 1)
+            .unwrap();
         let metrics = engine.take_metrics().unwrap().unwrap();
         let at = |what: &str| format!("{case} {run}: {what} of iteration {iteration}");
         let want_of = |key: &str| want[key][iteration].as_f64().unwrap();
         assert_relative(&at("loss"), metrics.loss, want_of("loss"), LOSS_TOLERANCE);
-        assert_relative(&at("grad_norm"), metrics.grad_norm, want_of("grad_norm"), NORM_TOLERANCE);
+        assert_relative(
+            &at("grad_norm"),
+            metrics.grad_norm,
+            want_of("grad_norm"),
+            NORM_TOLERANCE,
+        );
         if iteration == 0 {
-            assert_tensors(&fixture, &engine, Part::Gradients, "grad0.", GRADIENT_TOLERANCE);
+            assert_tensors(
+                &fixture,
+                &engine,
+                Part::Gradients,
+                "grad0.",
+                GRADIENT_TOLERANCE,
+            );
         }
         if iteration == 9 {
             let prefix = format!("{run}.params10.");
-            assert_tensors(&fixture, &engine, Part::Parameters, &prefix, PARAMETER_TOLERANCE);
+            assert_tensors(
+                &fixture,
+                &engine,
+                Part::Parameters,
+                &prefix,
+                PARAMETER_TOLERANCE,
+            );
         }
     }
 }
@@ -178,13 +234,21 @@ fn decoding_gives_pytorchs_logits() {
         let device = floor_device(None);
         let model = InferenceModel::open(&path, device.max_binding_words()).unwrap();
         let (time, vocab) = (model.config.context_length, model.config.vocab_size);
-        let sampling = Sampling { temperature: 1.0, top_k: None, top_p: None };
+        let sampling = Sampling {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+        };
         let mut generator = Generator::new(device, model, sampling).unwrap();
         let (tokens, want) = (fixture.words("tokens"), fixture.floats("logits0"));
         for end in 1..=time {
             let got = generator.logits(&tokens[..end]).unwrap();
             let want = &want[(end - 1) * vocab..end * vocab];
-            assert_within(&format!("{case}: logits after {end}"), relative_l2(&got, want), LOGITS_TOLERANCE);
+            assert_within(
+                &format!("{case}: logits after {end}"),
+                relative_l2(&got, want),
+                LOGITS_TOLERANCE,
+            );
         }
     }
 }

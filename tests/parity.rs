@@ -8,7 +8,11 @@ use gpu_tlm::gpu::{Device, DeviceOptions};
 use gpu_tlm::kernels;
 
 fn device(checked: bool) -> Device {
-    Device::open(&DeviceOptions { checked, ..DeviceOptions::default() }).unwrap()
+    Device::open(&DeviceOptions {
+        checked,
+        ..DeviceOptions::default()
+    })
+    .unwrap()
 }
 
 /// One device for all tests; a missing adapter is a failure, never a skip.
@@ -21,7 +25,9 @@ fn failures(device: &Device) -> Vec<String> {
     let mut failures = Vec::new();
     for row in check::all_rows() {
         match row.run(device) {
-            Ok(outcome) => failures.extend(outcome.failure.map(|f| format!("{}: {f}", row.label()))),
+            Ok(outcome) => {
+                failures.extend(outcome.failure.map(|f| format!("{}: {f}", row.label())))
+            }
             Err(error) => failures.push(format!("{}: {error}", row.label())),
         }
     }
@@ -31,12 +37,20 @@ fn failures(device: &Device) -> Vec<String> {
 #[test]
 fn kernels_match_the_reference() {
     let failures = failures(shared_device());
-    assert!(failures.is_empty(), "{} rows failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} rows failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]
 fn every_kernel_has_a_parity_row() {
-    let rows: BTreeSet<_> = check::all_rows().iter().map(|row| row.kernel.label()).collect();
+    let rows: BTreeSet<_> = check::all_rows()
+        .iter()
+        .map(|row| row.kernel.label())
+        .collect();
     let all: BTreeSet<_> = kernels::ALL.iter().map(|kernel| kernel.label()).collect();
     assert_eq!(rows, all);
 }

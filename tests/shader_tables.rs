@@ -8,8 +8,13 @@ use gpu_tlm::kernels;
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
 
 fn parse(kernel: &Kernel) -> naga::Module {
-    naga::front::wgsl::parse_str(&kernel.joined_source())
-        .unwrap_or_else(|e| panic!("{}: {}", kernel.label(), e.emit_to_string(&kernel.joined_source())))
+    naga::front::wgsl::parse_str(&kernel.joined_source()).unwrap_or_else(|e| {
+        panic!(
+            "{}: {}",
+            kernel.label(),
+            e.emit_to_string(&kernel.joined_source())
+        )
+    })
 }
 
 #[test]
@@ -18,14 +23,19 @@ fn tables_match_the_shaders_bindings() {
         let module = parse(kernel);
         let mut found = Vec::new();
         for (_, variable) in module.global_variables.iter() {
-            let Some(binding) = variable.binding else { continue };
+            let Some(binding) = variable.binding else {
+                continue;
+            };
             assert_eq!(binding.group, 0, "{}", kernel.label());
             let name = variable.name.clone().unwrap();
             let written = match variable.space {
                 AddressSpace::Uniform => None,
                 AddressSpace::Storage { access } => Some(access.contains(StorageAccess::STORE)),
                 AddressSpace::Handle => match &module.types[variable.ty].inner {
-                    TypeInner::Image { class: naga::ImageClass::Storage { .. }, .. } => Some(true),
+                    TypeInner::Image {
+                        class: naga::ImageClass::Storage { .. },
+                        ..
+                    } => Some(true),
                     TypeInner::Image { .. } => Some(false),
                     other => panic!("{}: {name} is {other:?}", kernel.label()),
                 },
@@ -35,9 +45,13 @@ fn tables_match_the_shaders_bindings() {
         }
         found.sort();
         let mut wanted = vec![(0, "params".to_owned(), None)];
-        wanted.extend(kernel.bindings.iter().zip(1..).map(|(b, number)| {
-            (number, b.name.to_owned(), Some(Role::is_written(b.role)))
-        }));
+        wanted.extend(
+            kernel
+                .bindings
+                .iter()
+                .zip(1..)
+                .map(|(b, number)| (number, b.name.to_owned(), Some(Role::is_written(b.role)))),
+        );
         assert_eq!(found, wanted, "{}", kernel.label());
     }
 }
@@ -68,8 +82,12 @@ fn tables_match_the_shaders_params() {
                 (member.name.clone().unwrap(), member.offset as usize, scalar)
             })
             .collect();
-        let wanted: Vec<_> =
-            kernel.params.fields.iter().map(|f| (f.name.to_owned(), f.offset, f.scalar)).collect();
+        let wanted: Vec<_> = kernel
+            .params
+            .fields
+            .iter()
+            .map(|f| (f.name.to_owned(), f.offset, f.scalar))
+            .collect();
         assert_eq!(found, wanted, "{}", kernel.label());
         assert_eq!(*span as usize, kernel.params.size, "{}", kernel.label());
     }
@@ -121,7 +139,11 @@ fn every_op_has_a_reference_file_and_no_kernel_is_listed_twice() {
 #[test]
 fn kernels_bind_at_most_eight_storage_buffers() {
     for kernel in kernels::ALL {
-        let buffers = kernel.bindings.iter().filter(|b| !b.role.is_texture()).count();
+        let buffers = kernel
+            .bindings
+            .iter()
+            .filter(|b| !b.role.is_texture())
+            .count();
         assert!(buffers <= 8, "{} binds {buffers}", kernel.label());
     }
 }

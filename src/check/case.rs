@@ -41,7 +41,13 @@ const TOLERANCE: f64 = 1e-5;
 impl Case {
     pub(super) fn new(plan: Plan) -> Self {
         let random = Philox::new(0x6b65_726e, Stream::Init);
-        Self { plan, inputs: Vec::new(), expected: Vec::new(), random, drawn: 0 }
+        Self {
+            plan,
+            inputs: Vec::new(),
+            expected: Vec::new(),
+            random,
+            drawn: 0,
+        }
     }
 
     /// An input of normally distributed values times `scale`.
@@ -73,6 +79,9 @@ impl Case {
     }
 
     /// A uniform number in `0..n`.
+    ///
+    /// # Panics
+    /// If `n` is zero or over `u32`.
     pub fn below(&mut self, n: usize) -> u32 {
         self.drawn += 1;
         let drawn = self.random.below(self.drawn, n as u64);
@@ -85,15 +94,45 @@ impl Case {
     }
 
     /// Expects `want` in `tensor` with `|err| <= tolerance * (|want| + rms(want))`.
-    pub fn expect_within(&mut self, name: &'static str, tensor: Tensor, want: Vec<f64>, tolerance: f64) {
-        assert_eq!(tensor.len(), want.len(), "{name}: the reference has another shape");
-        self.expected.push(Expected { name, tensor, want: Want::Floats(want), tolerance });
+    ///
+    /// # Panics
+    /// If the reference has another number of elements.
+    pub fn expect_within(
+        &mut self,
+        name: &'static str,
+        tensor: Tensor,
+        want: Vec<f64>,
+        tolerance: f64,
+    ) {
+        assert_eq!(
+            tensor.len(),
+            want.len(),
+            "{name}: the reference has another shape"
+        );
+        self.expected.push(Expected {
+            name,
+            tensor,
+            want: Want::Floats(want),
+            tolerance,
+        });
     }
 
     /// Expects exactly these words.
+    ///
+    /// # Panics
+    /// If the reference has another number of elements.
     pub fn expect_words(&mut self, name: &'static str, tensor: Tensor, want: Vec<u32>) {
-        assert_eq!(tensor.len(), want.len(), "{name}: the reference has another shape");
-        self.expected.push(Expected { name, tensor, want: Want::Words(want), tolerance: 0.0 });
+        assert_eq!(
+            tensor.len(),
+            want.len(),
+            "{name}: the reference has another shape"
+        );
+        self.expected.push(Expected {
+            name,
+            tensor,
+            want: Want::Words(want),
+            tolerance: 0.0,
+        });
     }
 
     pub(super) fn upload(&self, device: &Device, executable: &Executable) {
@@ -103,13 +142,24 @@ impl Case {
         }
     }
 
-    pub(super) fn download(&self, device: &Device, executable: &Executable) -> Result<Vec<Vec<u32>>, GpuError> {
-        self.expected.iter().map(|e| executable.read_scratch(device, e.tensor)).collect()
+    pub(super) fn download(
+        &self,
+        device: &Device,
+        executable: &Executable,
+    ) -> Result<Vec<Vec<u32>>, GpuError> {
+        self.expected
+            .iter()
+            .map(|e| executable.read_scratch(device, e.tensor))
+            .collect()
     }
 
     pub(super) fn compare(&self, got: &[Vec<u32>]) -> Outcome {
         assert!(!self.expected.is_empty(), "a row expects something");
-        let mut outcome = Outcome { worst: 0.0, tolerance: TOLERANCE, failure: None };
+        let mut outcome = Outcome {
+            worst: 0.0,
+            tolerance: TOLERANCE,
+            failure: None,
+        };
         for (expected, got) in self.expected.iter().zip(got) {
             match &expected.want {
                 Want::Floats(want) => compare_floats(expected, want, got, &mut outcome),
@@ -130,7 +180,11 @@ impl Case {
 
 fn compare_floats(expected: &Expected, want: &[f64], got: &[u32], outcome: &mut Outcome) {
     // What a filter masks is the most negative float and no scale for the rest.
-    let counted: Vec<f64> = want.iter().copied().filter(|&w| w > f64::from(f32::MIN)).collect();
+    let counted: Vec<f64> = want
+        .iter()
+        .copied()
+        .filter(|&w| w > f64::from(f32::MIN))
+        .collect();
     let squares = counted.iter().map(|w| w * w).sum::<f64>();
     let rms = (squares / counted.len().max(1) as f64).sqrt();
     for (i, (&want, &bits)) in want.iter().zip(got).enumerate() {

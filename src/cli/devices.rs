@@ -33,8 +33,15 @@ pub fn run(args: &DevicesArgs) -> Result<(), Error> {
 
 fn describe(device: &AdapterDescription) -> String {
     let mark = if device.default { "*" } else { " " };
-    let software = if device.software { ", runs shaders on the CPU" } else { "" };
-    let mut text = format!("{mark} {}: {} ({}, {}{software})\n", device.index, device.name, device.backend, device.kind);
+    let software = if device.software {
+        ", runs shaders on the CPU"
+    } else {
+        ""
+    };
+    let mut text = format!(
+        "{mark} {}: {} ({}, {}{software})\n",
+        device.index, device.name, device.backend, device.kind
+    );
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "      {name:<42} {value}");
@@ -43,7 +50,13 @@ fn describe(device: &AdapterDescription) -> String {
     for (name, value) in &device.limits {
         line(name, &value.to_string());
     }
-    let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let list = |names: &[String]| {
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
     line("optional features in use", &list(&device.features_in_use));
     line("optional features absent", &list(&device.features_absent));
     text

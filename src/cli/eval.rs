@@ -39,7 +39,10 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let model = checkpoint.model()?;
     let dataset = Dataset::open(&args.data, model.vocab_size, model.context_length)?;
-    let settings = Settings { batch_size: args.batch_size, ..Settings::default() };
+    let settings = Settings {
+        batch_size: args.batch_size,
+        ..Settings::default()
+    };
     let mut engine = Engine::new(args.adapter.open()?, &model, &settings.train()?)?;
     checkpoint.restore(&engine, false)?;
     let windows = dataset.windows();
@@ -55,5 +58,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
             "iteration": checkpoint.metadata()?.iteration,
         }));
     }
-    super::print(&format!("loss {loss:.6}  perplexity {perplexity:.4}  over {tokens} tokens\n"))
+    super::print(&format!(
+        "loss {loss:.6}  perplexity {perplexity:.4}  over {tokens} tokens\n"
+    ))
 }

@@ -12,8 +12,10 @@ use crate::kernels::sample::Sampling;
 
 /// Arguments of `gpu-tlm generate`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Example:\n  gpu-tlm generate --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
-    --tokenizer runs/latest/tokenizer --prompt \"Once\" --temperature 0.8 --top-p 0.95")]
+#[command(
+    after_long_help = "Example:\n  gpu-tlm generate --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
+    --tokenizer runs/latest/tokenizer --prompt \"Once\" --temperature 0.8 --top-p 0.95"
+)]
 pub struct GenerateArgs {
     /// Checkpoint of the model
     #[arg(long, value_name = "FILE")]
@@ -63,10 +65,16 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
     let tokenizer = super::load_tokenizer(args.tokenizer.as_deref())?;
     let end = end_token(args, tokenizer.as_ref())?;
     let prompt = prompt(args, tokenizer.as_ref(), end)?;
-    let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+    };
     let device = args.adapter.open()?;
     let model = InferenceModel::open(&args.checkpoint, device.max_binding_words())?;
-    model.checkpoint().expect_tokenizer(tokenizer.as_ref().map(Tokenizer::hash).as_deref())?;
+    model
+        .checkpoint()
+        .expect_tokenizer(tokenizer.as_ref().map(Tokenizer::hash).as_deref())?;
     let mut generator = Generator::new(device, model, sampling)?;
     let mut samples = Vec::new();
     for sample in 0..args.num_samples {
@@ -83,7 +91,10 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
             if args.num_samples > 1 {
                 super::print(&format!("--- {}\n", sample + 1))?;
             }
-            super::print(&format!("{}\n", text.as_deref().unwrap_or(&ids(&generated.tokens))))?;
+            super::print(&format!(
+                "{}\n",
+                text.as_deref().unwrap_or(&ids(&generated.tokens))
+            ))?;
         }
         samples.push(json!({
             "text": text,
@@ -91,7 +102,11 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
             "tokens_per_s": generated.tokens_per_s,
         }));
     }
-    if args.json { super::print_json(&summary(&prompt, samples)) } else { Ok(()) }
+    if args.json {
+        super::print_json(&summary(&prompt, samples))
+    } else {
+        Ok(())
+    }
 }
 
 /// The first sample's keys on top, and all samples in a list.
@@ -103,34 +118,56 @@ fn summary(prompt: &[u32], samples: Vec<Value>) -> Value {
 }
 
 fn ids(tokens: &[u32]) -> String {
-    tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+    tokens
+        .iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// Prompt and new tokens as text; bytes that are no UTF-8, as at a cut, become replacement
 /// characters. A prompt that only starts a text is left out.
-fn text(prompt: &[u32], generated: &Generated, tokenizer: Option<&Tokenizer>) -> Result<Option<String>, Error> {
-    let Some(tokenizer) = tokenizer else { return Ok(None) };
-    let shown = prompt.iter().skip_while(|token| tokenizer.special_ids().contains(token));
+fn text(
+    prompt: &[u32],
+    generated: &Generated,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Option<String>, Error> {
+    let Some(tokenizer) = tokenizer else {
+        return Ok(None);
+    };
+    let shown = prompt
+        .iter()
+        .skip_while(|token| tokenizer.special_ids().contains(token));
     let all: Vec<u32> = shown.chain(&generated.tokens).copied().collect();
-    Ok(Some(String::from_utf8_lossy(&tokenizer.decode(&all)?).into_owned()))
+    Ok(Some(
+        String::from_utf8_lossy(&tokenizer.decode(&all)?).into_owned(),
+    ))
 }
 
 /// The token between documents.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-fn end_token(args: &GenerateArgs, tokenizer: Option<&Tokenizer>) -> Result<Option<u32>, DecodeError> {
+fn end_token(
+    args: &GenerateArgs,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Option<u32>, DecodeError> {
     let named = |name: &str| tokenizer.and_then(|t| t.token_id(name));
     match args.eos_token.as_deref() {
         None => Ok(named(END_OF_TEXT)),
         Some("none") => Ok(None),
         Some(name) => {
             let id = named(name).or_else(|| name.parse().ok());
-            id.map(Some).ok_or_else(|| DecodeError::NoSuchToken(name.to_owned()))
+            id.map(Some)
+                .ok_or_else(|| DecodeError::NoSuchToken(name.to_owned()))
         }
     }
 }
 
-fn prompt(args: &GenerateArgs, tokenizer: Option<&Tokenizer>, end: Option<u32>) -> Result<Vec<u32>, DecodeError> {
+fn prompt(
+    args: &GenerateArgs,
+    tokenizer: Option<&Tokenizer>,
+    end: Option<u32>,
+) -> Result<Vec<u32>, DecodeError> {
     match (&args.prompt_tokens, &args.prompt, tokenizer) {
         (Some(tokens), ..) => Ok(tokens.clone()),
         (None, Some(text), Some(tokenizer)) => Ok(tokenizer.encode(text)),

@@ -92,12 +92,18 @@ pub struct AdapterArgs {
 impl AdapterArgs {
     fn request(&self) -> Result<AdapterRequest, Error> {
         let backend = self.backend.as_deref().map(str::parse).transpose()?;
-        Ok(AdapterRequest { name: self.adapter.clone(), backend })
+        Ok(AdapterRequest {
+            name: self.adapter.clone(),
+            backend,
+        })
     }
 
     fn open(&self) -> Result<Device, Error> {
-        let options =
-            DeviceOptions { request: self.request()?, checked: self.checked, ..DeviceOptions::default() };
+        let options = DeviceOptions {
+            request: self.request()?,
+            checked: self.checked,
+            ..DeviceOptions::default()
+        };
         Ok(Device::open(&options)?)
     }
 }
@@ -105,7 +111,10 @@ impl AdapterArgs {
 /// Writes a result to stdout. A reader that went away early, as `head` does, is no failure.
 fn print(text: &str) -> Result<(), Error> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(crate::error::io("write to", "stdout")(error))
         }

@@ -37,9 +37,15 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
     let vocab_size = tokenizer.map_or(builtin::DEFAULT_VOCAB_SIZE, |t| t.vocab_size());
     let model = settings.model(settings.vocab_size.is_none().then_some(vocab_size))?;
     let train = settings.train()?;
-    let options = DeviceOptions { request: settings.adapter_request()?, ..DeviceOptions::default() };
+    let options = DeviceOptions {
+        request: settings.adapter_request()?,
+        ..DeviceOptions::default()
+    };
     let device = Device::open(&options)?;
-    let target = Target { class: device.class(), max_binding_words: device.max_binding_words() };
+    let target = Target {
+        class: device.class(),
+        max_binding_words: device.max_binding_words(),
+    };
     let plan = StepPlan::new(&model, &train, target);
     let summary = summarise(&plan);
     if args.json {
@@ -89,13 +95,18 @@ fn describe(summary: &Value, listed: Option<&StepPlan>) -> String {
     line("dispatches a step", &summary["dispatches"].to_string());
     if let Some(step) = listed {
         let sections = step.sections;
-        for (name, section) in
-            [("first micro-batch", sections.first), ("further micro-batches", sections.next), ("update", sections.update)]
-        {
+        for (name, section) in [
+            ("first micro-batch", sections.first),
+            ("further micro-batches", sections.next),
+            ("update", sections.update),
+        ] {
             text.push_str(&format!("\n{name}\n"));
             for d in step.plan.dispatches(section) {
                 let [x, y, z] = d.workgroups;
-                text.push_str(&format!("  {:<52} {x:>6} x {y} x {z}  {:>14} flops\n", d.label, d.flops));
+                text.push_str(&format!(
+                    "  {:<52} {x:>6} x {y} x {z}  {:>14} flops\n",
+                    d.label, d.flops
+                ));
             }
         }
     }

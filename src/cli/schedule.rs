@@ -29,7 +29,9 @@ pub struct ScheduleArgs {
 /// # Errors
 /// When the settings are wrong.
 pub fn run(args: &ScheduleArgs) -> Result<(), Error> {
-    let train = Resolved::load(args.config.as_deref(), &args.settings)?.settings.train()?;
+    let train = Resolved::load(args.config.as_deref(), &args.settings)?
+        .settings
+        .train()?;
     let last = train.max_iters - 1;
     let steps = args.points.clamp(2, last.max(1) + 1) - 1;
     let rows: Vec<(u64, f64)> = (0..=steps)
@@ -45,7 +47,11 @@ pub fn run(args: &ScheduleArgs) -> Result<(), Error> {
     }
     const WIDTH: f64 = 50.0;
     let line = |&(iteration, rate): &(u64, f64)| {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to WIDTH")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0 to WIDTH"
+        )]
         let bar = "#".repeat((rate / train.learning_rate * WIDTH).round() as usize);
         format!("{iteration:>10}  {rate:<12.4e} {bar}\n")
     };

@@ -42,7 +42,11 @@ pub fn run(args: &TrainArgs) -> Result<(), Error> {
     let request = resolved.settings.adapter_request()?;
     let prepared = prepare(&mut resolved)?;
     let settings = &resolved.settings;
-    let options = DeviceOptions { request, checked: args.checked, ..DeviceOptions::default() };
+    let options = DeviceOptions {
+        request,
+        checked: args.checked,
+        ..DeviceOptions::default()
+    };
     let device = Device::open(&options)?;
     let train = settings.train()?;
     let engine = Engine::new(device, &prepared.model, &train)?;
@@ -55,7 +59,10 @@ pub fn run(args: &TrainArgs) -> Result<(), Error> {
     let data = (prepared.data, prepared.validation);
     let mut trainer = Trainer::new(engine, train, run_options, data, prepared.resume.as_ref())?;
     let ending = trainer.run(&stop_on_interrupt())?;
-    let latest = prepared.logdir.join("checkpoints").join("latest.safetensors");
+    let latest = prepared
+        .logdir
+        .join("checkpoints")
+        .join("latest.safetensors");
     match ending {
         Ending::Done => tracing::info!("done; the model is {}", latest.display()),
         Ending::Interrupted => tracing::info!(
@@ -81,13 +88,24 @@ struct Prepared {
 fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
     let settings = &mut resolved.settings;
     settings.train()?;
-    let logdir = settings.logdir.get_or_insert_with(|| PathBuf::from("runs/latest")).clone();
-    let floor = if settings.train_path.is_none() { Some(use_builtin_data(resolved, &logdir)?) } else { None };
+    let logdir = settings
+        .logdir
+        .get_or_insert_with(|| PathBuf::from("runs/latest"))
+        .clone();
+    let floor = if settings.train_path.is_none() {
+        Some(use_builtin_data(resolved, &logdir)?)
+    } else {
+        None
+    };
     let settings = &mut resolved.settings;
     let tokenizer = super::load_tokenizer(settings.tokenizer.as_deref())?;
     let model = settings.model(tokenizer.as_ref().map(|t| t.vocab_size()))?;
     let tokenizer_hash = tokenizer.map(|t| t.hash());
-    let resume = settings.load_checkpoint.as_deref().map(Checkpoint::open).transpose()?;
+    let resume = settings
+        .load_checkpoint
+        .as_deref()
+        .map(Checkpoint::open)
+        .transpose()?;
     if let Some(checkpoint) = &resume {
         checkpoint.expect_model(&model)?;
         checkpoint.expect_tokenizer(tokenizer_hash.as_deref())?;
@@ -100,7 +118,15 @@ fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
     };
     let validation = settings.val_path.as_deref().map(open).transpose()?;
     fill_in(resolved, &model);
-    Ok(Prepared { model, data, validation, resume, tokenizer_hash, floor, logdir })
+    Ok(Prepared {
+        model,
+        data,
+        validation,
+        resume,
+        tokenizer_hash,
+        floor,
+        logdir,
+    })
 }
 
 /// Makes the built-in corpus and points the settings at it; gives its entropy in nats a token.
@@ -108,8 +134,15 @@ fn use_builtin_data(resolved: &mut Resolved, logdir: &Path) -> Result<f64, Error
     let settings = &mut resolved.settings;
     let vocab_size = settings.vocab_size.unwrap_or(builtin::DEFAULT_VOCAB_SIZE);
     // The shape is checked before minutes are spent on data.
-    Settings { vocab_size: Some(vocab_size), ..settings.clone() }.model(None)?;
-    tracing::info!("no train_path: making the built-in stories in {}", logdir.display());
+    Settings {
+        vocab_size: Some(vocab_size),
+        ..settings.clone()
+    }
+    .model(None)?;
+    tracing::info!(
+        "no train_path: making the built-in stories in {}",
+        logdir.display()
+    );
     let data = builtin::prepare(logdir, settings.seed, vocab_size)?;
     settings.val_path = Some(data.val_path);
     settings.train_path = Some(data.train_path);
@@ -117,7 +150,10 @@ fn use_builtin_data(resolved: &mut Resolved, logdir: &Path) -> Result<f64, Error
     for key in ["train_path", "val_path", "tokenizer"] {
         resolved.note_source(key, "built-in corpus");
     }
-    tracing::info!("entropy of the validation stories: {:.4} nats a token", data.floor);
+    tracing::info!(
+        "entropy of the validation stories: {:.4} nats a token",
+        data.floor
+    );
     Ok(data.floor)
 }
 
@@ -132,7 +168,11 @@ fn fill_in(resolved: &mut Resolved, model: &ModelConfig) {
         }
     };
     set("vocab_size", &mut settings.vocab_size, model.vocab_size);
-    set("num_kv_heads", &mut settings.num_kv_heads, model.num_kv_heads);
+    set(
+        "num_kv_heads",
+        &mut settings.num_kv_heads,
+        model.num_kv_heads,
+    );
     set("d_ff", &mut settings.d_ff, model.d_ff);
     for key in derived {
         resolved.note_source(key, "derived");
@@ -150,7 +190,9 @@ fn warn_of_changes(checkpoint: &Checkpoint, settings: &Settings) -> Result<(), E
     for (key, now) in now {
         let before = before.get(key).filter(|before| **before != now);
         if let Some(before) = before {
-            tracing::warn!("{key} is {now}, but the checkpoint was trained with {before}: the batches differ");
+            tracing::warn!(
+                "{key} is {now}, but the checkpoint was trained with {before}: the batches differ"
+            );
         }
     }
     Ok(())

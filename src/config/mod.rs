@@ -167,19 +167,34 @@ impl Resolved {
                 let known = KEYS.iter().copied().find(|&known| known == key);
                 let Some(known) = known else {
                     let nearest = nearest_key(&key);
-                    return Err(ConfigError::UnknownKey { path: path.to_owned(), key, nearest });
+                    return Err(ConfigError::UnknownKey {
+                        path: path.to_owned(),
+                        key,
+                        nearest,
+                    });
                 };
                 sources.insert(known, format!("file {}", path.display()));
                 values.insert(key, value);
             }
         }
         for (key, value) in flags.given() {
+            // JSON has no NaN and no infinity: such a flag arrives as null.
+            if value.is_null() {
+                let (found, rule) = (
+                    "not finite".to_owned(),
+                    "it must be a finite number".to_owned(),
+                );
+                return Err(ConfigError::Invalid { key, found, rule });
+            }
             sources.insert(key, "flag".to_owned());
             values.insert(key.to_owned(), value);
         }
         // A null is the same as leaving the key out.
         values.retain(|_, value| !value.is_null());
-        Ok(Self { settings: Settings::from_values(&values)?, sources })
+        Ok(Self {
+            settings: Settings::from_values(&values)?,
+            sources,
+        })
     }
 
     /// Gives a key a value that was found out later, such as the vocabulary's size.
@@ -192,21 +207,31 @@ impl Resolved {
     pub fn to_json(&self) -> Map<String, Value> {
         let mut object = self.settings.to_values();
         let source = |key: &&'static str| self.sources.get(key).map_or("default", String::as_str);
-        let sources = KEYS.iter().map(|key| ((*key).to_owned(), source(key).into())).collect();
+        let sources = KEYS
+            .iter()
+            .map(|key| ((*key).to_owned(), source(key).into()))
+            .collect();
         object.insert(SOURCES.to_owned(), Value::Object(sources));
         object
     }
 }
 
 fn read_object(path: &Path) -> Result<Map<String, Value>, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    serde_json::from_str(&text)
-        .map_err(|e| ConfigError::NotJson { path: path.to_owned(), reason: e.to_string() })
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_str(&text).map_err(|e| ConfigError::NotJson {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 fn nearest_key(key: &str) -> Option<&'static str> {
     let similarity = |known: &&'static str| strsim::jaro_winkler(known, key);
-    let best = KEYS.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    let best = KEYS
+        .iter()
+        .copied()
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
     (similarity(&best) > 0.75).then_some(best)
 }

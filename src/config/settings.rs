@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use super::ConfigError;
 
 /// Order in which training reads windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampling {
     /// Uniform starts, a function of seed and iteration.
@@ -19,7 +21,9 @@ pub enum Sampling {
 }
 
 /// Shape of the learning rate over a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Linear warm-up, cosine decay, then constant.
@@ -179,12 +183,16 @@ fn read<T: serde::de::DeserializeOwned>(
     values: &Map<String, Value>,
     key: &'static str,
 ) -> Result<Option<T>, ConfigError> {
-    let Some(value) = values.get(key) else { return Ok(None) };
-    serde_json::from_value(value.clone()).map(Some).map_err(|e| ConfigError::WrongType {
-        key,
-        found: value.to_string(),
-        reason: e.to_string(),
-    })
+    let Some(value) = values.get(key) else {
+        return Ok(None);
+    };
+    serde_json::from_value(value.clone())
+        .map(Some)
+        .map_err(|e| ConfigError::WrongType {
+            key,
+            found: value.to_string(),
+            reason: e.to_string(),
+        })
 }
 
 /// A setting as JSON; settings are numbers, strings and lists of them, which always serialize.

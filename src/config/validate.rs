@@ -11,10 +11,18 @@ impl Settings {
     /// When a size is zero, too large, or does not go with another.
     pub fn model(&self, tokenizer_vocab: Option<usize>) -> Result<ModelConfig, ConfigError> {
         let Some(vocab_size) = self.vocab_size.or(tokenizer_vocab) else {
-            return invalid("vocab_size", "not given", "no tokenizer tells it; set vocab_size or tokenizer");
+            return invalid(
+                "vocab_size",
+                "not given",
+                "no tokenizer tells it; set vocab_size or tokenizer",
+            );
         };
         if let Some(tokens) = tokenizer_vocab.filter(|&tokens| tokens > vocab_size) {
-            return invalid("vocab_size", vocab_size, format!("the tokenizer has {tokens} tokens; set at least that"));
+            return invalid(
+                "vocab_size",
+                vocab_size,
+                format!("the tokenizer has {tokens} tokens; set at least that"),
+            );
         }
         let model = ModelConfig {
             vocab_size,
@@ -23,7 +31,9 @@ impl Settings {
             num_layers: self.num_layers,
             num_heads: self.num_heads,
             num_kv_heads: self.num_kv_heads.unwrap_or(self.num_heads),
-            d_ff: self.d_ff.unwrap_or((self.d_model * 8 / 3).next_multiple_of(8)),
+            d_ff: self
+                .d_ff
+                .unwrap_or((self.d_model * 8 / 3).next_multiple_of(8)),
             rope_theta: self.rope_theta,
             norm_eps: self.norm_eps,
             tie_embeddings: self.tie_embeddings,
@@ -57,7 +67,11 @@ impl Settings {
         };
         train.check()?;
         if self.load_checkpoint.is_some() && self.init_from.is_some() {
-            return invalid("init_from", "given", "load_checkpoint is given too; choose one of them");
+            return invalid(
+                "init_from",
+                "given",
+                "load_checkpoint is given too; choose one of them",
+            );
         }
         Ok(train)
     }
@@ -68,7 +82,10 @@ impl Settings {
     /// When the backend's name is unknown.
     pub fn adapter_request(&self) -> Result<AdapterRequest, crate::gpu::GpuError> {
         let backend = self.backend.as_deref().map(str::parse).transpose()?;
-        Ok(AdapterRequest { name: self.adapter.clone(), backend })
+        Ok(AdapterRequest {
+            name: self.adapter.clone(),
+            backend,
+        })
     }
 }
 
@@ -123,7 +140,11 @@ impl ModelConfig {
 impl TrainConfig {
     fn check(&self) -> Result<(), ConfigError> {
         if self.batch_size == 0 || self.batch_size > 1 << 20 {
-            return invalid("batch_size", self.batch_size, "it must be from 1 to 1048576");
+            return invalid(
+                "batch_size",
+                self.batch_size,
+                "it must be from 1 to 1048576",
+            );
         }
         if self.micro_batch_size == 0 || !self.batch_size.is_multiple_of(self.micro_batch_size) {
             let rule = format!("it must divide batch_size ({})", self.batch_size);
@@ -168,5 +189,9 @@ fn invalid<T>(
     found: impl std::fmt::Display,
     rule: impl Into<String>,
 ) -> Result<T, ConfigError> {
-    Err(ConfigError::Invalid { key, found: found.to_string(), rule: rule.into() })
+    Err(ConfigError::Invalid {
+        key,
+        found: found.to_string(),
+        rule: rule.into(),
+    })
 }

@@ -19,7 +19,13 @@ impl BatchOrder {
     /// The order over `dataset`.
     pub fn new(dataset: &Dataset, sampling: Sampling, seed: u64, batch_size: usize) -> Self {
         let (context_length, tokens) = (dataset.context_length(), dataset.tokens());
-        Self { sampling, seed, batch_size, context_length, tokens }
+        Self {
+            sampling,
+            seed,
+            batch_size,
+            context_length,
+            tokens,
+        }
     }
 
     /// First tokens of the windows of `iteration`, one for each row.
@@ -28,7 +34,10 @@ impl BatchOrder {
     /// iteration `i` is window `(i * batch_size + r) mod W` of the `W = (tokens - 1) /
     /// context_length` windows at multiples of the context length. `shuffle`: the same windows,
     /// each once an epoch, in a new order every epoch.
-    #[allow(clippy::cast_possible_truncation, reason = "all below the number of tokens, a usize")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "all below the number of tokens, a usize"
+    )]
     pub fn starts(&self, iteration: u64) -> Vec<usize> {
         let windows = ((self.tokens - 1) / self.context_length) as u64;
         let first = iteration * self.batch_size as u64;
@@ -54,7 +63,13 @@ mod tests {
     use super::*;
 
     fn order(sampling: Sampling) -> BatchOrder {
-        BatchOrder { sampling, seed: 5, batch_size: 3, context_length: 10, tokens: 75 }
+        BatchOrder {
+            sampling,
+            seed: 5,
+            batch_size: 3,
+            context_length: 10,
+            tokens: 75,
+        }
     }
 
     #[test]

@@ -59,14 +59,26 @@ impl Dataset {
     /// # Errors
     /// When it is missing, damaged, too short for a window, or holds a token that is not below
     /// `vocab_size` (the error names its position).
-    pub fn open(path: &Path, vocab_size: usize, context_length: usize) -> Result<Self, DatasetError> {
+    pub fn open(
+        path: &Path,
+        vocab_size: usize,
+        context_length: usize,
+    ) -> Result<Self, DatasetError> {
         let file = TokenFile::open(path)?;
         let needed = context_length + 1;
         if file.len() < needed {
-            return Err(DatasetError::TooShort { path: path.to_owned(), tokens: file.len(), needed });
+            return Err(DatasetError::TooShort {
+                path: path.to_owned(),
+                tokens: file.len(),
+                needed,
+            });
         }
         file.check_vocab(vocab_size)?;
-        Ok(Self { file, vocab_size, context_length })
+        Ok(Self {
+            file,
+            vocab_size,
+            context_length,
+        })
     }
 
     /// Number of tokens.
@@ -92,11 +104,20 @@ impl Dataset {
         let mut batch = Batch::default();
         for &start in starts {
             let window = self.file.get(start..start + self.context_length + 1);
-            if let Some(&token) = window.iter().find(|&&token| token as usize >= self.vocab_size) {
+            if let Some(&token) = window
+                .iter()
+                .find(|&&token| token as usize >= self.vocab_size)
+            {
                 let path = self.file.path().to_owned();
-                return Err(DatasetError::Changed { path, token, position: start });
+                return Err(DatasetError::Changed {
+                    path,
+                    token,
+                    position: start,
+                });
             }
-            batch.tokens.extend_from_slice(&window[..self.context_length]);
+            batch
+                .tokens
+                .extend_from_slice(&window[..self.context_length]);
             batch.targets.extend_from_slice(&window[1..]);
         }
         Ok(batch)

@@ -86,7 +86,16 @@ impl Generator {
         let (cosines, sines) = Transformer::rope_tables(config, config.context_length);
         buffers.write(&device, io.cosines, 0, &cosines);
         buffers.write(&device, io.sines, 0, &sines);
-        Ok(Self { device, model, sampling, memory, buffers, weights, io, plans: BTreeMap::new() })
+        Ok(Self {
+            device,
+            model,
+            sampling,
+            memory,
+            buffers,
+            weights,
+            io,
+            plans: BTreeMap::new(),
+        })
     }
 
     /// Generates from `request`, calling `on_token` with each new token. A window longer than the
@@ -94,7 +103,11 @@ impl Generator {
     ///
     /// # Errors
     /// When the prompt is empty or holds an unknown token, or the device fails.
-    pub fn generate(&mut self, request: &Request, mut on_token: impl FnMut(u32)) -> Result<Generated, Error> {
+    pub fn generate(
+        &mut self,
+        request: &Request,
+        mut on_token: impl FnMut(u32),
+    ) -> Result<Generated, Error> {
         self.check_prompt(&request.prompt)?;
         let context_length = self.model.config.context_length;
         let mut text = request.prompt.clone();
@@ -110,7 +123,10 @@ impl Generator {
         }
         let tokens = text.split_off(request.prompt.len());
         let tokens_per_s = tokens.len() as f64 / started.elapsed().as_secs_f64();
-        Ok(Generated { tokens, tokens_per_s })
+        Ok(Generated {
+            tokens,
+            tokens_per_s,
+        })
     }
 
     /// Logits `[vocab]` of the token that follows `window`.
@@ -120,7 +136,12 @@ impl Generator {
     pub fn logits(&mut self, window: &[u32]) -> Result<Vec<f32>, Error> {
         self.check_prompt(window)?;
         self.forward(window, 0, 0)?;
-        Ok(self.buffers.read(&self.device, self.io.logits, 0, self.model.config.vocab_size)?)
+        Ok(self.buffers.read(
+            &self.device,
+            self.io.logits,
+            0,
+            self.model.config.vocab_size,
+        )?)
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<(), DecodeError> {
@@ -128,15 +149,25 @@ impl Generator {
         if prompt.is_empty() {
             return Err(DecodeError::EmptyPrompt);
         }
-        match prompt.iter().position(|&token| token as usize >= vocab_size) {
+        match prompt
+            .iter()
+            .position(|&token| token as usize >= vocab_size)
+        {
             None => Ok(()),
-            Some(position) => {
-                Err(DecodeError::OutsideVocab { token: prompt[position], position, vocab_size })
-            }
+            Some(position) => Err(DecodeError::OutsideVocab {
+                token: prompt[position],
+                position,
+                vocab_size,
+            }),
         }
     }
 
-    fn next_token(&mut self, window: &[u32], request: &Request, index: usize) -> Result<u32, Error> {
+    fn next_token(
+        &mut self,
+        window: &[u32],
+        request: &Request,
+        index: usize,
+    ) -> Result<u32, Error> {
         let counter = u64::from(request.sample) << 32 | index as u64;
         self.forward(window, request.seed, counter)?;
         let chosen: Vec<u32> = self.buffers.read(&self.device, self.io.chosen, 0, 1)?;
@@ -149,14 +180,23 @@ impl Generator {
     fn forward(&mut self, window: &[u32], seed: u64, counter: u64) -> Result<(), Error> {
         let context_length = self.model.config.context_length;
         if window.len() > context_length {
-            return Err(DecodeError::TooLong { tokens: window.len(), context_length }.into());
+            return Err(DecodeError::TooLong {
+                tokens: window.len(),
+                context_length,
+            }
+            .into());
         }
         // What follows the window cannot be seen from it, so a plan may be longer than needed.
         let time = window.len().next_power_of_two().max(16).min(context_length);
         self.buffers.write(&self.device, self.io.tokens, 0, window);
         let last = crate::gpu::plan::word(window.len() - 1);
         self.buffers.write(&self.device, self.io.last, 0, &[last]);
-        self.buffers.write(&self.device, self.io.draw, 0, &sample::draw_words(seed, counter));
+        self.buffers.write(
+            &self.device,
+            self.io.draw,
+            0,
+            &sample::draw_words(seed, counter),
+        );
         if !self.plans.contains_key(&time) {
             let planned = self.plan(time)?;
             self.plans.insert(time, planned);
@@ -171,7 +211,8 @@ impl Generator {
         let memory = &self.memory;
         let mut plan = Plan::new(self.device.class());
         let weights = self.model.table.bind(&mut plan, memory, &self.weights);
-        let mut vector = |id: PersistentId, len: usize| -> Tensor { plan.persistent(memory, id).slice(0, len) };
+        let mut vector =
+            |id: PersistentId, len: usize| -> Tensor { plan.persistent(memory, id).slice(0, len) };
         let pairs = config.head_dim() / 2;
         let tables = RopeTables {
             cosines: vector(self.io.cosines, time * pairs).reshape(time, pairs),
@@ -183,28 +224,43 @@ impl Generator {
         let chosen = vector(self.io.chosen, 1);
         let logits = vector(self.io.logits, config.vocab_size);
         let section = plan.section();
-        let shape = PassShape { batch: BatchShape { batch: 1, time }, tables };
+        let shape = PassShape {
+            batch: BatchShape { batch: 1, time },
+            tables,
+        };
         let mut pass = Pass::new(&mut plan, &weights, &[], false);
         let forward = self.model.transformer.forward(&mut pass, tokens, &shape);
         // Gathering a row is what an embedding does.
         let hidden = embedding::forward(pass.plan, forward.hidden, last);
-        self.model.transformer.logits_into(&mut pass, hidden, logits);
+        self.model
+            .transformer
+            .logits_into(&mut pass, hidden, logits);
         sample::sample(pass.plan, logits, draw, chosen, &self.sampling);
-        Ok((Executable::compile(&plan, &self.device, &self.buffers)?, section))
+        Ok((
+            Executable::compile(&plan, &self.device, &self.buffers)?,
+            section,
+        ))
     }
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
-    let out_of_range = |name, value: String, rule| Err(DecodeError::OutOfRange { name, value, rule });
+    let out_of_range =
+        |name, value: String, rule| Err(DecodeError::OutOfRange { name, value, rule });
     let temperature = sampling.temperature;
     if !(temperature.is_finite() && temperature >= 0.0) {
-        return out_of_range("temperature", temperature.to_string(), "a number of at least 0");
+        return out_of_range(
+            "temperature",
+            temperature.to_string(),
+            "a number of at least 0",
+        );
     }
     if sampling.top_k == Some(0) {
         return out_of_range("top-k", "0".to_owned(), "at least 1");
     }
     match sampling.top_p {
-        Some(p) if !(p > 0.0 && p <= 1.0) => out_of_range("top-p", p.to_string(), "over 0 and at most 1"),
+        Some(p) if !(p > 0.0 && p <= 1.0) => {
+            out_of_range("top-p", p.to_string(), "over 0 and at most 1")
+        }
         _ => Ok(()),
     }
 }

@@ -13,7 +13,9 @@ pub enum DecodeError {
     #[error("the prompt has no tokens; give --prompt or --prompt-tokens at least one")]
     EmptyPrompt,
     /// A prompt token that the model does not know.
-    #[error("prompt token {token} at position {position} is outside of the vocabulary of {vocab_size}")]
+    #[error(
+        "prompt token {token} at position {position} is outside of the vocabulary of {vocab_size}"
+    )]
     OutsideVocab {
         /// The token.
         token: u32,
@@ -33,7 +35,9 @@ pub enum DecodeError {
         rule: &'static str,
     },
     /// More tokens than the model can attend to at once.
-    #[error("a forward pass over {tokens} tokens is longer than the model's context of {context_length}")]
+    #[error(
+        "a forward pass over {tokens} tokens is longer than the model's context of {context_length}"
+    )]
     TooLong {
         /// Tokens of the pass.
         tokens: usize,
@@ -41,7 +45,9 @@ pub enum DecodeError {
         context_length: usize,
     },
     /// The model gave no finite logits.
-    #[error("the model's logits are not finite at token {0}; the checkpoint is damaged or diverged")]
+    #[error(
+        "the model's logits are not finite at token {0}; the checkpoint is damaged or diverged"
+    )]
     NotFinite(usize),
     /// The token that ends a text is not in the vocabulary.
     #[error("the tokenizer has no token '{0}' for --eos-token; `none` decodes without one")]

@@ -29,7 +29,12 @@ impl InferenceModel {
         let config = checkpoint.model()?;
         let table = ParameterTable::new(&config, &[], max_binding_words);
         let transformer = Transformer::new(&config, &table);
-        Ok(Self { config, transformer, table, checkpoint })
+        Ok(Self {
+            config,
+            transformer,
+            table,
+            checkpoint,
+        })
     }
 
     /// The file that the model came from.

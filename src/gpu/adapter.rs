@@ -51,7 +51,11 @@ pub enum AdapterClass {
 
 impl AdapterClass {
     pub(super) fn of(info: &wgpu::AdapterInfo) -> Self {
-        if info.device_type == wgpu::DeviceType::Cpu { Self::Software } else { Self::Gpu }
+        if info.device_type == wgpu::DeviceType::Cpu {
+            Self::Software
+        } else {
+            Self::Gpu
+        }
     }
 }
 
@@ -87,7 +91,11 @@ pub struct AdapterDescription {
 pub fn describe_all(request: &AdapterRequest) -> Result<Vec<AdapterDescription>, GpuError> {
     let adapters = enumerate(request.backend);
     let chosen = choose(&adapters, request)?;
-    Ok(adapters.iter().enumerate().map(|(index, a)| describe(index, a, chosen == index)).collect())
+    Ok(adapters
+        .iter()
+        .enumerate()
+        .map(|(index, a)| describe(index, a, chosen == index))
+        .collect())
 }
 
 fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDescription {
@@ -98,15 +106,38 @@ fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDesc
         shown.insert(name.to_owned(), value.into());
     };
     show("max_buffer_size_bytes", limits.max_buffer_size);
-    show("max_storage_buffer_binding_size_bytes", limits.max_storage_buffer_binding_size);
-    show("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into());
-    show("max_texture_dimension_2d", limits.max_texture_dimension_2d.into());
-    show("max_compute_workgroup_storage_size_bytes", limits.max_compute_workgroup_storage_size.into());
-    show("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into());
-    show("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into());
+    show(
+        "max_storage_buffer_binding_size_bytes",
+        limits.max_storage_buffer_binding_size,
+    );
+    show(
+        "max_storage_buffers_per_shader_stage",
+        limits.max_storage_buffers_per_shader_stage.into(),
+    );
+    show(
+        "max_texture_dimension_2d",
+        limits.max_texture_dimension_2d.into(),
+    );
+    show(
+        "max_compute_workgroup_storage_size_bytes",
+        limits.max_compute_workgroup_storage_size.into(),
+    );
+    show(
+        "max_compute_invocations_per_workgroup",
+        limits.max_compute_invocations_per_workgroup.into(),
+    );
+    show(
+        "max_compute_workgroups_per_dimension",
+        limits.max_compute_workgroups_per_dimension.into(),
+    );
     show("min_subgroup_size", info.subgroup_min_size.into());
     show("max_subgroup_size", info.subgroup_max_size.into());
-    let names = |features: wgpu::Features| features.iter_names().map(|(n, _)| n.to_lowercase()).collect();
+    let names = |features: wgpu::Features| {
+        features
+            .iter_names()
+            .map(|(n, _)| n.to_lowercase())
+            .collect()
+    };
     AdapterDescription {
         index,
         driver: driver_name(&info),
@@ -126,7 +157,9 @@ pub(super) const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_Q
 
 /// Driver name and version in one string.
 pub(super) fn driver_name(info: &wgpu::AdapterInfo) -> String {
-    format!("{} {}", info.driver, info.driver_info).trim().to_owned()
+    format!("{} {}", info.driver, info.driver_info)
+        .trim()
+        .to_owned()
 }
 
 fn kind_name(kind: wgpu::DeviceType) -> &'static str {
@@ -181,7 +214,11 @@ fn preference(kind: wgpu::DeviceType) -> u8 {
 
 fn choose(adapters: &[wgpu::Adapter], request: &AdapterRequest) -> Result<usize, GpuError> {
     if adapters.is_empty() {
-        let backends = request.backend.map_or("vulkan, metal or dx12".to_owned(), |b| format!("{b:?}").to_lowercase());
+        let backends = request
+            .backend
+            .map_or("vulkan, metal or dx12".to_owned(), |b| {
+                format!("{b:?}").to_lowercase()
+            });
         return Err(GpuError::NoAdapter { backends });
     }
     let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
@@ -192,11 +229,18 @@ fn choose_by_name(names: &[String], wanted: Option<&str>) -> Result<usize, GpuEr
     let Some(wanted) = wanted else { return Ok(0) };
     let found = match wanted.parse::<usize>() {
         Ok(index) => Some(index).filter(|&i| i < names.len()),
-        Err(_) => names.iter().position(|n| n.to_lowercase().contains(&wanted.to_lowercase())),
+        Err(_) => names
+            .iter()
+            .position(|n| n.to_lowercase().contains(&wanted.to_lowercase())),
     };
     found.ok_or_else(|| GpuError::NoSuchAdapter {
         wanted: wanted.to_owned(),
-        found: names.iter().enumerate().map(|(i, n)| format!("{i}: {n}")).collect::<Vec<_>>().join(", "),
+        found: names
+            .iter()
+            .enumerate()
+            .map(|(i, n)| format!("{i}: {n}"))
+            .collect::<Vec<_>>()
+            .join(", "),
     })
 }
 
@@ -211,8 +255,13 @@ mod tests {
         assert_eq!(choose_by_name(&names, Some("1")).unwrap(), 1);
         assert_eq!(choose_by_name(&names, Some("LLVM")).unwrap(), 1);
         for missing in ["2", "geforce"] {
-            let message = choose_by_name(&names, Some(missing)).unwrap_err().to_string();
-            assert!(message.contains(missing) && message.contains("1: llvmpipe"), "{message}");
+            let message = choose_by_name(&names, Some(missing))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains(missing) && message.contains("1: llvmpipe"),
+                "{message}"
+            );
         }
     }
 

@@ -55,7 +55,10 @@ impl Device {
         let info = adapter.get_info();
         let class = options.class.unwrap_or(AdapterClass::of(&info));
         let (limits, features) = match options.limits {
-            LimitSet::Adapter => (adapter.limits(), adapter.features() & adapter::OPTIONAL_FEATURES),
+            LimitSet::Adapter => (
+                adapter.limits(),
+                adapter.features() & adapter::OPTIONAL_FEATURES,
+            ),
             LimitSet::PortableFloor => (wgpu::Limits::default(), wgpu::Features::empty()),
         };
         check_floor(&info.name, &adapter.limits())?;
@@ -66,18 +69,39 @@ impl Device {
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
-        let (raw, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
-            GpuError::NoDevice { adapter: info.name.clone(), reason: e.to_string() }
-        })?;
+        let (raw, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
+                GpuError::NoDevice {
+                    adapter: info.name.clone(),
+                    reason: e.to_string(),
+                }
+            })?;
         let failure = Arc::new(Mutex::new(None));
         watch_failures(&raw, &failure);
         if AdapterClass::of(&info) == AdapterClass::Software {
-            tracing::warn!("using the software adapter '{}': shaders run on the CPU", info.name);
+            tracing::warn!(
+                "using the software adapter '{}': shaders run on the CPU",
+                info.name
+            );
         } else {
-            tracing::info!("using {} ({}, {})", info.name, info.backend, adapter::driver_name(&info));
+            tracing::info!(
+                "using {} ({}, {})",
+                info.name,
+                info.backend,
+                adapter::driver_name(&info)
+            );
         }
         let pipelines = Mutex::default();
-        Ok(Self { raw, queue, info, limits, class, checked: options.checked, pipelines, failure })
+        Ok(Self {
+            raw,
+            queue,
+            info,
+            limits,
+            class,
+            checked: options.checked,
+            pipelines,
+            failure,
+        })
     }
 
     /// The adapter's name.
@@ -102,7 +126,10 @@ impl Device {
 
     /// Largest range that one binding may cover, in 4-byte words.
     pub fn max_binding_words(&self) -> usize {
-        let bytes = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        let bytes = self
+            .limits
+            .max_storage_buffer_binding_size
+            .min(self.limits.max_buffer_size);
         usize::try_from(bytes / 4).unwrap_or(usize::MAX)
     }
 
@@ -128,7 +155,9 @@ impl Device {
     pub fn wait(&self) -> Result<(), GpuError> {
         let waited = self.raw.poll(wgpu::PollType::wait_indefinitely());
         self.check()?;
-        waited.map(|_| ()).map_err(|e| GpuError::Device(e.to_string()))
+        waited
+            .map(|_| ())
+            .map_err(|e| GpuError::Device(e.to_string()))
     }
 
     /// The pipeline of `kernel` with `constants`, compiled at the first call.
@@ -141,7 +170,11 @@ impl Device {
         constants: &[Constant],
     ) -> Result<Arc<wgpu::ComputePipeline>, GpuError> {
         let key = (kernel.name, kernel.variant, constants.to_vec());
-        let lock = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || {
+            self.pipelines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         if let Some(found) = lock().get(&key) {
             return Ok(found.clone());
         }
@@ -167,29 +200,41 @@ impl Device {
         } else {
             trusted::create_unchecked(&self.raw, descriptor)
         };
-        let group_layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(&label),
-            entries: &layout_entries(kernel),
-        });
-        let layout = self.raw.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
-            bind_group_layouts: &[Some(&group_layout)],
-            ..Default::default()
-        });
-        let values: Vec<_> = constants.iter().map(|c| (c.name, f64::from(c.value))).collect();
-        let pipeline = self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &values,
-                // Every kernel writes its workgroup memory before it reads it.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        });
-        let errors = [pollster::block_on(internal.pop()), pollster::block_on(scope.pop())];
+        let group_layout = self
+            .raw
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(&label),
+                entries: &layout_entries(kernel),
+            });
+        let layout = self
+            .raw
+            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(&label),
+                bind_group_layouts: &[Some(&group_layout)],
+                ..Default::default()
+            });
+        let values: Vec<_> = constants
+            .iter()
+            .map(|c| (c.name, f64::from(c.value)))
+            .collect();
+        let pipeline = self
+            .raw
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &values,
+                    // Every kernel writes its workgroup memory before it reads it.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            });
+        let errors = [
+            pollster::block_on(internal.pop()),
+            pollster::block_on(scope.pop()),
+        ];
         match errors.into_iter().flatten().next() {
             None => Ok(pipeline),
             Some(error) => Err(GpuError::Shader {
@@ -219,7 +264,9 @@ fn layout_entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
             view_dimension: wgpu::TextureViewDimension::D2,
         },
         role => wgpu::BindingType::Buffer {
-            ty: wgpu::BufferBindingType::Storage { read_only: !role.is_written() },
+            ty: wgpu::BufferBindingType::Storage {
+                read_only: !role.is_written(),
+            },
             has_dynamic_offset: false,
             min_binding_size: None,
         },
@@ -240,7 +287,10 @@ fn layout_entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
 fn check_floor(adapter: &str, limits: &wgpu::Limits) -> Result<(), GpuError> {
     let floor = wgpu::Limits::default();
     let missing = |what: &str| {
-        Err(GpuError::MissingFeature { adapter: adapter.to_owned(), what: what.to_owned() })
+        Err(GpuError::MissingFeature {
+            adapter: adapter.to_owned(),
+            what: what.to_owned(),
+        })
     };
     if limits.max_storage_buffers_per_shader_stage < floor.max_storage_buffers_per_shader_stage {
         return missing("8 storage buffers a stage");
@@ -256,7 +306,9 @@ fn check_floor(adapter: &str, limits: &wgpu::Limits) -> Result<(), GpuError> {
 
 fn watch_failures(device: &wgpu::Device, failure: &Arc<Mutex<Option<String>>>) {
     let keep_first = |slot: &Mutex<Option<String>>, message: String| {
-        slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        slot.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(message);
     };
     let slot = failure.clone();
     device.on_uncaptured_error(Arc::new(move |error| keep_first(&slot, error.to_string())));

@@ -25,7 +25,9 @@ pub enum GpuError {
     #[error("unknown backend '{0}'; use vulkan, metal, dx12 or gl")]
     UnknownBackend(String),
     /// The adapter refused to open a device.
-    #[error("adapter '{adapter}' gave no device ({reason}); update its driver or choose another with --adapter")]
+    #[error(
+        "adapter '{adapter}' gave no device ({reason}); update its driver or choose another with --adapter"
+    )]
     NoDevice {
         /// Name of the adapter.
         adapter: String,
@@ -87,7 +89,9 @@ pub enum GpuError {
         source_text: String,
     },
     /// The device reported an error while it ran.
-    #[error("the device failed: {0}; run again with --checked to find the dispatch, or update the driver")]
+    #[error(
+        "the device failed: {0}; run again with --checked to find the dispatch, or update the driver"
+    )]
     Device(String),
 }
 

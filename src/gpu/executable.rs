@@ -52,8 +52,12 @@ impl Executable {
             .zip(&layout.slots)
             .map(|(storage, slot)| match (&storage.kind, slot) {
                 (StorageKind::Persistent(id), _) => Backing::Buffer(buffers.get(*id)),
-                (StorageKind::Scratch { .. }, Some(slot)) => Backing::Buffer(&scratch.buffers[*slot]),
-                (StorageKind::Texture { .. }, Some(slot)) => Backing::Texture(&scratch.textures[*slot]),
+                (StorageKind::Scratch { .. }, Some(slot)) => {
+                    Backing::Buffer(&scratch.buffers[*slot])
+                }
+                (StorageKind::Texture { .. }, Some(slot)) => {
+                    Backing::Texture(&scratch.textures[*slot])
+                }
                 (_, None) => Backing::None,
             })
             .collect();
@@ -75,7 +79,12 @@ impl Executable {
         device.check()?;
         let sections = plan.sections.iter().map(|s| s.dispatches.clone()).collect();
         drop(backings);
-        Ok(Self { steps, sections, scratch, slots: layout.slots })
+        Ok(Self {
+            steps,
+            sections,
+            scratch,
+            slots: layout.slots,
+        })
     }
 
     /// Whether any dispatch binds the scratch tensor, so that there is memory behind it.
@@ -87,9 +96,16 @@ impl Executable {
     ///
     /// # Panics
     /// If the plan never binds the tensor.
-    pub fn write_scratch<T: bytemuck::NoUninit>(&self, device: &Device, tensor: Tensor, data: &[T]) {
+    pub fn write_scratch<T: bytemuck::NoUninit>(
+        &self,
+        device: &Device,
+        tensor: Tensor,
+        data: &[T],
+    ) {
         let buffer = self.scratch_buffer(tensor);
-        device.queue.write_buffer(buffer, tensor.offset as u64 * 4, bytemuck::cast_slice(data));
+        device
+            .queue
+            .write_buffer(buffer, tensor.offset as u64 * 4, bytemuck::cast_slice(data));
     }
 
     /// Reads a scratch tensor of an isolated plan, waiting for all submitted work.
@@ -104,14 +120,21 @@ impl Executable {
         device: &Device,
         tensor: Tensor,
     ) -> Result<Vec<T>, GpuError> {
-        read_now(device, self.scratch_buffer(tensor), tensor.offset as u64 * 4, tensor.len())
+        read_now(
+            device,
+            self.scratch_buffer(tensor),
+            tensor.offset as u64 * 4,
+            tensor.len(),
+        )
     }
 
     /// Fills all scratch buffers with NaN, so that a missing write shows.
     pub fn poison_scratch(&self, device: &Device) {
         for buffer in &self.scratch.buffers {
             let nans = vec![f32::NAN; usize::try_from(buffer.size() / 4).unwrap_or(0)];
-            device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&nans));
+            device
+                .queue
+                .write_buffer(buffer, 0, bytemuck::cast_slice(&nans));
         }
     }
 
@@ -129,9 +152,14 @@ impl Executable {
         device: &Device,
         record: impl FnOnce(&mut Recorder<'_>),
     ) -> Result<(), GpuError> {
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("plan") };
+        let descriptor = wgpu::CommandEncoderDescriptor {
+            label: Some("plan"),
+        };
         let mut encoder = device.raw.create_command_encoder(&descriptor);
-        record(&mut Recorder { executable: self, encoder: &mut encoder });
+        record(&mut Recorder {
+            executable: self,
+            encoder: &mut encoder,
+        });
         device.queue.submit([encoder.finish()]);
         device.check()
     }
@@ -154,10 +182,12 @@ pub struct Recorder<'a> {
 impl Recorder<'_> {
     /// Records every dispatch of a section.
     pub fn replay(&mut self, section: SectionId) {
-        let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some("section"),
-            timestamp_writes: None,
-        });
+        let mut pass = self
+            .encoder
+            .begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("section"),
+                timestamp_writes: None,
+            });
         for step in &self.executable.steps[self.executable.sections[section.0].clone()] {
             let [x, y, z] = step.workgroups;
             pass.set_pipeline(&step.pipeline);
@@ -167,7 +197,13 @@ impl Recorder<'_> {
     }
 
     /// Records a copy of `words` words between persistent buffers.
-    pub fn copy(&mut self, buffers: &Buffers, from: (PersistentId, usize), to: (PersistentId, usize), words: usize) {
+    pub fn copy(
+        &mut self,
+        buffers: &Buffers,
+        from: (PersistentId, usize),
+        to: (PersistentId, usize),
+        words: usize,
+    ) {
         self.encoder.copy_buffer_to_buffer(
             buffers.get(from.0),
             from.1 as u64 * 4,
@@ -200,7 +236,12 @@ impl ParamsBuffer {
         let limit_bytes = device.limits().max_buffer_size;
         if size > limit_bytes {
             let label = "params".to_owned();
-            return Err(GpuError::OverLimit { label, size_bytes: size, limit_bytes, limit: "max_buffer_size" });
+            return Err(GpuError::OverLimit {
+                label,
+                size_bytes: size,
+                limit_bytes,
+                limit: "max_buffer_size",
+            });
         }
         let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
             label: Some("params"),
@@ -258,7 +299,10 @@ struct Scratch {
     textures: Vec<wgpu::TextureView>,
 }
 
-fn allocate_scratch(device: &Device, layout: &super::lifetimes::Layout) -> Result<Scratch, GpuError> {
+fn allocate_scratch(
+    device: &Device,
+    layout: &super::lifetimes::Layout,
+) -> Result<Scratch, GpuError> {
     let mut before_bytes = 0;
     let mut buffers = Vec::with_capacity(layout.buffers.len());
     for (label, words) in &layout.buffers {
@@ -272,7 +316,11 @@ fn allocate_scratch(device: &Device, layout: &super::lifetimes::Layout) -> Resul
         let scope = device.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let texture = device.raw.create_texture(&wgpu::TextureDescriptor {
             label: Some(label),
-            size: wgpu::Extent3d { width: *width, height: *height, depth_or_array_layers: 1 },
+            size: wgpu::Extent3d {
+                width: *width,
+                height: *height,
+                depth_or_array_layers: 1,
+            },
             mip_level_count: 1,
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
@@ -281,7 +329,11 @@ fn allocate_scratch(device: &Device, layout: &super::lifetimes::Layout) -> Resul
             view_formats: &[],
         });
         if pollster::block_on(scope.pop()).is_some() {
-            return Err(GpuError::OutOfMemory { label: label.clone(), size_bytes, before_bytes });
+            return Err(GpuError::OutOfMemory {
+                label: label.clone(),
+                size_bytes,
+                before_bytes,
+            });
         }
         before_bytes += size_bytes;
         textures.push(texture.create_view(&wgpu::TextureViewDescriptor::default()));

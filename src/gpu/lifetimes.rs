@@ -15,8 +15,16 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn total_bytes(&self) -> u64 {
-        let buffers: u64 = self.buffers.iter().map(|(_, words)| *words as u64 * 4).sum();
-        let textures: u64 = self.textures.iter().map(|(_, w, h)| u64::from(*w) * u64::from(*h) * 16).sum();
+        let buffers: u64 = self
+            .buffers
+            .iter()
+            .map(|(_, words)| *words as u64 * 4)
+            .sum();
+        let textures: u64 = self
+            .textures
+            .iter()
+            .map(|(_, w, h)| u64::from(*w) * u64::from(*h) * 16)
+            .sum();
         buffers + textures
     }
 }
@@ -40,14 +48,19 @@ fn lifetimes(plan: &Plan) -> Vec<Option<(usize, usize)>> {
 /// If a scratch storage is used in two sections, which may be replayed in any order.
 pub(super) fn layout(plan: &Plan) -> Layout {
     let spans = lifetimes(plan);
-    let mut layout = Layout { slots: vec![None; plan.storages.len()], ..Layout::default() };
+    let mut layout = Layout {
+        slots: vec![None; plan.storages.len()],
+        ..Layout::default()
+    };
     let mut busy_until: Vec<usize> = Vec::new();
     let mut texture_busy_until: Vec<usize> = Vec::new();
     let mut order: Vec<usize> = (0..spans.len()).filter(|&i| spans[i].is_some()).collect();
     order.sort_by_key(|&i| spans[i]);
     for index in order {
         let storage = &plan.storages[index];
-        let Some((first, last)) = spans[index] else { continue };
+        let Some((first, last)) = spans[index] else {
+            continue;
+        };
         match storage.kind {
             StorageKind::Persistent(_) => continue,
             StorageKind::Scratch { words } => {
@@ -77,8 +90,15 @@ pub(super) fn layout(plan: &Plan) -> Layout {
                 layout.slots[index] = Some(slot);
             }
         }
-        let crosses = plan.sections.iter().any(|s| s.dispatches.contains(&first) != s.dispatches.contains(&last));
-        assert!(!crosses, "scratch '{}' is used in two sections", storage.label);
+        let crosses = plan
+            .sections
+            .iter()
+            .any(|s| s.dispatches.contains(&first) != s.dispatches.contains(&last));
+        assert!(
+            !crosses,
+            "scratch '{}' is used in two sections",
+            storage.label
+        );
     }
     layout
 }

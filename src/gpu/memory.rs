@@ -25,7 +25,10 @@ struct Declaration {
 impl Memory {
     /// Declares a buffer of `words` 4-byte words, zero at first.
     pub fn declare(&mut self, label: impl Into<String>, words: usize) -> PersistentId {
-        self.declared.push(Declaration { label: label.into(), words: align_words(words.max(1)) });
+        self.declared.push(Declaration {
+            label: label.into(),
+            words: align_words(words.max(1)),
+        });
         PersistentId(self.declared.len() - 1)
     }
 
@@ -41,7 +44,9 @@ impl Memory {
 
     /// Each buffer's label and size in bytes.
     pub fn parts(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.declared.iter().map(|d| (d.label.as_str(), d.words as u64 * 4))
+        self.declared
+            .iter()
+            .map(|d| (d.label.as_str(), d.words as u64 * 4))
     }
 
     /// Allocates every declared buffer.
@@ -53,7 +58,12 @@ impl Memory {
         let mut buffers = Vec::with_capacity(self.declared.len());
         for declared in &self.declared {
             let size_bytes = declared.words as u64 * 4;
-            buffers.push(create_buffer(device, &declared.label, size_bytes, before_bytes)?);
+            buffers.push(create_buffer(
+                device,
+                &declared.label,
+                size_bytes,
+                before_bytes,
+            )?);
             before_bytes += size_bytes;
         }
         Ok(Buffers { buffers })
@@ -71,8 +81,16 @@ impl Buffers {
     }
 
     /// Writes words to `id` from word `first` on, before anything submitted later runs.
-    pub fn write<T: bytemuck::NoUninit>(&self, device: &Device, id: PersistentId, first: usize, data: &[T]) {
-        device.queue.write_buffer(self.get(id), first as u64 * 4, bytemuck::cast_slice(data));
+    pub fn write<T: bytemuck::NoUninit>(
+        &self,
+        device: &Device,
+        id: PersistentId,
+        first: usize,
+        data: &[T],
+    ) {
+        device
+            .queue
+            .write_buffer(self.get(id), first as u64 * 4, bytemuck::cast_slice(data));
     }
 
     /// Reads `len` words of `id` from word `first` on, waiting for all submitted work.
@@ -100,7 +118,12 @@ pub(super) fn create_buffer(
     let limit_bytes = device.limits().max_buffer_size;
     if size_bytes > limit_bytes {
         let label = label.to_owned();
-        return Err(GpuError::OverLimit { label, size_bytes, limit_bytes, limit: "max_buffer_size" });
+        return Err(GpuError::OverLimit {
+            label,
+            size_bytes,
+            limit_bytes,
+            limit: "max_buffer_size",
+        });
     }
     let scope = device.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
@@ -113,8 +136,10 @@ pub(super) fn create_buffer(
     });
     match pollster::block_on(scope.pop()) {
         None => Ok(buffer),
-        Some(_) => {
-            Err(GpuError::OutOfMemory { label: label.to_owned(), size_bytes, before_bytes })
-        }
+        Some(_) => Err(GpuError::OutOfMemory {
+            label: label.to_owned(),
+            size_bytes,
+            before_bytes,
+        }),
     }
 }

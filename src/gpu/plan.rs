@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use super::AdapterClass;
 use super::kernel::{Constant, Kernel};
 use super::memory::{Memory, PersistentId};
 use super::tensor::{StorageId, Tensor, Texture, align_words};
-use super::AdapterClass;
 
 /// Largest number of workgroups in one dimension that WebGPU guarantees.
 const MAX_WORKGROUPS: u32 = 65_535;
@@ -107,7 +107,10 @@ impl Dispatch {
 
     /// Sets the floating-point operations of the mathematics.
     pub fn flops(self, flops: usize) -> Self {
-        Self { flops: flops as u64, ..self }
+        Self {
+            flops: flops as u64,
+            ..self
+        }
     }
 }
 
@@ -138,7 +141,14 @@ pub struct Plan {
 impl Plan {
     /// An empty plan for adapters of `class`.
     pub fn new(class: AdapterClass) -> Self {
-        Self { class, storages: Vec::new(), dispatches: Vec::new(), sections: Vec::new(), scope: String::new(), reuse: true }
+        Self {
+            class,
+            storages: Vec::new(),
+            dispatches: Vec::new(),
+            sections: Vec::new(),
+            scope: String::new(),
+            reuse: true,
+        }
     }
 
     /// Gives every scratch tensor memory of its own, so that a check can fill and read them all.
@@ -154,7 +164,9 @@ impl Plan {
     /// Starts a section; the dispatches pushed from here on belong to it.
     pub fn section(&mut self) -> SectionId {
         let here = self.dispatches.len();
-        self.sections.push(Section { dispatches: here..here });
+        self.sections.push(Section {
+            dispatches: here..here,
+        });
         SectionId(self.sections.len() - 1)
     }
 
@@ -167,7 +179,12 @@ impl Plan {
     pub fn scratch(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
         let words = align_words((rows * cols).max(1));
         let storage = self.add(label, StorageKind::Scratch { words });
-        Tensor { storage, offset: 0, rows, cols }
+        Tensor {
+            storage,
+            offset: 0,
+            rows,
+            cols,
+        }
     }
 
     /// A new scratch texture for a matrix of `[rows, cols]`.
@@ -179,14 +196,19 @@ impl Plan {
             width: u32::try_from(cols.div_ceil(4)).expect("texture width fits u32"),
             height: u32::try_from(rows).expect("texture height fits u32"),
         };
-        Texture { storage: self.add(label, kind), rows, cols }
+        Texture {
+            storage: self.add(label, kind),
+            rows,
+            cols,
+        }
     }
 
     /// All of a persistent buffer, as a vector.
     pub fn persistent(&mut self, memory: &Memory, id: PersistentId) -> Tensor {
-        let known = self.storages.iter().position(
-            |s| matches!(s.kind, StorageKind::Persistent(other) if other == id),
-        );
+        let known = self
+            .storages
+            .iter()
+            .position(|s| matches!(s.kind, StorageKind::Persistent(other) if other == id));
         let storage = match known {
             Some(index) => storage_id(index),
             None => {
@@ -197,11 +219,20 @@ impl Plan {
                 storage_id(self.storages.len() - 1)
             }
         };
-        Tensor { storage, offset: 0, rows: 1, cols: memory.words(id) }
+        Tensor {
+            storage,
+            offset: 0,
+            rows: 1,
+            cols: memory.words(id),
+        }
     }
 
     fn add(&mut self, label: &str, kind: StorageKind) -> StorageId {
-        let label = if self.scope.is_empty() { label.to_owned() } else { format!("{}.{label}", self.scope) };
+        let label = if self.scope.is_empty() {
+            label.to_owned()
+        } else {
+            format!("{}.{label}", self.scope)
+        };
         self.storages.push(Storage { label, kind });
         storage_id(self.storages.len() - 1)
     }
@@ -213,10 +244,23 @@ impl Plan {
     /// both read and written: each is a bug of ours.
     pub fn push(&mut self, mut dispatch: Dispatch) {
         let kernel = dispatch.kernel;
-        assert_eq!(dispatch.bindings.len(), kernel.bindings.len(), "bindings of {}", kernel.name);
-        assert_eq!(dispatch.params.len(), kernel.params.size, "params of {}", kernel.name);
+        assert_eq!(
+            dispatch.bindings.len(),
+            kernel.bindings.len(),
+            "bindings of {}",
+            kernel.name
+        );
+        assert_eq!(
+            dispatch.params.len(),
+            kernel.params.size,
+            "params of {}",
+            kernel.name
+        );
         assert!(
-            dispatch.workgroups.iter().all(|&n| (1..=MAX_WORKGROUPS).contains(&n)),
+            dispatch
+                .workgroups
+                .iter()
+                .all(|&n| (1..=MAX_WORKGROUPS).contains(&n)),
             "workgroups of {}: {:?}",
             kernel.name,
             dispatch.workgroups
@@ -224,7 +268,10 @@ impl Plan {
         check_aliases(&dispatch);
         dispatch.label = format!("{}/{}", self.scope, kernel.label());
         self.dispatches.push(dispatch);
-        let section = self.sections.last_mut().expect("a section is started before dispatches");
+        let section = self
+            .sections
+            .last_mut()
+            .expect("a section is started before dispatches");
         section.dispatches.end = self.dispatches.len();
     }
 
@@ -252,10 +299,21 @@ fn storage_id(index: usize) -> StorageId {
 /// ranges; two writable ranges of one buffer are allowed.
 fn check_aliases(dispatch: &Dispatch) {
     let roles = dispatch.kernel.bindings.iter().map(|b| b.role.is_written());
-    let uses: Vec<_> = dispatch.bindings.iter().map(Bound::storage).zip(roles).collect();
+    let uses: Vec<_> = dispatch
+        .bindings
+        .iter()
+        .map(Bound::storage)
+        .zip(roles)
+        .collect();
     for (storage, written) in &uses {
-        let clash = uses.iter().any(|(other, w)| other == storage && w != written);
-        assert!(!clash, "{} binds storage {storage:?} read and read_write", dispatch.kernel.name);
+        let clash = uses
+            .iter()
+            .any(|(other, w)| other == storage && w != written);
+        assert!(
+            !clash,
+            "{} binds storage {storage:?} read and read_write",
+            dispatch.kernel.name
+        );
     }
 }
 

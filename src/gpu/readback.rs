@@ -15,16 +15,20 @@ pub(super) fn read_now<T: bytemuck::AnyBitPattern>(
 ) -> Result<Vec<T>, GpuError> {
     let size_bytes = len as u64 * 4;
     let staging = create_staging(device, size_bytes);
-    let mut encoder = device.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor {
-        label: Some("read_now"),
-    });
+    let mut encoder = device
+        .raw
+        .create_command_encoder(&wgpu::CommandEncoderDescriptor {
+            label: Some("read_now"),
+        });
     encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, size_bytes);
     device.queue.submit([encoder.finish()]);
     let (sender, receiver) = mpsc::channel();
-    staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-        // The receiver waits below; it can only be gone if this thread panicked.
-        let _ = sender.send(result);
-    });
+    staging
+        .slice(..)
+        .map_async(wgpu::MapMode::Read, move |result| {
+            // The receiver waits below; it can only be gone if this thread panicked.
+            let _ = sender.send(result);
+        });
     device.wait()?;
     take(&staging, &receiver, len)
 }
@@ -50,11 +54,18 @@ fn take<T: bytemuck::AnyBitPattern>(
         .recv()
         .map_err(|e| failed(e.to_string()))?
         .map_err(|e| failed(format!("read-back failed: {e}")))?;
-    let view = staging.slice(..).get_mapped_range().map_err(|e| failed(e.to_string()))?;
+    let view = staging
+        .slice(..)
+        .get_mapped_range()
+        .map_err(|e| failed(e.to_string()))?;
     let data = bytemuck::pod_collect_to_vec::<u8, u8>(&view);
     drop(view);
     staging.unmap();
-    Ok(data.chunks_exact(4).take(len).map(bytemuck::pod_read_unaligned).collect())
+    Ok(data
+        .chunks_exact(4)
+        .take(len)
+        .map(bytemuck::pod_read_unaligned)
+        .collect())
 }
 
 /// A ring of staging buffers: the result of a submission is asked for when it is made and taken
@@ -74,7 +85,11 @@ struct InFlight {
 impl Readback {
     /// A ring that reads `words` 4-byte words at a time.
     pub fn new(words: usize) -> Self {
-        Self { words, idle: Vec::new(), in_flight: VecDeque::new() }
+        Self {
+            words,
+            idle: Vec::new(),
+            in_flight: VecDeque::new(),
+        }
     }
 
     /// Number of results that were asked for and not yet taken.
@@ -85,25 +100,41 @@ impl Readback {
     /// Asks for the first words of `source` as they are after all work submitted so far.
     pub fn request(&mut self, device: &Device, buffers: &Buffers, source: PersistentId) {
         let size_bytes = self.words as u64 * 4;
-        let staging = self.idle.pop().unwrap_or_else(|| create_staging(device, size_bytes));
-        let mut encoder = device.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor {
-            label: Some("readback"),
-        });
+        let staging = self
+            .idle
+            .pop()
+            .unwrap_or_else(|| create_staging(device, size_bytes));
+        let mut encoder = device
+            .raw
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                label: Some("readback"),
+            });
         encoder.copy_buffer_to_buffer(buffers.get(source), 0, &staging, 0, size_bytes);
         let submission = device.queue.submit([encoder.finish()]);
         let (sender, receiver) = mpsc::channel();
-        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result);
+        staging
+            .slice(..)
+            .map_async(wgpu::MapMode::Read, move |result| {
+                let _ = sender.send(result);
+            });
+        self.in_flight.push_back(InFlight {
+            staging,
+            submission,
+            receiver,
         });
-        self.in_flight.push_back(InFlight { staging, submission, receiver });
     }
 
     /// Takes the oldest result, waiting for its submission only; `None` if none was asked for.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn take<T: bytemuck::AnyBitPattern>(&mut self, device: &Device) -> Result<Option<Vec<T>>, GpuError> {
-        let Some(oldest) = self.in_flight.pop_front() else { return Ok(None) };
+    pub fn take<T: bytemuck::AnyBitPattern>(
+        &mut self,
+        device: &Device,
+    ) -> Result<Option<Vec<T>>, GpuError> {
+        let Some(oldest) = self.in_flight.pop_front() else {
+            return Ok(None);
+        };
         let waited = device.raw.poll(wgpu::PollType::Wait {
             submission_index: Some(oldest.submission),
             timeout: None,

@@ -39,7 +39,11 @@ impl Tensor {
     /// # Panics
     /// If the number of elements differs.
     pub fn reshape(self, rows: usize, cols: usize) -> Self {
-        assert_eq!(self.len(), rows * cols, "reshape must keep the number of elements");
+        assert_eq!(
+            self.len(),
+            rows * cols,
+            "reshape must keep the number of elements"
+        );
         Self { rows, cols, ..self }
     }
 
@@ -48,8 +52,16 @@ impl Tensor {
     /// # Panics
     /// If the rows lie outside of the tensor.
     pub fn slice_rows(self, first: usize, count: usize) -> Self {
-        assert!(first + count <= self.rows, "rows {first}+{count} of {}", self.rows);
-        Self { offset: self.offset + first * self.cols, rows: count, ..self }
+        assert!(
+            first + count <= self.rows,
+            "rows {first}+{count} of {}",
+            self.rows
+        );
+        Self {
+            offset: self.offset + first * self.cols,
+            rows: count,
+            ..self
+        }
     }
 
     /// `len` words from word `first`, as a vector.
@@ -57,8 +69,17 @@ impl Tensor {
     /// # Panics
     /// If the words lie outside of the tensor.
     pub fn slice(self, first: usize, len: usize) -> Self {
-        assert!(first + len <= self.len(), "words {first}+{len} of {}", self.len());
-        Self { offset: self.offset + first, rows: 1, cols: len, ..self }
+        assert!(
+            first + len <= self.len(),
+            "words {first}+{len} of {}",
+            self.len()
+        );
+        Self {
+            offset: self.offset + first,
+            rows: 1,
+            cols: len,
+            ..self
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The one place that creates shader modules without runtime checks.
-#![allow(unsafe_code, reason = "wgpu's unchecked shader modules; the proof is beside the call")]
+#![allow(
+    unsafe_code,
+    reason = "wgpu's unchecked shader modules; the proof is beside the call"
+)]
 
 /// Creates a shader module without bounds checks, loop guards and division checks.
 ///

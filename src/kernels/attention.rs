@@ -7,21 +7,36 @@ use crate::gpu::plan::{flat_workgroups, word};
 use crate::gpu::{AdapterClass, Binding, Dispatch, Kernel, Plan, Role, Source, Tensor};
 use crate::{params, shader};
 
-params!(AttentionParams { time: u32, num_heads: u32, num_kv_heads: u32, scale: f32 });
-params!(DeltaParams { rows: u32, time: u32, num_heads: u32, head_dim: u32 });
+params!(AttentionParams {
+    time: u32,
+    num_heads: u32,
+    num_kv_heads: u32,
+    scale: f32
+});
+params!(DeltaParams {
+    rows: u32,
+    time: u32,
+    num_heads: u32,
+    head_dim: u32
+});
 
 /// Largest head that fits the kernels' private arrays.
 pub const MAX_HEAD_DIM: usize = 128;
 
-const BACKWARD_SHARED: &[Source] =
-    &[shader!("shared/attention_quads.wgsl"), shader!("shared/attention_d_output_quad.wgsl")];
+const BACKWARD_SHARED: &[Source] = &[
+    shader!("shared/attention_quads.wgsl"),
+    shader!("shared/attention_d_output_quad.wgsl"),
+];
 
 /// Output and log-sum-exp of each query row.
 pub static FORWARD: Kernel = Kernel {
     name: "attention_forward",
     variant: PORTABLE,
     source: shader!("attention_forward.wgsl"),
-    shared: &[shader!("shared/attention_quads.wgsl"), shader!("shared/most_negative.wgsl")],
+    shared: &[
+        shader!("shared/attention_quads.wgsl"),
+        shader!("shared/most_negative.wgsl"),
+    ],
     bindings: &[
         binding("query", Role::In),
         binding("key", Role::In),
@@ -38,7 +53,11 @@ pub static BACKWARD_DELTA: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("attention_backward_delta.wgsl"),
     shared: &[shader!("shared/flat_workgroup.wgsl")],
-    bindings: &[binding("output", Role::In), binding("d_output", Role::In), binding("delta", Role::Out)],
+    bindings: &[
+        binding("output", Role::In),
+        binding("d_output", Role::In),
+        binding("delta", Role::Out),
+    ],
     params: DeltaParams::LAYOUT,
 };
 
@@ -72,7 +91,16 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
     shared: BACKWARD_SHARED,
     bindings: &{
         let [a, b, c, d, e, f] = BACKWARD_INPUTS;
-        [a, b, c, d, e, f, binding("d_key", Role::Out), binding("d_value", Role::Out)]
+        [
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            binding("d_key", Role::Out),
+            binding("d_value", Role::Out),
+        ]
     },
     params: AttentionParams::LAYOUT,
 };
@@ -180,9 +208,30 @@ pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: Attentio
     let d_query = plan.scratch("d_query", query.rows, query.cols);
     let d_key = plan.scratch("d_key", key.rows, key.cols);
     let d_value = plan.scratch("d_value", value.rows, value.cols);
-    let bindings = [query, key, value, d_output, saved.log_sum_exp, delta, d_query];
+    let bindings = [
+        query,
+        key,
+        value,
+        d_output,
+        saved.log_sum_exp,
+        delta,
+        d_query,
+    ];
     plan.push(shape.dispatch(plan, &BACKWARD_QUERY, bindings, (shape.num_heads, 3)));
-    let bindings = [query, key, value, d_output, saved.log_sum_exp, delta, d_key, d_value];
+    let bindings = [
+        query,
+        key,
+        value,
+        d_output,
+        saved.log_sum_exp,
+        delta,
+        d_key,
+        d_value,
+    ];
     plan.push(shape.dispatch(plan, &BACKWARD_KEY_VALUE, bindings, (shape.num_kv_heads, 4)));
-    Qkv { query: d_query, key: d_key, value: d_value }
+    Qkv {
+        query: d_query,
+        key: d_key,
+        value: d_value,
+    }
 }

@@ -6,8 +6,15 @@ use crate::gpu::plan::{flat_workgroups, word};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
-params!(CrossEntropyParams { rows: u32, vocab_size: u32, scale: f32 });
-params!(LossSumParams { rows: u32, scale: f32 });
+params!(CrossEntropyParams {
+    rows: u32,
+    vocab_size: u32,
+    scale: f32
+});
+params!(LossSumParams {
+    rows: u32,
+    scale: f32
+});
 
 /// A target that counts neither for the loss nor for the gradient.
 pub const IGNORED: u32 = u32::MAX;
@@ -23,7 +30,11 @@ pub static FORWARD: Kernel = Kernel {
         shader!("shared/reduce_max.wgsl"),
         shader!("shared/most_negative.wgsl"),
     ],
-    bindings: &[binding("targets", Role::In), binding("logits", Role::InOut), binding("losses", Role::Out)],
+    bindings: &[
+        binding("targets", Role::In),
+        binding("logits", Role::InOut),
+        binding("losses", Role::Out),
+    ],
     params: CrossEntropyParams::LAYOUT,
 };
 
@@ -33,7 +44,10 @@ pub static LOSS_SUM: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("loss_sum.wgsl"),
     shared: &[shader!("shared/reduce_sum.wgsl")],
-    bindings: &[binding("losses", Role::In), binding("total", Role::OutOrAccumulate)],
+    bindings: &[
+        binding("losses", Role::In),
+        binding("total", Role::OutOrAccumulate),
+    ],
     params: LossSumParams::LAYOUT,
 };
 
@@ -42,25 +56,42 @@ pub static LOSS_SUM: Kernel = Kernel {
 ///
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
-pub fn forward(plan: &mut Plan, logits: Tensor, targets: Tensor, losses: Tensor, gradient_scale: Option<f32>) {
-    assert_eq!((targets.len(), losses.len()), (logits.rows, logits.rows), "a target and a loss a row");
+pub fn forward(
+    plan: &mut Plan,
+    logits: Tensor,
+    targets: Tensor,
+    losses: Tensor,
+    gradient_scale: Option<f32>,
+) {
+    assert_eq!(
+        (targets.len(), losses.len()),
+        (logits.rows, logits.rows),
+        "a target and a loss a row"
+    );
     let params = CrossEntropyParams {
         rows: word(logits.rows),
         vocab_size: word(logits.cols),
         scale: gradient_scale.unwrap_or(0.0),
     };
     plan.push(
-        Dispatch::new(&FORWARD, params, [targets.into(), logits.into(), losses.into()])
-            .constant("WORKGROUP_SIZE", row_lanes(plan))
-            .constant("WRITE_GRADIENT", gradient_scale.is_some().into())
-            .workgroups(flat_workgroups(logits.rows, 1))
-            .flops(8 * logits.len()),
+        Dispatch::new(
+            &FORWARD,
+            params,
+            [targets.into(), logits.into(), losses.into()],
+        )
+        .constant("WORKGROUP_SIZE", row_lanes(plan))
+        .constant("WRITE_GRADIENT", gradient_scale.is_some().into())
+        .workgroups(flat_workgroups(logits.rows, 1))
+        .flops(8 * logits.len()),
     );
 }
 
 /// Writes `scale` times the sum of `losses` to `total` `[1]`, or adds it if `accumulate`.
 pub fn loss_sum(plan: &mut Plan, losses: Tensor, total: Tensor, scale: f32, accumulate: bool) {
-    let params = LossSumParams { rows: word(losses.len()), scale };
+    let params = LossSumParams {
+        rows: word(losses.len()),
+        scale,
+    };
     plan.push(
         Dispatch::new(&LOSS_SUM, params, [losses.into(), total.into()])
             .constant("ACCUMULATE", accumulate.into())

@@ -10,9 +10,18 @@ use crate::gpu::plan::{flat_workgroups, word};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
-params!(ForwardParams { rows: u32, d_model: u32 });
-params!(SegmentsParams { segments: u32, d_model: u32 });
-params!(BackwardParams { vocab_size: u32, d_model: u32 });
+params!(ForwardParams {
+    rows: u32,
+    d_model: u32
+});
+params!(SegmentsParams {
+    segments: u32,
+    d_model: u32
+});
+params!(BackwardParams {
+    vocab_size: u32,
+    d_model: u32
+});
 
 /// Gathers rows of the embedding.
 pub static FORWARD: Kernel = Kernel {
@@ -20,7 +29,11 @@ pub static FORWARD: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("embedding_forward.wgsl"),
     shared: &[shader!("shared/flat_workgroup.wgsl")],
-    bindings: &[binding("tokens", Role::In), binding("weight", Role::In), binding("output", Role::Out)],
+    bindings: &[
+        binding("tokens", Role::In),
+        binding("weight", Role::In),
+        binding("output", Role::Out),
+    ],
     params: ForwardParams::LAYOUT,
 };
 
@@ -59,10 +72,17 @@ pub static BACKWARD: Kernel = Kernel {
 pub fn forward(plan: &mut Plan, weight: Tensor, tokens: Tensor) -> Tensor {
     let (rows, d_model) = (tokens.len(), weight.cols);
     let output = plan.scratch("embedded", rows, d_model);
-    let params = ForwardParams { rows: word(rows), d_model: word(d_model) };
+    let params = ForwardParams {
+        rows: word(rows),
+        d_model: word(d_model),
+    };
     plan.push(
-        Dispatch::new(&FORWARD, params, [tokens.into(), weight.into(), output.into()])
-            .workgroups(flat_workgroups(output.len(), FLAT_LANES)),
+        Dispatch::new(
+            &FORWARD,
+            params,
+            [tokens.into(), weight.into(), output.into()],
+        )
+        .workgroups(flat_workgroups(output.len(), FLAT_LANES)),
     );
     output
 }
@@ -90,16 +110,30 @@ pub fn backward(
     let (vocab_size, d_model) = (d_weight.rows, d_weight.cols);
     let count = segments.segment_starts.len() - 1;
     let partials = plan.scratch("segment_sums", count, d_model);
-    let params = SegmentsParams { segments: word(count), d_model: word(d_model) };
-    let bindings =
-        [d_output.into(), segments.order.into(), segments.segment_starts.into(), partials.into()];
+    let params = SegmentsParams {
+        segments: word(count),
+        d_model: word(d_model),
+    };
+    let bindings = [
+        d_output.into(),
+        segments.order.into(),
+        segments.segment_starts.into(),
+        partials.into(),
+    ];
     plan.push(
         Dispatch::new(&BACKWARD_SEGMENTS, params, bindings)
             .workgroups(flat_workgroups(partials.len(), FLAT_LANES))
             .flops(d_output.len()),
     );
-    let params = BackwardParams { vocab_size: word(vocab_size), d_model: word(d_model) };
-    let bindings = [partials.into(), segments.token_segments.into(), d_weight.into()];
+    let params = BackwardParams {
+        vocab_size: word(vocab_size),
+        d_model: word(d_model),
+    };
+    let bindings = [
+        partials.into(),
+        segments.token_segments.into(),
+        d_weight.into(),
+    ];
     plan.push(
         Dispatch::new(&BACKWARD, params, bindings)
             .constant("ACCUMULATE", accumulate.into())
@@ -151,6 +185,10 @@ impl Segments {
             order[*slot as usize] = word(position);
             *slot += 1;
         }
-        Self { order, segment_starts, token_segments }
+        Self {
+            order,
+            segment_starts,
+            token_segments,
+        }
     }
 }

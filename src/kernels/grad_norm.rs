@@ -6,8 +6,15 @@ use crate::gpu::plan::word;
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
-params!(SquaresParams { len: u32, block_len: u32, first_block: u32 });
-params!(ClipParams { blocks: u32, max_norm: f32 });
+params!(SquaresParams {
+    len: u32,
+    block_len: u32,
+    first_block: u32
+});
+params!(ClipParams {
+    blocks: u32,
+    max_norm: f32
+});
 
 /// Sum of squares of blocks of the gradients.
 pub static SQUARES: Kernel = Kernel {
@@ -15,7 +22,10 @@ pub static SQUARES: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("grad_norm_squares.wgsl"),
     shared: &[shader!("shared/reduce_sum.wgsl")],
-    bindings: &[binding("gradients", Role::In), binding("squares", Role::Out)],
+    bindings: &[
+        binding("gradients", Role::In),
+        binding("squares", Role::Out),
+    ],
     params: SquaresParams::LAYOUT,
 };
 
@@ -25,7 +35,10 @@ pub static CLIP: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("grad_norm_clip.wgsl"),
     shared: &[shader!("shared/reduce_sum.wgsl")],
-    bindings: &[binding("squares", Role::In), binding("norm_and_clip", Role::Out)],
+    bindings: &[
+        binding("squares", Role::In),
+        binding("norm_and_clip", Role::Out),
+    ],
     params: ClipParams::LAYOUT,
 };
 
@@ -41,7 +54,10 @@ fn block_len(len: usize) -> usize {
 /// Writes the L2 norm over all `gradients` and the clip factor for `max_norm` to `norm_and_clip`
 /// `[2]`; padding between tensors must be zero.
 pub fn norm_and_clip(plan: &mut Plan, gradients: &[Tensor], norm_and_clip: Tensor, max_norm: f32) {
-    let blocks = gradients.iter().map(|g| g.len().div_ceil(block_len(g.len()))).sum();
+    let blocks = gradients
+        .iter()
+        .map(|g| g.len().div_ceil(block_len(g.len())))
+        .sum();
     let squares = plan.scratch("squares", 1, blocks);
     let mut first_block = 0;
     for &tensor in gradients {
@@ -59,6 +75,9 @@ pub fn norm_and_clip(plan: &mut Plan, gradients: &[Tensor], norm_and_clip: Tenso
         );
         first_block += count;
     }
-    let params = ClipParams { blocks: word(blocks), max_norm };
+    let params = ClipParams {
+        blocks: word(blocks),
+        max_norm,
+    };
     plan.push(Dispatch::new(&CLIP, params, [squares.into(), norm_and_clip.into()]).flops(blocks));
 }

@@ -6,7 +6,12 @@ use crate::gpu::plan::word;
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
-params!(MatmulParams { m: u32, n: u32, k: u32, k_per_split: u32 });
+params!(MatmulParams {
+    m: u32,
+    n: u32,
+    k: u32,
+    k_per_split: u32
+});
 
 /// 64x64 tiles in workgroup memory, 8x8 outputs a lane: the portable variant, meant for GPUs.
 pub static TILED: Kernel = Kernel {
@@ -56,10 +61,29 @@ const SHORTEST_SPLIT: usize = 256;
 ///
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
-pub fn matmul(plan: &mut Plan, form: Form, a: Tensor, b: Tensor, output: Tensor, epilogue: Epilogue) {
-    let (m, k) = if form == Form::Tn { (a.cols, a.rows) } else { (a.rows, a.cols) };
-    let (b_k, n) = if form == Form::Nt { (b.cols, b.rows) } else { (b.rows, b.cols) };
-    assert_eq!((k, m, n), (b_k, output.rows, output.cols), "matmul {form:?} of {a:?} and {b:?}");
+pub fn matmul(
+    plan: &mut Plan,
+    form: Form,
+    a: Tensor,
+    b: Tensor,
+    output: Tensor,
+    epilogue: Epilogue,
+) {
+    let (m, k) = if form == Form::Tn {
+        (a.cols, a.rows)
+    } else {
+        (a.rows, a.cols)
+    };
+    let (b_k, n) = if form == Form::Nt {
+        (b.cols, b.rows)
+    } else {
+        (b.rows, b.cols)
+    };
+    assert_eq!(
+        (k, m, n),
+        (b_k, output.rows, output.cols),
+        "matmul {form:?} of {a:?} and {b:?}"
+    );
     let tiles = m.div_ceil(TILE) * n.div_ceil(TILE);
     let splits = (ENOUGH_TILES / tiles).min(k / SHORTEST_SPLIT).max(1);
     if splits == 1 {
@@ -67,7 +91,13 @@ pub fn matmul(plan: &mut Plan, form: Form, a: Tensor, b: Tensor, output: Tensor,
         return;
     }
     let partials = plan.scratch("matmul_splits", splits, m * n);
-    push_tiled(plan, form, (a, b, partials.reshape(splits * m, n)), (k, splits), Epilogue::Store);
+    push_tiled(
+        plan,
+        form,
+        (a, b, partials.reshape(splits * m, n)),
+        (k, splits),
+        Epilogue::Store,
+    );
     match epilogue {
         Epilogue::Store => sum_partials(plan, partials, output, false),
         Epilogue::Accumulate => sum_partials(plan, partials, output, true),
@@ -83,16 +113,29 @@ fn push_tiled(
     epilogue: Epilogue,
 ) {
     let (m, n) = (output.rows / splits, output.cols);
-    let params = MatmulParams { m: word(m), n: word(n), k: word(k), k_per_split: word(k.div_ceil(splits)) };
+    let params = MatmulParams {
+        m: word(m),
+        n: word(n),
+        k: word(k),
+        k_per_split: word(k.div_ceil(splits)),
+    };
     // The binding has to hold something where there is no residual; the kernel does not read it.
-    let residual = if let Epilogue::Residual(tensor) = epilogue { tensor } else { a };
+    let residual = if let Epilogue::Residual(tensor) = epilogue {
+        tensor
+    } else {
+        a
+    };
     plan.push(
-        Dispatch::new(&TILED, params, [a.into(), b.into(), residual.into(), output.into()])
-            .constant("A_TRANSPOSED", (form == Form::Tn).into())
-            .constant("B_TRANSPOSED", (form == Form::Nt).into())
-            .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
-            .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
-            .workgroups([word(n.div_ceil(TILE)), word(m.div_ceil(TILE)), word(splits)])
-            .flops(2 * m * n * k),
+        Dispatch::new(
+            &TILED,
+            params,
+            [a.into(), b.into(), residual.into(), output.into()],
+        )
+        .constant("A_TRANSPOSED", (form == Form::Tn).into())
+        .constant("B_TRANSPOSED", (form == Form::Nt).into())
+        .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
+        .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
+        .workgroups([word(n.div_ceil(TILE)), word(m.div_ceil(TILE)), word(splits)])
+        .flops(2 * m * n * k),
     );
 }

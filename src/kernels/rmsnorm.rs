@@ -7,11 +7,25 @@ use crate::gpu::plan::{flat_workgroups, word};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Source, Tensor};
 use crate::{params, shader};
 
-params!(ForwardParams { rows: u32, cols: u32, eps: f32 });
-params!(InputParams { rows: u32, cols: u32 });
-params!(WeightParams { rows: u32, cols: u32, rows_per_block: u32 });
+params!(ForwardParams {
+    rows: u32,
+    cols: u32,
+    eps: f32
+});
+params!(InputParams {
+    rows: u32,
+    cols: u32
+});
+params!(WeightParams {
+    rows: u32,
+    cols: u32,
+    rows_per_block: u32
+});
 
-const SHARED: &[Source] = &[shader!("shared/flat_workgroup.wgsl"), shader!("shared/reduce_sum.wgsl")];
+const SHARED: &[Source] = &[
+    shader!("shared/flat_workgroup.wgsl"),
+    shader!("shared/reduce_sum.wgsl"),
+];
 
 /// Normalises rows and keeps the inverse root mean square of each.
 pub static FORWARD: Kernel = Kernel {
@@ -69,7 +83,11 @@ pub fn forward(plan: &mut Plan, input: Tensor, weight: Tensor, eps: f32) -> (Ten
     let (rows, cols) = (input.rows, input.cols);
     let output = plan.scratch("normed", rows, cols);
     let inv_rms = plan.scratch("inv_rms", 1, rows);
-    let params = ForwardParams { rows: word(rows), cols: word(cols), eps };
+    let params = ForwardParams {
+        rows: word(rows),
+        cols: word(cols),
+        eps,
+    };
     let bindings = [input.into(), weight.into(), output.into(), inv_rms.into()];
     plan.push(
         Dispatch::new(&FORWARD, params, bindings)
@@ -98,7 +116,10 @@ pub fn backward_input(
     d_input: Tensor,
     accumulate: bool,
 ) {
-    let params = InputParams { rows: word(d_input.rows), cols: word(d_input.cols) };
+    let params = InputParams {
+        rows: word(d_input.rows),
+        cols: word(d_input.cols),
+    };
     let bindings = [
         saved.input.into(),
         weight.into(),
@@ -116,14 +137,29 @@ pub fn backward_input(
 }
 
 /// Writes the gradient for the gain to `d_weight` `[cols]`, or adds it if `accumulate`.
-pub fn backward_weight(plan: &mut Plan, saved: Saved, d_output: Tensor, d_weight: Tensor, accumulate: bool) {
+pub fn backward_weight(
+    plan: &mut Plan,
+    saved: Saved,
+    d_output: Tensor,
+    d_weight: Tensor,
+    accumulate: bool,
+) {
     let (rows, cols) = (d_output.rows, d_output.cols);
     // No more blocks than one dimension of the grid holds.
     let rows_per_block = ROWS_PER_BLOCK.max(rows.div_ceil(65_535));
     let blocks = rows.div_ceil(rows_per_block);
     let partials = plan.scratch("gain_sums", blocks, cols);
-    let params = WeightParams { rows: word(rows), cols: word(cols), rows_per_block: word(rows_per_block) };
-    let bindings = [saved.input.into(), saved.inv_rms.into(), d_output.into(), partials.into()];
+    let params = WeightParams {
+        rows: word(rows),
+        cols: word(cols),
+        rows_per_block: word(rows_per_block),
+    };
+    let bindings = [
+        saved.input.into(),
+        saved.inv_rms.into(),
+        d_output.into(),
+        partials.into(),
+    ];
     plan.push(
         Dispatch::new(&BACKWARD_WEIGHT, params, bindings)
             .workgroups([word(cols.div_ceil(FLAT_LANES)), word(blocks), 1])

@@ -6,11 +6,22 @@ use crate::gpu::plan::{flat_workgroups, word};
 use crate::gpu::{Binding, Dispatch, Kernel, Plan, Role, Source, Tensor};
 use crate::{params, shader};
 
-params!(RopeParams { rows: u32, time: u32, num_heads: u32, head_dim: u32 });
+params!(RopeParams {
+    rows: u32,
+    time: u32,
+    num_heads: u32,
+    head_dim: u32
+});
 
-const SHARED: &[Source] = &[shader!("shared/flat_workgroup.wgsl"), shader!("shared/rope_rotate.wgsl")];
-const BINDINGS: &[Binding] =
-    &[binding("cosines", Role::In), binding("sines", Role::In), binding("values", Role::InOut)];
+const SHARED: &[Source] = &[
+    shader!("shared/flat_workgroup.wgsl"),
+    shader!("shared/rope_rotate.wgsl"),
+];
+const BINDINGS: &[Binding] = &[
+    binding("cosines", Role::In),
+    binding("sines", Role::In),
+    binding("values", Role::InOut),
+];
 
 /// Rotates in place by the angle of each position.
 pub static FORWARD: Kernel = Kernel {
@@ -43,14 +54,18 @@ pub struct RopeTables {
 
 /// Computes cosines and sines, each `[time, head_dim / 2]`: in f64 on the host, since shader
 /// trigonometry of large angles is only as good as the driver.
-#[allow(clippy::cast_possible_truncation, reason = "the tables are f32 by design")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the tables are f32 by design"
+)]
 pub fn tables(time: usize, head_dim: usize, theta: f64) -> (Vec<f32>, Vec<f32>) {
     let angles = (0..time).flat_map(|position| {
-        (0..head_dim / 2).map(move |pair| {
-            position as f64 * theta.powf(-((2 * pair) as f64) / head_dim as f64)
-        })
+        (0..head_dim / 2)
+            .map(move |pair| position as f64 * theta.powf(-((2 * pair) as f64) / head_dim as f64))
     });
-    angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip()
+    angles
+        .map(|angle| (angle.cos() as f32, angle.sin() as f32))
+        .unzip()
 }
 
 /// Rotates `values` `[batch * time, num_heads * head_dim]` in place.
@@ -63,7 +78,13 @@ pub fn backward(plan: &mut Plan, tables: RopeTables, d_values: Tensor, num_heads
     push(plan, &BACKWARD, tables, d_values, num_heads);
 }
 
-fn push(plan: &mut Plan, kernel: &'static Kernel, tables: RopeTables, values: Tensor, num_heads: usize) {
+fn push(
+    plan: &mut Plan,
+    kernel: &'static Kernel,
+    tables: RopeTables,
+    values: Tensor,
+    num_heads: usize,
+) {
     let params = RopeParams {
         rows: word(values.rows),
         time: word(tables.cosines.rows),
@@ -71,8 +92,12 @@ fn push(plan: &mut Plan, kernel: &'static Kernel, tables: RopeTables, values: Te
         head_dim: word(values.cols / num_heads),
     };
     plan.push(
-        Dispatch::new(kernel, params, [tables.cosines.into(), tables.sines.into(), values.into()])
-            .workgroups(flat_workgroups(values.len() / 2, FLAT_LANES))
-            .flops(3 * values.len()),
+        Dispatch::new(
+            kernel,
+            params,
+            [tables.cosines.into(), tables.sines.into(), values.into()],
+        )
+        .workgroups(flat_workgroups(values.len() / 2, FLAT_LANES))
+        .flops(3 * values.len()),
     );
 }

@@ -7,10 +7,26 @@ use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::random::Stream;
 use crate::{params, shader};
 
-params!(TopKParams { rows: u32, vocab_size: u32, top_k: u32, temperature: f32 });
-params!(TopPParams { rows: u32, vocab_size: u32, top_p: f32 });
-params!(DrawParams { rows: u32, vocab_size: u32, stream: u32 });
-params!(GreedyParams { rows: u32, vocab_size: u32 });
+params!(TopKParams {
+    rows: u32,
+    vocab_size: u32,
+    top_k: u32,
+    temperature: f32
+});
+params!(TopPParams {
+    rows: u32,
+    vocab_size: u32,
+    top_p: f32
+});
+params!(DrawParams {
+    rows: u32,
+    vocab_size: u32,
+    stream: u32
+});
+params!(GreedyParams {
+    rows: u32,
+    vocab_size: u32
+});
 
 /// What a row without a finite logit gives instead of a token.
 pub const NO_TOKEN: u32 = u32::MAX;
@@ -35,7 +51,10 @@ pub static TOP_P: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("sample_top_p.wgsl"),
     shared: &[shader!("shared/own_ids.wgsl")],
-    bindings: &[binding("probabilities", Role::In), binding("kept", Role::Out)],
+    bindings: &[
+        binding("probabilities", Role::In),
+        binding("kept", Role::Out),
+    ],
     params: TopPParams::LAYOUT,
 };
 
@@ -44,8 +63,15 @@ pub static DRAW: Kernel = Kernel {
     name: "sample_draw",
     variant: PORTABLE,
     source: shader!("sample_draw.wgsl"),
-    shared: &[shader!("shared/own_ids.wgsl"), shader!("shared/philox.wgsl")],
-    bindings: &[binding("masses", Role::In), binding("draw", Role::In), binding("tokens", Role::Out)],
+    shared: &[
+        shader!("shared/own_ids.wgsl"),
+        shader!("shared/philox.wgsl"),
+    ],
+    bindings: &[
+        binding("masses", Role::In),
+        binding("draw", Role::In),
+        binding("tokens", Role::Out),
+    ],
     params: DrawParams::LAYOUT,
 };
 
@@ -77,7 +103,13 @@ pub const DRAW_WORDS: usize = 4;
 pub fn draw_words(seed: u64, counter: u64) -> [u32; DRAW_WORDS] {
     let [s0, s1, s2, s3, s4, s5, s6, s7] = seed.to_le_bytes();
     let [c0, c1, c2, c3, c4, c5, c6, c7] = counter.to_le_bytes();
-    [[s0, s1, s2, s3], [s4, s5, s6, s7], [c0, c1, c2, c3], [c4, c5, c6, c7]].map(u32::from_le_bytes)
+    [
+        [s0, s1, s2, s3],
+        [s4, s5, s6, s7],
+        [c0, c1, c2, c3],
+        [c4, c5, c6, c7],
+    ]
+    .map(u32::from_le_bytes)
 }
 
 /// Chooses a token for each row of `logits` `[rows, vocab]` and writes it to `tokens` `[rows]`;
@@ -87,7 +119,12 @@ pub fn sample(plan: &mut Plan, logits: Tensor, draw: Tensor, tokens: Tensor, sam
         greedy(plan, logits, tokens);
         return;
     }
-    let scaled = top_k(plan, logits, sampling.top_k.unwrap_or(logits.cols), sampling.temperature);
+    let scaled = top_k(
+        plan,
+        logits,
+        sampling.top_k.unwrap_or(logits.cols),
+        sampling.temperature,
+    );
     let mut masses = softmax::forward(plan, scaled);
     if let Some(p) = sampling.top_p.filter(|&p| p < 1.0) {
         masses = top_p(plan, masses, p);
@@ -112,8 +149,11 @@ pub fn top_k(plan: &mut Plan, logits: Tensor, count: usize, temperature: f32) ->
 /// Zeroes what lies outside of the nucleus of mass `p` of `probabilities` `[rows, vocab]`.
 pub fn top_p(plan: &mut Plan, probabilities: Tensor, p: f32) -> Tensor {
     let kept = plan.scratch("nucleus", probabilities.rows, probabilities.cols);
-    let params =
-        TopPParams { rows: word(kept.rows), vocab_size: word(kept.cols), top_p: p };
+    let params = TopPParams {
+        rows: word(kept.rows),
+        vocab_size: word(kept.cols),
+        top_p: p,
+    };
     let dispatch = Dispatch::new(&TOP_P, params, [probabilities.into(), kept.into()]);
     plan.push(dispatch.workgroups([word(kept.rows), 1, 1]));
     kept
@@ -132,7 +172,10 @@ pub fn draw(plan: &mut Plan, masses: Tensor, draw: Tensor, tokens: Tensor) {
 
 /// Takes the largest logit of each row, the lowest id on a tie.
 pub fn greedy(plan: &mut Plan, logits: Tensor, tokens: Tensor) {
-    let params = GreedyParams { rows: word(logits.rows), vocab_size: word(logits.cols) };
+    let params = GreedyParams {
+        rows: word(logits.rows),
+        vocab_size: word(logits.cols),
+    };
     let dispatch = Dispatch::new(&GREEDY, params, [logits.into(), tokens.into()]);
     plan.push(dispatch.workgroups([word(logits.rows), 1, 1]));
 }

@@ -6,7 +6,10 @@ use crate::gpu::plan::{flat_workgroups, word};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
-params!(SumParams { partials: u32, len: u32 });
+params!(SumParams {
+    partials: u32,
+    len: u32
+});
 
 /// Adds partial results in a fixed order.
 pub static PARTIALS: Kernel = Kernel {
@@ -14,7 +17,10 @@ pub static PARTIALS: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("sum_partials.wgsl"),
     shared: &[shader!("shared/flat_workgroup.wgsl")],
-    bindings: &[binding("partials", Role::In), binding("output", Role::OutOrAccumulate)],
+    bindings: &[
+        binding("partials", Role::In),
+        binding("output", Role::OutOrAccumulate),
+    ],
     params: SumParams::LAYOUT,
 };
 
@@ -24,8 +30,15 @@ pub static PARTIALS: Kernel = Kernel {
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
 pub fn sum_partials(plan: &mut Plan, partials: Tensor, output: Tensor, accumulate: bool) {
-    assert_eq!(partials.cols, output.len(), "one partial result fills the output");
-    let params = SumParams { partials: word(partials.rows), len: word(output.len()) };
+    assert_eq!(
+        partials.cols,
+        output.len(),
+        "one partial result fills the output"
+    );
+    let params = SumParams {
+        partials: word(partials.rows),
+        len: word(output.len()),
+    };
     plan.push(
         Dispatch::new(&PARTIALS, params, [partials.into(), output.into()])
             .constant("ACCUMULATE", accumulate.into())

@@ -8,7 +8,10 @@ use crate::{params, shader};
 
 params!(SwigluParams { len: u32 });
 
-const SHARED: &[Source] = &[shader!("shared/flat_workgroup.wgsl"), shader!("shared/sigmoid.wgsl")];
+const SHARED: &[Source] = &[
+    shader!("shared/flat_workgroup.wgsl"),
+    shader!("shared/sigmoid.wgsl"),
+];
 
 /// `silu(gate) * up`.
 pub static FORWARD: Kernel = Kernel {
@@ -16,7 +19,11 @@ pub static FORWARD: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("swiglu_forward.wgsl"),
     shared: SHARED,
-    bindings: &[binding("gate", Role::In), binding("up", Role::In), binding("output", Role::Out)],
+    bindings: &[
+        binding("gate", Role::In),
+        binding("up", Role::In),
+        binding("output", Role::Out),
+    ],
     params: SwigluParams::LAYOUT,
 };
 
@@ -42,7 +49,9 @@ pub fn forward(plan: &mut Plan, gate: Tensor, up: Tensor) -> Tensor {
     plan.push(
         Dispatch::new(
             &FORWARD,
-            SwigluParams { len: word(gate.len()) },
+            SwigluParams {
+                len: word(gate.len()),
+            },
             [gate.into(), up.into(), output.into()],
         )
         .workgroups(flat_workgroups(gate.len(), FLAT_LANES))
@@ -55,11 +64,23 @@ pub fn forward(plan: &mut Plan, gate: Tensor, up: Tensor) -> Tensor {
 pub fn backward(plan: &mut Plan, gate: Tensor, up: Tensor, d_output: Tensor) -> (Tensor, Tensor) {
     let d_gate = plan.scratch("d_gate", gate.rows, gate.cols);
     let d_up = plan.scratch("d_up", up.rows, up.cols);
-    let bindings = [gate.into(), up.into(), d_output.into(), d_gate.into(), d_up.into()];
+    let bindings = [
+        gate.into(),
+        up.into(),
+        d_output.into(),
+        d_gate.into(),
+        d_up.into(),
+    ];
     plan.push(
-        Dispatch::new(&BACKWARD, SwigluParams { len: word(gate.len()) }, bindings)
-            .workgroups(flat_workgroups(gate.len(), FLAT_LANES))
-            .flops(10 * gate.len()),
+        Dispatch::new(
+            &BACKWARD,
+            SwigluParams {
+                len: word(gate.len()),
+            },
+            bindings,
+        )
+        .workgroups(flat_workgroups(gate.len(), FLAT_LANES))
+        .flops(10 * gate.len()),
     );
     (d_gate, d_up)
 }

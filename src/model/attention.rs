@@ -1,7 +1,7 @@
 //! Causal self-attention with rotary positions and grouped key and value heads.
 
-use super::linear::{Into, Linear};
 use super::Pass;
+use super::linear::{Into, Linear};
 use crate::gpu::Tensor;
 use crate::kernels::attention::{self, AttentionShape, Qkv};
 use crate::kernels::rope::{self, RopeTables};
@@ -44,7 +44,17 @@ impl Attention {
         let qkv = Qkv { query, key, value };
         let (output, log_sum_exp) = attention::forward(pass.plan, qkv, shape);
         let y = self.output_proj.forward_residual(pass, output, residual);
-        (y, Saved { input: x, attended: attention::Saved { qkv, output, log_sum_exp } })
+        (
+            y,
+            Saved {
+                input: x,
+                attended: attention::Saved {
+                    qkv,
+                    output,
+                    log_sum_exp,
+                },
+            },
+        )
     }
 
     /// Gradient for the normed input from that of the residual stream.
@@ -58,19 +68,26 @@ impl Attention {
     ) -> Tensor {
         let accumulate = pass.accumulates();
         let attended = saved.attended;
-        self.output_proj.backward_weight(pass, attended.output, d_y, accumulate);
+        self.output_proj
+            .backward_weight(pass, attended.output, d_y, accumulate);
         let d_output = pass.plan.scratch("d_attended", d_y.rows, d_y.cols);
-        self.output_proj.backward_input(pass, d_y, Into::Store(d_output));
+        self.output_proj
+            .backward_input(pass, d_y, Into::Store(d_output));
         let d = attention::backward(pass.plan, attended, d_output, shape);
         rope::backward(pass.plan, tables, d.query, shape.num_heads);
         rope::backward(pass.plan, tables, d.key, shape.num_kv_heads);
-        let d_x = pass.plan.scratch("d_normed", saved.input.rows, saved.input.cols);
+        let d_x = pass
+            .plan
+            .scratch("d_normed", saved.input.rows, saved.input.cols);
         self.q_proj.backward_input(pass, d.query, Into::Store(d_x));
         self.k_proj.backward_input(pass, d.key, Into::Add(d_x));
         self.v_proj.backward_input(pass, d.value, Into::Add(d_x));
-        self.q_proj.backward_weight(pass, saved.input, d.query, accumulate);
-        self.k_proj.backward_weight(pass, saved.input, d.key, accumulate);
-        self.v_proj.backward_weight(pass, saved.input, d.value, accumulate);
+        self.q_proj
+            .backward_weight(pass, saved.input, d.query, accumulate);
+        self.k_proj
+            .backward_weight(pass, saved.input, d.key, accumulate);
+        self.v_proj
+            .backward_weight(pass, saved.input, d.value, accumulate);
         d_x
     }
 }

@@ -33,17 +33,29 @@ impl Block {
     pub fn new(table: &ParameterTable, index: usize, norm_eps: f32) -> Self {
         let scope = format!("layers.{index}");
         let weight = |name: &str| table.id(&format!("{scope}.{name}.weight"));
-        let linear = |name: &str| Linear { weight: weight(name) };
+        let linear = |name: &str| Linear {
+            weight: weight(name),
+        };
         Self {
-            ln1: RmsNorm { weight: weight("ln1"), eps: norm_eps },
+            ln1: RmsNorm {
+                weight: weight("ln1"),
+                eps: norm_eps,
+            },
             attn: Attention {
                 q_proj: linear("attn.q_proj"),
                 k_proj: linear("attn.k_proj"),
                 v_proj: linear("attn.v_proj"),
                 output_proj: linear("attn.output_proj"),
             },
-            ln2: RmsNorm { weight: weight("ln2"), eps: norm_eps },
-            ffn: Mlp { w1: linear("ffn.w1"), w2: linear("ffn.w2"), w3: linear("ffn.w3") },
+            ln2: RmsNorm {
+                weight: weight("ln2"),
+                eps: norm_eps,
+            },
+            ffn: Mlp {
+                w1: linear("ffn.w1"),
+                w2: linear("ffn.w2"),
+                w3: linear("ffn.w3"),
+            },
             scope,
         }
     }
@@ -62,7 +74,15 @@ impl Block {
         pass.plan.set_scope(format!("{}.ffn", self.scope));
         let (normed, ln2) = self.ln2.forward(pass, x);
         let (x, ffn) = self.ffn.forward(pass, normed, x);
-        (x, Saved { ln1, attn, ln2, ffn })
+        (
+            x,
+            Saved {
+                ln1,
+                attn,
+                ln2,
+                ffn,
+            },
+        )
     }
 
     /// Turns `d_x`, the gradient of the block's output, into that of its input, in place: each

@@ -1,8 +1,8 @@
 //! What a pass reads besides weights: tokens, targets, and the tokens' positions sorted, packed
 //! into one buffer.
 
-use crate::gpu::tensor::align_words;
 use crate::gpu::Tensor;
+use crate::gpu::tensor::align_words;
 use crate::kernels::embedding::{SegmentTensors, Segments};
 
 /// Sequences of one pass and their length.
@@ -44,12 +44,22 @@ impl InputLayout {
     /// The layout for batches of `shape`.
     pub fn new(shape: BatchShape, vocab_size: usize) -> Self {
         let rows = shape.rows();
-        Self { rows, vocab_size, max_segments: Segments::max_count(rows, vocab_size) }
+        Self {
+            rows,
+            vocab_size,
+            max_segments: Segments::max_count(rows, vocab_size),
+        }
     }
 
     /// Lengths of the parts, in order: tokens, targets, order, segment starts, token segments.
     fn lens(&self) -> [usize; 5] {
-        [self.rows, self.rows, self.rows, self.max_segments + 1, self.vocab_size + 1]
+        [
+            self.rows,
+            self.rows,
+            self.rows,
+            self.max_segments + 1,
+            self.vocab_size + 1,
+        ]
     }
 
     /// Words of the whole buffer.
@@ -65,7 +75,15 @@ impl InputLayout {
             first += align_words(len);
             part
         });
-        Inputs { tokens, targets, segments: SegmentTensors { order, segment_starts, token_segments } }
+        Inputs {
+            tokens,
+            targets,
+            segments: SegmentTensors {
+                order,
+                segment_starts,
+                token_segments,
+            },
+        }
     }
 
     /// Packs `tokens` and `targets`, `[rows]` each, all below the vocabulary's size.
@@ -76,7 +94,13 @@ impl InputLayout {
         assert_eq!((tokens.len(), targets.len()), (self.rows, self.rows));
         let sorted = Segments::sort(tokens, self.vocab_size);
         let mut words = Vec::with_capacity(self.words());
-        for part in [tokens, targets, &sorted.order, &sorted.segment_starts, &sorted.token_segments] {
+        for part in [
+            tokens,
+            targets,
+            &sorted.order,
+            &sorted.segment_starts,
+            &sorted.token_segments,
+        ] {
             words.extend_from_slice(part);
             words.resize(align_words(words.len()), 0);
         }

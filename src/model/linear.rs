@@ -57,7 +57,11 @@ impl Linear {
     /// Gradient for the weight from the input and the output's gradient; added to what is there
     /// if `accumulate`.
     pub fn backward_weight(&self, pass: &mut Pass<'_>, x: Tensor, d_y: Tensor, accumulate: bool) {
-        let epilogue = if accumulate { Epilogue::Accumulate } else { Epilogue::Store };
+        let epilogue = if accumulate {
+            Epilogue::Accumulate
+        } else {
+            Epilogue::Store
+        };
         let d_weight = pass.gradient(self.weight);
         matmul(pass.plan, Form::Tn, d_y, x, d_weight, epilogue);
     }

@@ -1,7 +1,7 @@
 //! The feed-forward half of a block: `w2(silu(w1 x) * w3 x)`.
 
-use super::linear::{Into, Linear};
 use super::Pass;
+use super::linear::{Into, Linear};
 use crate::gpu::Tensor;
 use crate::kernels::swiglu;
 
@@ -32,13 +32,26 @@ impl Mlp {
         let up = self.w3.forward(pass, x);
         let hidden = swiglu::forward(pass.plan, gate, up);
         let y = self.w2.forward_residual(pass, hidden, residual);
-        (y, Saved { input: x, gate, up, hidden })
+        (
+            y,
+            Saved {
+                input: x,
+                gate,
+                up,
+                hidden,
+            },
+        )
     }
 
     /// Gradient for the normed input from that of the residual stream.
     pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_y: Tensor) -> Tensor {
         let accumulate = pass.accumulates();
-        let Saved { input, gate, up, hidden } = saved;
+        let Saved {
+            input,
+            gate,
+            up,
+            hidden,
+        } = saved;
         self.w2.backward_weight(pass, hidden, d_y, accumulate);
         let d_hidden = pass.plan.scratch("d_hidden", hidden.rows, hidden.cols);
         self.w2.backward_input(pass, d_y, Into::Store(d_hidden));

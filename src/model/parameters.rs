@@ -55,7 +55,11 @@ impl Parameter {
 
     /// The shape as checkpoints write it: `[cols]` for a gain, `[rows, cols]` for a matrix.
     pub fn shape(&self) -> Vec<usize> {
-        if self.init == Init::Ones { vec![self.cols] } else { vec![self.rows, self.cols] }
+        if self.init == Init::Ones {
+            vec![self.cols]
+        } else {
+            vec![self.rows, self.cols]
+        }
     }
 }
 
@@ -74,22 +78,67 @@ impl ParameterTable {
     /// `no_decay` holds patterns of names without weight decay: a part of the name, in which `*`
     /// stands for anything.
     pub fn new(config: &ModelConfig, no_decay: &[String], max_buffer_words: usize) -> Self {
-        let mut table = Self { parameters: Vec::new(), buffer_words: vec![0] };
+        let mut table = Self {
+            parameters: Vec::new(),
+            buffer_words: vec![0],
+        };
         let mut add = |name: String, rows: usize, cols: usize, init: Init| {
-            let decays = !no_decay.iter().any(|pattern| matches_pattern(&name, pattern));
-            table.place(Parameter { name, rows, cols, decays, init, buffer: 0, offset: 0 }, max_buffer_words);
+            let decays = !no_decay
+                .iter()
+                .any(|pattern| matches_pattern(&name, pattern));
+            table.place(
+                Parameter {
+                    name,
+                    rows,
+                    cols,
+                    decays,
+                    init,
+                    buffer: 0,
+                    offset: 0,
+                },
+                max_buffer_words,
+            );
         };
         let c = config;
         let kv_width = c.num_kv_heads * c.head_dim();
-        let linear = |out: usize, input: usize| Init::TruncatedNormal { std: (2.0 / (input + out) as f64).sqrt() };
-        add("token_embeddings.weight".into(), c.vocab_size, c.d_model, Init::TruncatedNormal { std: 1.0 });
+        let linear = |out: usize, input: usize| Init::TruncatedNormal {
+            std: (2.0 / (input + out) as f64).sqrt(),
+        };
+        add(
+            "token_embeddings.weight".into(),
+            c.vocab_size,
+            c.d_model,
+            Init::TruncatedNormal { std: 1.0 },
+        );
         for i in 0..c.num_layers {
-            let mut add = |name: &str, rows, cols, init| add(format!("layers.{i}.{name}.weight"), rows, cols, init);
+            let mut add = |name: &str, rows, cols, init| {
+                add(format!("layers.{i}.{name}.weight"), rows, cols, init)
+            };
             add("ln1", 1, c.d_model, Init::Ones);
-            add("attn.q_proj", c.d_model, c.d_model, linear(c.d_model, c.d_model));
-            add("attn.k_proj", kv_width, c.d_model, linear(kv_width, c.d_model));
-            add("attn.v_proj", kv_width, c.d_model, linear(kv_width, c.d_model));
-            add("attn.output_proj", c.d_model, c.d_model, linear(c.d_model, c.d_model));
+            add(
+                "attn.q_proj",
+                c.d_model,
+                c.d_model,
+                linear(c.d_model, c.d_model),
+            );
+            add(
+                "attn.k_proj",
+                kv_width,
+                c.d_model,
+                linear(kv_width, c.d_model),
+            );
+            add(
+                "attn.v_proj",
+                kv_width,
+                c.d_model,
+                linear(kv_width, c.d_model),
+            );
+            add(
+                "attn.output_proj",
+                c.d_model,
+                c.d_model,
+                linear(c.d_model, c.d_model),
+            );
             add("ln2", 1, c.d_model, Init::Ones);
             add("ffn.w1", c.d_ff, c.d_model, linear(c.d_ff, c.d_model));
             add("ffn.w2", c.d_model, c.d_ff, linear(c.d_model, c.d_ff));
@@ -97,7 +146,12 @@ impl ParameterTable {
         }
         add("ln_final.weight".into(), 1, c.d_model, Init::Ones);
         if !c.tie_embeddings {
-            add("lm_head.weight".into(), c.vocab_size, c.d_model, linear(c.vocab_size, c.d_model));
+            add(
+                "lm_head.weight".into(),
+                c.vocab_size,
+                c.d_model,
+                linear(c.vocab_size, c.d_model),
+            );
         }
         table
     }
@@ -105,14 +159,19 @@ impl ParameterTable {
     fn place(&mut self, parameter: Parameter, max_buffer_words: usize) {
         let words = align_words(parameter.len());
         let last = self.buffer_words.len() - 1;
-        let full = self.buffer_words[last] > 0 && self.buffer_words[last] + words > max_buffer_words;
+        let full =
+            self.buffer_words[last] > 0 && self.buffer_words[last] + words > max_buffer_words;
         if full {
             self.buffer_words.push(0);
         }
         let buffer = self.buffer_words.len() - 1;
         let offset = self.buffer_words[buffer];
         self.buffer_words[buffer] += words;
-        self.parameters.push(Parameter { buffer, offset, ..parameter });
+        self.parameters.push(Parameter {
+            buffer,
+            offset,
+            ..parameter
+        });
     }
 
     /// The parameters in order.
@@ -154,7 +213,11 @@ impl ParameterTable {
     /// Declares a buffer of `what` for each flat buffer of the table.
     pub fn declare(&self, memory: &mut Memory, what: &str) -> Vec<PersistentId> {
         let declare = |(i, &words): (usize, &usize)| {
-            let label = if i == 0 { what.to_owned() } else { format!("{what} {i}") };
+            let label = if i == 0 {
+                what.to_owned()
+            } else {
+                format!("{what} {i}")
+            };
             memory.declare(label, words)
         };
         self.buffer_words.iter().enumerate().map(declare).collect()
@@ -162,8 +225,15 @@ impl ParameterTable {
 
     /// One tensor for each parameter, in `buffers` as [`ParameterTable::declare`] made them.
     pub fn bind(&self, plan: &mut Plan, memory: &Memory, buffers: &[PersistentId]) -> Vec<Tensor> {
-        let whole: Vec<Tensor> = buffers.iter().map(|&id| plan.persistent(memory, id)).collect();
-        let tensor = |p: &Parameter| whole[p.buffer].slice(p.offset, p.len()).reshape(p.rows, p.cols);
+        let whole: Vec<Tensor> = buffers
+            .iter()
+            .map(|&id| plan.persistent(memory, id))
+            .collect();
+        let tensor = |p: &Parameter| {
+            whole[p.buffer]
+                .slice(p.offset, p.len())
+                .reshape(p.rows, p.cols)
+        };
         self.parameters.iter().map(tensor).collect()
     }
 
@@ -264,7 +334,11 @@ mod tests {
         assert!(table.buffer_words.len() > 2);
         assert!(table.buffer_words.iter().all(|&words| words <= 1024));
         for p in table.iter() {
-            assert!(p.offset + p.len() <= table.buffer_words[p.buffer], "{}", p.name);
+            assert!(
+                p.offset + p.len() <= table.buffer_words[p.buffer],
+                "{}",
+                p.name
+            );
         }
         let covered: usize = table.decay_ranges().iter().map(|r| r.2).sum();
         assert_eq!(covered, table.buffer_words.iter().sum::<usize>());

@@ -15,8 +15,18 @@ pub struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// A pass over bound `weights`, in the order of the parameter table. `gradients` is empty
     /// where there is no backward pass; `accumulate` adds to what they hold.
-    pub fn new(plan: &'a mut Plan, weights: &'a [Tensor], gradients: &'a [Tensor], accumulate: bool) -> Self {
-        Self { plan, weights, gradients, accumulate }
+    pub fn new(
+        plan: &'a mut Plan,
+        weights: &'a [Tensor],
+        gradients: &'a [Tensor],
+        accumulate: bool,
+    ) -> Self {
+        Self {
+            plan,
+            weights,
+            gradients,
+            accumulate,
+        }
     }
 
     /// The values of a parameter.

@@ -55,13 +55,24 @@ impl Transformer {
     pub fn new(config: &ModelConfig, table: &ParameterTable) -> Self {
         #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
         let eps = config.norm_eps as f32;
-        let head = if config.tie_embeddings { "token_embeddings.weight" } else { "lm_head.weight" };
+        let head = if config.tie_embeddings {
+            "token_embeddings.weight"
+        } else {
+            "lm_head.weight"
+        };
         Self {
             config: config.clone(),
             embedding: table.id("token_embeddings.weight"),
-            blocks: (0..config.num_layers).map(|i| Block::new(table, i, eps)).collect(),
-            ln_final: RmsNorm { weight: table.id("ln_final.weight"), eps },
-            lm_head: Linear { weight: table.id(head) },
+            blocks: (0..config.num_layers)
+                .map(|i| Block::new(table, i, eps))
+                .collect(),
+            ln_final: RmsNorm {
+                weight: table.id("ln_final.weight"),
+                eps,
+            },
+            lm_head: Linear {
+                weight: table.id(head),
+            },
         }
     }
 
@@ -87,13 +98,18 @@ impl Transformer {
         let mut x = embedding::forward(pass.plan, weight, tokens);
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (next, saved) = block.forward(pass, x, self.attention_shape(shape.batch), shape.tables);
+            let (next, saved) =
+                block.forward(pass, x, self.attention_shape(shape.batch), shape.tables);
             blocks.push(saved);
             x = next;
         }
         pass.plan.set_scope("ln_final");
         let (hidden, ln_final) = self.ln_final.forward(pass, x);
-        Forward { hidden, blocks, ln_final }
+        Forward {
+            hidden,
+            blocks,
+            ln_final,
+        }
     }
 
     /// Writes the logits of `hidden` `[rows, d_model]` to `logits` `[rows, vocab]`: for few rows,
@@ -126,10 +142,19 @@ impl Transformer {
     ) {
         let d_hidden = self.head_backward(pass, inputs, forward.hidden, loss);
         pass.plan.set_scope("ln_final");
-        let d_x = pass.plan.scratch("d_residual", d_hidden.rows, d_hidden.cols);
-        self.ln_final.backward(pass, forward.ln_final, d_hidden, d_x, false);
+        let d_x = pass
+            .plan
+            .scratch("d_residual", d_hidden.rows, d_hidden.cols);
+        self.ln_final
+            .backward(pass, forward.ln_final, d_hidden, d_x, false);
         for (block, saved) in self.blocks.iter().zip(&forward.blocks).rev() {
-            block.backward(pass, *saved, d_x, self.attention_shape(shape.batch), shape.tables);
+            block.backward(
+                pass,
+                *saved,
+                d_x,
+                self.attention_shape(shape.batch),
+                shape.tables,
+            );
         }
         pass.plan.set_scope("token_embeddings");
         // A tied embedding already holds the head's gradient.
@@ -140,7 +165,13 @@ impl Transformer {
 
     /// Loss, gradient of the head's weight, and gradient of its input, chunk by chunk: a chunk's
     /// logits turn into their gradient in place and are done with before the next chunk.
-    fn head_backward(&self, pass: &mut Pass<'_>, inputs: &Inputs, hidden: Tensor, loss: LossTarget) -> Tensor {
+    fn head_backward(
+        &self,
+        pass: &mut Pass<'_>,
+        inputs: &Inputs,
+        hidden: Tensor,
+        loss: LossTarget,
+    ) -> Tensor {
         pass.plan.set_scope("lm_head");
         let d_hidden = pass.plan.scratch("d_hidden", hidden.rows, hidden.cols);
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
@@ -150,7 +181,11 @@ impl Transformer {
             let targets = inputs.targets.slice(first, rows);
             let chunk = losses.slice(first, rows);
             cross_entropy::forward(pass.plan, logits, targets, chunk, Some(loss.scale));
-            self.lm_head.backward_input(pass, logits, Into::Store(d_hidden.slice_rows(first, rows)));
+            self.lm_head.backward_input(
+                pass,
+                logits,
+                Into::Store(d_hidden.slice_rows(first, rows)),
+            );
             let accumulate = pass.accumulates() || first > 0;
             self.lm_head.backward_weight(pass, x, logits, accumulate);
         }
@@ -164,7 +199,10 @@ impl Transformer {
     fn chunks(&self, rows: usize) -> Vec<(usize, usize)> {
         let fitting = CHUNK_WORDS / self.config.vocab_size;
         let len = fitting.min(rows.div_ceil(4)).next_multiple_of(CHUNK_STEP);
-        (0..rows).step_by(len).map(|first| (first, len.min(rows - first))).collect()
+        (0..rows)
+            .step_by(len)
+            .map(|first| (first, len.min(rows - first)))
+            .collect()
     }
 }
 

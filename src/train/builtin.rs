@@ -46,7 +46,10 @@ pub fn prepare(logdir: &Path, seed: u64, vocab_size: usize) -> Result<BuiltinDat
     let val_range = train_range.end..train_range.end + VAL_STORIES;
     let train_text = write_stories(&corpus, train_range, &folder.join("train.txt"))?;
     let val_text = write_stories(&corpus, val_range.clone(), &folder.join("val.txt"))?;
-    let options = TrainOptions { vocab_size, special_tokens: vec![END_OF_STORY.to_owned()] };
+    let options = TrainOptions {
+        vocab_size,
+        special_tokens: vec![END_OF_STORY.to_owned()],
+    };
     let tokenizer = train(&[&train_text], &options)?;
     let tokenizer_dir = logdir.join("tokenizer");
     tokenizer.save(&tokenizer_dir)?;
@@ -54,7 +57,12 @@ pub fn prepare(logdir: &Path, seed: u64, vocab_size: usize) -> Result<BuiltinDat
     encode(&tokenizer, &train_text, &train_path)?;
     let val_tokens = encode(&tokenizer, &val_text, &val_path)?;
     let floor = corpus.floor_nats(val_range) / val_tokens as f64;
-    Ok(BuiltinData { train_path, val_path, tokenizer: tokenizer_dir, floor })
+    Ok(BuiltinData {
+        train_path,
+        val_path,
+        tokenizer: tokenizer_dir,
+        floor,
+    })
 }
 
 fn write_stories(corpus: &StoryCorpus, range: Range<u64>, path: &Path) -> Result<String, Error> {

@@ -46,7 +46,10 @@ impl Engine {
     /// # Errors
     /// When the model does not fit the device or a shader does not compile.
     pub fn new(device: Device, model: &ModelConfig, train: &TrainConfig) -> Result<Self, GpuError> {
-        let target = Target { class: device.class(), max_binding_words: device.max_binding_words() };
+        let target = Target {
+            class: device.class(),
+            max_binding_words: device.max_binding_words(),
+        };
         let plan = StepPlan::new(model, train, target);
         let buffers = plan.memory.allocate(&device)?;
         let executable = Executable::compile(&plan.plan, &device, &buffers)?;
@@ -55,7 +58,14 @@ impl Engine {
         buffers.write(&device, plan.step.sines, 0, &sines);
         let adamw = step_plan::adamw_settings(train);
         let readback = Readback::new(METRICS_WORDS);
-        Ok(Self { device, plan, buffers, executable, readback, adamw })
+        Ok(Self {
+            device,
+            plan,
+            buffers,
+            executable,
+            readback,
+            adamw,
+        })
     }
 
     /// The device.
@@ -71,7 +81,11 @@ impl Engine {
     /// Fills the parameters with their initial values.
     pub fn initialise(&self, seed: u64) {
         for index in 0..self.plan.table.iter().count() {
-            self.write(Part::Parameters, index, &self.plan.table.initial_values(index, seed));
+            self.write(
+                Part::Parameters,
+                index,
+                &self.plan.table.initial_values(index, seed),
+            );
         }
     }
 
@@ -79,24 +93,50 @@ impl Engine {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn submit_step(&mut self, batch: &Batch, learning_rate: f64, t: u64) -> Result<(), GpuError> {
-        let StepPlan { step, sections, layout, micro_batches, shape, .. } = &self.plan;
+    pub fn submit_step(
+        &mut self,
+        batch: &Batch,
+        learning_rate: f64,
+        t: u64,
+    ) -> Result<(), GpuError> {
+        let StepPlan {
+            step,
+            sections,
+            layout,
+            micro_batches,
+            shape,
+            ..
+        } = &self.plan;
         let words = layout.words();
         let micro_batch = |m: usize| m * shape.rows()..(m + 1) * shape.rows();
         for m in 0..*micro_batches {
-            let packed = layout.pack(&batch.tokens[micro_batch(m)], &batch.targets[micro_batch(m)]);
-            self.buffers.write(&self.device, step.batch, m * words, &packed);
+            let packed = layout.pack(
+                &batch.tokens[micro_batch(m)],
+                &batch.targets[micro_batch(m)],
+            );
+            self.buffers
+                .write(&self.device, step.batch, m * words, &packed);
         }
         let step_words = adamw::step_words(&self.adamw, learning_rate, t);
         self.buffers.write(&self.device, step.step, 0, &step_words);
         self.executable.submit(&self.device, |recorder| {
             for m in 0..*micro_batches {
-                recorder.copy(&self.buffers, (step.batch, m * words), (step.inputs, 0), words);
-                recorder.replay(if m == 0 { sections.first } else { sections.next });
+                recorder.copy(
+                    &self.buffers,
+                    (step.batch, m * words),
+                    (step.inputs, 0),
+                    words,
+                );
+                recorder.replay(if m == 0 {
+                    sections.first
+                } else {
+                    sections.next
+                });
             }
             recorder.replay(sections.update);
         })?;
-        self.readback.request(&self.device, &self.buffers, step.metrics);
+        self.readback
+            .request(&self.device, &self.buffers, step.metrics);
         Ok(())
     }
 
@@ -111,7 +151,10 @@ impl Engine {
     /// When the device fails.
     pub fn take_metrics(&mut self) -> Result<Option<StepMetrics>, GpuError> {
         let words: Option<Vec<f32>> = self.readback.take(&self.device)?;
-        Ok(words.map(|w| StepMetrics { loss: w[LOSS_WORD], grad_norm: w[NORM_WORD] }))
+        Ok(words.map(|w| StepMetrics {
+            loss: w[LOSS_WORD],
+            grad_norm: w[NORM_WORD],
+        }))
     }
 
     /// Mean loss in nats over the targets of `passes`, each of at most one pass's windows; no
@@ -119,6 +162,9 @@ impl Engine {
     ///
     /// # Errors
     /// Those of `passes`, and when the device fails.
+    ///
+    /// # Panics
+    /// If a step is pending: a bug of the caller.
     pub fn evaluate<E: From<GpuError>>(
         &mut self,
         passes: impl Iterator<Item = Result<Batch, E>>,
@@ -132,9 +178,12 @@ impl Engine {
             batch.tokens.resize(rows, 0);
             batch.targets.resize(rows, IGNORED);
             let packed = self.plan.layout.pack(&batch.tokens, &batch.targets);
-            self.buffers.write(&self.device, self.plan.step.inputs, 0, &packed);
-            self.executable.run(&self.device, self.plan.sections.evaluate)?;
-            self.readback.request(&self.device, &self.buffers, self.plan.step.metrics);
+            self.buffers
+                .write(&self.device, self.plan.step.inputs, 0, &packed);
+            self.executable
+                .run(&self.device, self.plan.sections.evaluate)?;
+            self.readback
+                .request(&self.device, &self.buffers, self.plan.step.metrics);
             // The next pass runs while this one's sum is on its way.
             if self.pending() > 1 {
                 total += self.take_metrics()?.map_or(0.0, |m| f64::from(m.loss));
@@ -161,6 +210,9 @@ impl Engine {
     }
 
     /// Writes one tensor, by its place in the table.
+    ///
+    /// # Panics
+    /// If there are more or fewer values than the tensor has.
     pub fn write(&self, part: Part, index: usize, values: &[f32]) {
         let (id, first, len) = self.place(part, index);
         assert_eq!(values.len(), len, "values of parameter {index}");
@@ -174,7 +226,12 @@ impl Engine {
             Part::Moment1 => &self.plan.parameters.moment1,
             Part::Moment2 => &self.plan.parameters.moment2,
         };
-        let parameter = self.plan.table.iter().nth(index).expect("an index of the table");
+        let parameter = self
+            .plan
+            .table
+            .iter()
+            .nth(index)
+            .expect("an index of the table");
         (buffers[parameter.buffer], parameter.offset, parameter.len())
     }
 }

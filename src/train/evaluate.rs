@@ -12,5 +12,9 @@ use crate::data::dataset::Dataset;
 pub fn mean_loss(engine: &mut Engine, dataset: &Dataset, windows: usize) -> Result<f64, Error> {
     let starts: Vec<usize> = (0..windows).map(|w| w * dataset.context_length()).collect();
     let per_pass = engine.windows_per_pass();
-    engine.evaluate(starts.chunks(per_pass).map(|starts| dataset.batch(starts).map_err(Error::from)))
+    engine.evaluate(
+        starts
+            .chunks(per_pass)
+            .map(|starts| dataset.batch(starts).map_err(Error::from)),
+    )
 }

@@ -52,25 +52,53 @@ impl Metrics {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn open(logdir: &Path, start: u64, max_iters: u64, floor: Option<f64>) -> Result<Self, TrainError> {
+    pub fn open(
+        logdir: &Path,
+        start: u64,
+        max_iters: u64,
+        floor: Option<f64>,
+    ) -> Result<Self, TrainError> {
         let path = logdir.join("metrics.jsonl");
-        let unwritable = |source| TrainError::Unwritable { path: path.clone(), source };
-        let kept = if start > 0 { earlier_lines(&path, start).map_err(unwritable)? } else { Vec::new() };
+        let unwritable = |source| TrainError::Unwritable {
+            path: path.clone(),
+            source,
+        };
+        let kept = if start > 0 {
+            earlier_lines(&path, start).map_err(unwritable)?
+        } else {
+            Vec::new()
+        };
         let mut plot = LossPlot {
             title: logdir.display().to_string(),
-            train: Curve { name: "training".to_owned(), points: Vec::new() },
-            validation: Curve { name: "validation".to_owned(), points: Vec::new() },
-            floor: floor.map(|loss| Floor { label: "entropy floor".to_owned(), loss }),
+            train: Curve {
+                name: "training".to_owned(),
+                points: Vec::new(),
+            },
+            validation: Curve {
+                name: "validation".to_owned(),
+                points: Vec::new(),
+            },
+            floor: floor.map(|loss| Floor {
+                label: "entropy floor".to_owned(),
+                loss,
+            }),
         };
         for line in &kept {
             plot_line(&mut plot, line);
         }
         let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(&path, text).map_err(unwritable)?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(unwritable)?;
-        let events = EventWriter::open(logdir)
-            .map_err(|source| TrainError::Unwritable { path: logdir.to_owned(), source })?;
-        let bar = std::io::stderr().is_terminal().then(|| progress_bar(start, max_iters));
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .map_err(unwritable)?;
+        let events = EventWriter::open(logdir).map_err(|source| TrainError::Unwritable {
+            path: logdir.to_owned(),
+            source,
+        })?;
+        let bar = std::io::stderr()
+            .is_terminal()
+            .then(|| progress_bar(start, max_iters));
         Ok(Self {
             plot_path: logdir.join("loss.svg"),
             path,
@@ -88,7 +116,10 @@ impl Metrics {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn run(&mut self, mut description: serde_json::Map<String, Value>) -> Result<(), TrainError> {
+    pub fn run(
+        &mut self,
+        mut description: serde_json::Map<String, Value>,
+    ) -> Result<(), TrainError> {
         description.shift_insert(0, "kind".to_owned(), "run".into());
         self.line(&Value::Object(description))
     }
@@ -111,9 +142,16 @@ impl Metrics {
             }))?;
             self.scalar("train/loss", record.iteration, record.loss)?;
             #[allow(clippy::cast_possible_truncation, reason = "event files hold f32")]
-            self.scalar("train/learning_rate", record.iteration, record.learning_rate as f32)?;
+            self.scalar(
+                "train/learning_rate",
+                record.iteration,
+                record.learning_rate as f32,
+            )?;
             self.scalar("train/grad_norm", record.iteration, record.grad_norm)?;
-            self.plot.train.points.push((record.iteration as f64, f64::from(record.loss)));
+            self.plot
+                .train
+                .points
+                .push((record.iteration as f64, f64::from(record.loss)));
         }
         self.show(record);
         Ok(())
@@ -127,7 +165,10 @@ impl Metrics {
         if let Some(bar) = &self.bar {
             bar.set_position(record.iteration + 1);
             bar.set_message(figures);
-        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+        } else if self
+            .last_line
+            .is_none_or(|last| last.elapsed() >= LINE_EVERY)
+        {
             self.last_line = Some(Instant::now());
             tracing::info!("iteration {}  {figures}", record.iteration);
         }
@@ -146,8 +187,13 @@ impl Metrics {
         }))?;
         #[allow(clippy::cast_possible_truncation, reason = "event files hold f32")]
         self.scalar("val/loss", iteration, val_loss as f32)?;
-        self.plot.validation.points.push((iteration as f64, val_loss));
-        let floor = self.floor.map_or(String::new(), |f| format!(" (entropy floor {f:.4})"));
+        self.plot
+            .validation
+            .points
+            .push((iteration as f64, val_loss));
+        let floor = self
+            .floor
+            .map_or(String::new(), |f| format!(" (entropy floor {f:.4})"));
         self.say(&format!(
             "iteration {iteration}  validation loss {val_loss:.4}{floor}  perplexity {:.3}",
             val_loss.exp()
@@ -176,19 +222,30 @@ impl Metrics {
 
     fn draw(&mut self) -> Result<(), TrainError> {
         let events = self.events.flush();
-        events.map_err(|source| TrainError::Unwritable { path: self.path.clone(), source })?;
-        loss_plot::write(&self.plot_path, &self.plot)
-            .map_err(|source| TrainError::Unwritable { path: self.plot_path.clone(), source })
+        events.map_err(|source| TrainError::Unwritable {
+            path: self.path.clone(),
+            source,
+        })?;
+        loss_plot::write(&self.plot_path, &self.plot).map_err(|source| TrainError::Unwritable {
+            path: self.plot_path.clone(),
+            source,
+        })
     }
 
     fn scalar(&mut self, tag: &str, step: u64, value: f32) -> Result<(), TrainError> {
         let written = self.events.scalar(tag, step, value);
-        written.map_err(|source| TrainError::Unwritable { path: self.path.clone(), source })
+        written.map_err(|source| TrainError::Unwritable {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn line(&mut self, value: &Value) -> Result<(), TrainError> {
         let written = writeln!(self.file, "{value}");
-        written.map_err(|source| TrainError::Unwritable { path: self.path.clone(), source })
+        written.map_err(|source| TrainError::Unwritable {
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -201,7 +258,9 @@ fn earlier_lines(path: &Path, start: u64) -> std::io::Result<Vec<Value>> {
     };
     let mut kept = Vec::new();
     for line in BufReader::new(file).lines() {
-        let Ok(value) = serde_json::from_str::<Value>(&line?) else { continue };
+        let Ok(value) = serde_json::from_str::<Value>(&line?) else {
+            continue;
+        };
         let iteration = value["iteration"].as_u64();
         let earlier = match value["kind"].as_str() {
             Some("train") => iteration.is_some_and(|i| i < start),

@@ -32,7 +32,9 @@ pub enum TrainError {
         checkpoints: PathBuf,
     },
     /// The checkpoint is at or past the last iteration already.
-    #[error("the checkpoint has done {done} iterations already; raise max_iters over that to go on")]
+    #[error(
+        "the checkpoint has done {done} iterations already; raise max_iters over that to go on"
+    )]
     AlreadyDone {
         /// Iterations of the checkpoint.
         done: u64,

@@ -63,7 +63,13 @@ mod tests {
     fn schedules_pass_through_their_corners() {
         let at = [0, 5, 10, 60, 110, 500];
         assert_close(rates(Schedule::Cosine, at), [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]);
-        assert_close(rates(Schedule::Constant, at), [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]);
-        assert_close(rates(Schedule::Wsd, [0, 5, 88, 99, 110, 500]), [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]);
+        assert_close(
+            rates(Schedule::Constant, at),
+            [0.0, 0.5, 1.0, 1.0, 1.0, 1.0],
+        );
+        assert_close(
+            rates(Schedule::Wsd, [0, 5, 88, 99, 110, 500]),
+            [0.0, 0.5, 1.0, 0.55, 0.1, 0.1],
+        );
     }
 }

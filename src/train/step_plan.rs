@@ -92,7 +92,10 @@ impl StepPlan {
     /// Plans the steps of `train` for `model`, in time linear in the number of layers.
     pub fn new(model: &ModelConfig, train: &TrainConfig, target: Target) -> Self {
         let table = ParameterTable::new(model, &train.no_decay, target.max_binding_words);
-        let shape = BatchShape { batch: train.micro_batch_size, time: model.context_length };
+        let shape = BatchShape {
+            batch: train.micro_batch_size,
+            time: model.context_length,
+        };
         let micro_batches = train.batch_size / train.micro_batch_size;
         let layout = InputLayout::new(shape, model.vocab_size);
         let mut memory = Memory::default();
@@ -127,14 +130,26 @@ impl StepPlan {
         let first = builder.forward_backward(mean, false);
         let next = builder.forward_backward(mean, true);
         let evaluate = builder.evaluate();
-        let update = push_update(&mut builder.plan, &memory, &table, &parameters, &step, train);
+        let update = push_update(
+            &mut builder.plan,
+            &memory,
+            &table,
+            &parameters,
+            &step,
+            train,
+        );
         Self {
             plan: builder.plan,
             memory,
             table,
             parameters,
             step,
-            sections: Sections { first, next, update, evaluate },
+            sections: Sections {
+                first,
+                next,
+                update,
+                evaluate,
+            },
             layout,
             shape,
             micro_batches,
@@ -142,9 +157,17 @@ impl StepPlan {
     }
 }
 
-fn table_tensor(plan: &mut Plan, memory: &Memory, id: PersistentId, model: &ModelConfig, time: usize) -> Tensor {
+fn table_tensor(
+    plan: &mut Plan,
+    memory: &Memory,
+    id: PersistentId,
+    model: &ModelConfig,
+    time: usize,
+) -> Tensor {
     let pairs = model.head_dim() / 2;
-    plan.persistent(memory, id).slice(0, time * pairs).reshape(time, pairs)
+    plan.persistent(memory, id)
+        .slice(0, time * pairs)
+        .reshape(time, pairs)
 }
 
 /// Pushes the sections that read tokens.
@@ -162,19 +185,33 @@ impl Builder {
     fn forward_backward(&mut self, mean: f32, accumulate: bool) -> SectionId {
         let section = self.plan.section();
         let mut pass = Pass::new(&mut self.plan, &self.weights, &self.gradients, accumulate);
-        let forward = self.transformer.forward(&mut pass, self.inputs.tokens, &self.pass_shape);
-        let loss = LossTarget { total: self.loss, scale: mean, accumulate };
+        let forward = self
+            .transformer
+            .forward(&mut pass, self.inputs.tokens, &self.pass_shape);
+        let loss = LossTarget {
+            total: self.loss,
+            scale: mean,
+            accumulate,
+        };
         let shape = &self.pass_shape;
-        self.transformer.loss_and_backward(&mut pass, &self.inputs, &forward, shape, loss);
+        self.transformer
+            .loss_and_backward(&mut pass, &self.inputs, &forward, shape, loss);
         section
     }
 
     fn evaluate(&mut self) -> SectionId {
         let section = self.plan.section();
         let mut pass = Pass::new(&mut self.plan, &self.weights, &[], false);
-        let forward = self.transformer.forward(&mut pass, self.inputs.tokens, &self.pass_shape);
-        let loss = LossTarget { total: self.loss, scale: 1.0, accumulate: false };
-        self.transformer.loss(&mut pass, forward.hidden, self.inputs.targets, loss);
+        let forward = self
+            .transformer
+            .forward(&mut pass, self.inputs.tokens, &self.pass_shape);
+        let loss = LossTarget {
+            total: self.loss,
+            scale: 1.0,
+            accumulate: false,
+        };
+        self.transformer
+            .loss(&mut pass, forward.hidden, self.inputs.targets, loss);
         section
     }
 }
@@ -189,15 +226,25 @@ fn push_update(
 ) -> SectionId {
     let section = plan.section();
     plan.set_scope("update");
-    let gradients: Vec<Tensor> =
-        parameters.gradients.iter().map(|&id| plan.persistent(memory, id)).collect();
+    let gradients: Vec<Tensor> = parameters
+        .gradients
+        .iter()
+        .map(|&id| plan.persistent(memory, id))
+        .collect();
     let norm_and_clip = plan.persistent(memory, step.metrics).slice(NORM_WORD, 2);
     #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
-    let max_norm = if train.grad_clip > 0.0 { train.grad_clip as f32 } else { f32::MAX };
+    let max_norm = if train.grad_clip > 0.0 {
+        train.grad_clip as f32
+    } else {
+        f32::MAX
+    };
     grad_norm::norm_and_clip(plan, &gradients, norm_and_clip, max_norm);
-    let step_words = plan.persistent(memory, step.step).slice(0, adamw::STEP_WORDS);
+    let step_words = plan
+        .persistent(memory, step.step)
+        .slice(0, adamw::STEP_WORDS);
     for (buffer, first, words, decays) in table.decay_ranges() {
-        let mut range = |ids: &[PersistentId]| plan.persistent(memory, ids[buffer]).slice(first, words);
+        let mut range =
+            |ids: &[PersistentId]| plan.persistent(memory, ids[buffer]).slice(first, words);
         let tensors = AdamwTensors {
             parameter: range(&parameters.parameters),
             gradient: range(&parameters.gradients),

@@ -11,8 +11,8 @@ use atomic_write_file::AtomicWriteFile;
 use serde_json::{Map, Value};
 
 use super::engine::{Engine, StepMetrics};
-use super::metrics::{Metrics, TrainRecord};
 use super::evaluate::mean_loss;
+use super::metrics::{Metrics, TrainRecord};
 use super::{TrainError, schedule};
 use crate::Error;
 use crate::checkpoint::{self, Checkpoint, Metadata};
@@ -95,17 +95,38 @@ impl Trainer {
             state.val_loss = before.val_loss;
             state.best_val_loss = before.best_val_loss;
             if state.iteration >= train.max_iters {
-                return Err(TrainError::AlreadyDone { done: state.iteration }.into());
+                return Err(TrainError::AlreadyDone {
+                    done: state.iteration,
+                }
+                .into());
             }
         }
         let folder = options.logdir.join("checkpoints");
-        let unwritable = |source| TrainError::Unwritable { path: folder.clone(), source };
+        let unwritable = |source| TrainError::Unwritable {
+            path: folder.clone(),
+            source,
+        };
         std::fs::create_dir_all(&folder).map_err(unwritable)?;
         write_config(&options)?;
-        let mut metrics = Metrics::open(&options.logdir, state.iteration, train.max_iters, options.floor)?;
+        let mut metrics = Metrics::open(
+            &options.logdir,
+            state.iteration,
+            train.max_iters,
+            options.floor,
+        )?;
         metrics.run(describe_run(&engine, &options))?;
         let reported = state.iteration;
-        Ok(Self { engine, train, options, data, validation, metrics, state, reported, pace: Pace::default() })
+        Ok(Self {
+            engine,
+            train,
+            options,
+            data,
+            validation,
+            metrics,
+            state,
+            reported,
+            pace: Pace::default(),
+        })
     }
 
     /// Runs to the last iteration, or until `stop` is set.
@@ -113,11 +134,17 @@ impl Trainer {
     /// # Errors
     /// When the device, the data or the disk fails, or the loss is no number any more.
     pub fn run(&mut self, stop: &Arc<AtomicBool>) -> Result<Ending, Error> {
-        let order = BatchOrder::new(&self.data, self.train.sampling, self.train.seed, self.train.batch_size);
+        let order = BatchOrder::new(
+            &self.data,
+            self.train.sampling,
+            self.train.seed,
+            self.train.batch_size,
+        );
         for iteration in self.state.iteration..self.train.max_iters {
             let batch = self.data.batch(&order.starts(iteration))?;
             let learning_rate = schedule::learning_rate(&self.train, iteration);
-            self.engine.submit_step(&batch, learning_rate, iteration + 1)?;
+            self.engine
+                .submit_step(&batch, learning_rate, iteration + 1)?;
             self.report(1)?;
             self.state.iteration = iteration + 1;
             if self.is_due(self.options.eval_interval) {
@@ -167,7 +194,13 @@ impl Trainer {
         for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
             if !value.is_finite() {
                 let checkpoints = self.options.logdir.join("checkpoints");
-                return Err(TrainError::NotFinite { what, value, iteration, checkpoints }.into());
+                return Err(TrainError::NotFinite {
+                    what,
+                    value,
+                    iteration,
+                    checkpoints,
+                }
+                .into());
             }
         }
         let tokens = (self.train.batch_size * self.data.context_length()) as u64;
@@ -180,19 +213,24 @@ impl Trainer {
             tokens_per_s: self.pace.finished(tokens),
         };
         let interval = self.options.log_interval;
-        self.metrics.train(&record, interval > 0 && iteration.is_multiple_of(interval))?;
+        self.metrics
+            .train(&record, interval > 0 && iteration.is_multiple_of(interval))?;
         self.state.train_loss = Some(f64::from(loss));
         Ok(())
     }
 
     fn evaluate(&mut self) -> Result<(), Error> {
         self.report(0)?;
-        let Some(validation) = &self.validation else { return Ok(()) };
+        let Some(validation) = &self.validation else {
+            return Ok(());
+        };
         let windows = match self.options.eval_iters {
             0 => validation.windows(),
             batches => {
                 let wanted = usize::try_from(batches).unwrap_or(usize::MAX);
-                validation.windows().min(wanted.saturating_mul(self.train.batch_size))
+                validation
+                    .windows()
+                    .min(wanted.saturating_mul(self.train.batch_size))
             }
         };
         let loss = mean_loss(&mut self.engine, validation, windows)?;
@@ -225,7 +263,10 @@ impl Trainer {
             let mut numbered = Vec::new();
             for entry in std::fs::read_dir(&folder)? {
                 let path = entry?.path();
-                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                let name = path
+                    .file_name()
+                    .and_then(|n| n.to_str())
+                    .unwrap_or_default();
                 if name.starts_with("iter-") && name.ends_with(".safetensors") {
                     numbered.push(path);
                 }
@@ -264,7 +305,9 @@ impl Pace {
         }
         let iterations = (self.finished.len() - 1) as f64;
         match self.finished.front() {
-            Some(&oldest) if iterations > 0.0 => iterations * tokens as f64 / (now - oldest).as_secs_f64(),
+            Some(&oldest) if iterations > 0.0 => {
+                iterations * tokens as f64 / (now - oldest).as_secs_f64()
+            }
             _ => 0.0,
         }
     }
@@ -291,5 +334,11 @@ fn write_config(options: &RunOptions) -> Result<(), Error> {
         file.write_all(b"\n")?;
         file.commit()
     };
-    write().map_err(|source| TrainError::Unwritable { path: path.clone(), source }.into())
+    write().map_err(|source| {
+        TrainError::Unwritable {
+            path: path.clone(),
+            source,
+        }
+        .into()
+    })
 }

@@ -21,16 +21,26 @@ const SHAPES: [(usize, usize, usize, usize, usize); 10] = [
 
 pub(super) fn rows(table: &mut Table) {
     for (batch, time, num_heads, num_kv_heads, head_dim) in SHAPES {
-        let shape = AttentionShape { batch, time, num_heads, num_kv_heads, head_dim };
+        let shape = AttentionShape {
+            batch,
+            time,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+        };
         // At scale 4 a few keys take all of the probability.
         for scale in [1.0, 4.0] {
             let label = format!(
                 "batch {batch}, time {time}, heads {num_heads}/{num_kv_heads}, head_dim {head_dim}, scale {scale}"
             );
-            table.add(&attention::FORWARD, &label, move |case| forward(case, shape, scale));
-            for kernel in
-                [&attention::BACKWARD_DELTA, &attention::BACKWARD_QUERY, &attention::BACKWARD_KEY_VALUE]
-            {
+            table.add(&attention::FORWARD, &label, move |case| {
+                forward(case, shape, scale)
+            });
+            for kernel in [
+                &attention::BACKWARD_DELTA,
+                &attention::BACKWARD_QUERY,
+                &attention::BACKWARD_KEY_VALUE,
+            ] {
                 table.add(kernel, &label, move |case| backward(case, shape, scale));
             }
         }
@@ -58,13 +68,20 @@ fn inputs(case: &mut Case, shape: AttentionShape, scale: f64) -> Inputs {
     let key = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
     let value = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
     Inputs {
-        qkv: Qkv { query: query.tensor, key: key.tensor, value: value.tensor },
+        qkv: Qkv {
+            query: query.tensor,
+            key: key.tensor,
+            value: value.tensor,
+        },
         values: [query.values, key.values, value.values],
     }
 }
 
 fn forward(case: &mut Case, shape: AttentionShape, scale: f64) {
-    let Inputs { qkv, values: [q, k, v] } = inputs(case, shape, scale);
+    let Inputs {
+        qkv,
+        values: [q, k, v],
+    } = inputs(case, shape, scale);
     let (output, log_sum_exp) = attention::forward(&mut case.plan, qkv, shape);
     let want = reference::forward(&q, &k, &v, reference_shape(shape));
     case.expect("output", output, want.0);
@@ -72,18 +89,32 @@ fn forward(case: &mut Case, shape: AttentionShape, scale: f64) {
 }
 
 fn backward(case: &mut Case, shape: AttentionShape, scale: f64) {
-    let Inputs { qkv, values: [q, k, v] } = inputs(case, shape, scale);
-    let d_output = case.random(shape.batch * shape.time, shape.num_heads * shape.head_dim, 1.0);
+    let Inputs {
+        qkv,
+        values: [q, k, v],
+    } = inputs(case, shape, scale);
+    let d_output = case.random(
+        shape.batch * shape.time,
+        shape.num_heads * shape.head_dim,
+        1.0,
+    );
     let (output, log_sum_exp) = attention::forward(&mut case.plan, qkv, shape);
-    let saved = Saved { qkv, output, log_sum_exp };
+    let saved = Saved {
+        qkv,
+        output,
+        log_sum_exp,
+    };
     let gradients = attention::backward(&mut case.plan, saved, d_output.tensor, shape);
     let (d_query, d_key, d_value) =
         reference::backward(&q, &k, &v, &d_output.values, reference_shape(shape));
+    // At scale 4 scores reach 60, whose rounding to 4e-6 the exponential turns into a relative
+    // error, while most of the gradient cancels.
+    let tolerance = if scale > 1.0 { 5e-5 } else { 1e-5 };
     // A row that sees one key has no gradient for its query, where the shader subtracts two equal
     // products; what remains is their rounding, so one position is held to that.
     if shape.time > 1 {
-        case.expect("d_query", gradients.query, d_query);
-        case.expect("d_key", gradients.key, d_key);
+        case.expect_within("d_query", gradients.query, d_query, tolerance);
+        case.expect_within("d_key", gradients.key, d_key, tolerance);
     }
-    case.expect("d_value", gradients.value, d_value);
+    case.expect_within("d_value", gradients.value, d_value, tolerance);
 }

@@ -8,8 +8,16 @@ use crate::reference;
 
 /// Ragged `[rows, cols]`: size one, around a workgroup of 8 and of 64 lanes, more columns than
 /// lanes by far.
-const SHAPES: [(usize, usize); 8] =
-    [(1, 1), (1, 67), (7, 8), (5, 9), (3, 63), (4, 64), (33, 65), (2, 1030)];
+const SHAPES: [(usize, usize); 8] = [
+    (1, 1),
+    (1, 67),
+    (7, 8),
+    (5, 9),
+    (3, 63),
+    (4, 64),
+    (33, 65),
+    (2, 1030),
+];
 
 pub(super) fn rows(table: &mut Table) {
     embedding_rows(table);
@@ -22,14 +30,24 @@ pub(super) fn rows(table: &mut Table) {
 
 fn embedding_rows(table: &mut Table) {
     // Few tokens in many rows make segments of 32 and more; many tokens leave most without a row.
-    for (vocab, d_model, rows) in [(1, 1, 1), (3, 5, 130), (61, 33, 48), (7, 64, 65), (300, 7, 9)] {
+    for (vocab, d_model, rows) in [
+        (1, 1, 1),
+        (3, 5, 130),
+        (61, 33, 48),
+        (7, 64, 65),
+        (300, 7, 9),
+    ] {
         let shape = format!("vocab {vocab}, d_model {d_model}, rows {rows}");
         table.add(&embedding::FORWARD, &shape, move |case| {
             let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
             let weight = case.random(vocab, d_model, 1.0);
             let tokens_tensor = case.words(&tokens);
             let output = embedding::forward(&mut case.plan, weight.tensor, tokens_tensor);
-            case.expect("output", output, reference::embedding::forward(&weight.values, &tokens, d_model));
+            case.expect(
+                "output",
+                output,
+                reference::embedding::forward(&weight.values, &tokens, d_model),
+            );
         });
         for accumulate in [false, true] {
             let build = move |case: &mut super::Case| {
@@ -43,8 +61,15 @@ fn embedding_rows(table: &mut Table) {
                     token_segments: case.words(&sorted.token_segments),
                 };
                 let plan = &mut case.plan;
-                embedding::backward(plan, d_output.tensor, &segments, d_weight.tensor, accumulate);
-                let mut want = reference::embedding::backward(&d_output.values, &tokens, vocab, d_model);
+                embedding::backward(
+                    plan,
+                    d_output.tensor,
+                    &segments,
+                    d_weight.tensor,
+                    accumulate,
+                );
+                let mut want =
+                    reference::embedding::backward(&d_output.values, &tokens, vocab, d_model);
                 if accumulate {
                     want = added(&d_weight.values, want);
                 }
@@ -85,15 +110,31 @@ fn rmsnorm_rows(table: &mut Table) {
     }
 }
 
-fn saved(case: &mut super::Case, (rows, cols): (usize, usize), scale: f64) -> (Saved, Vec<f64>, Vec<f64>) {
+fn saved(
+    case: &mut super::Case,
+    (rows, cols): (usize, usize),
+    scale: f64,
+) -> (Saved, Vec<f64>, Vec<f64>) {
     let input = case.random(rows, cols, scale);
     let ones = vec![1.0; cols];
     let (_, inv_rms) = reference::rmsnorm::forward(&input.values, &ones, 1e-5);
     let inv_rms = case.floats(1, rows, inv_rms);
-    (Saved { input: input.tensor, inv_rms: inv_rms.tensor }, input.values, inv_rms.values)
+    (
+        Saved {
+            input: input.tensor,
+            inv_rms: inv_rms.tensor,
+        },
+        input.values,
+        inv_rms.values,
+    )
 }
 
-fn backward_input(case: &mut super::Case, (rows, cols): (usize, usize), scale: f64, accumulate: bool) {
+fn backward_input(
+    case: &mut super::Case,
+    (rows, cols): (usize, usize),
+    scale: f64,
+    accumulate: bool,
+) {
     let (saved, input, inv_rms) = saved(case, (rows, cols), scale);
     let weight = case.random(1, cols, 1.0);
     let d_output = case.random(rows, cols, 1.0);
@@ -121,11 +162,22 @@ fn backward_input(case: &mut super::Case, (rows, cols): (usize, usize), scale: f
     }
 }
 
-fn backward_weight(case: &mut super::Case, (rows, cols): (usize, usize), scale: f64, accumulate: bool) {
+fn backward_weight(
+    case: &mut super::Case,
+    (rows, cols): (usize, usize),
+    scale: f64,
+    accumulate: bool,
+) {
     let (saved, input, inv_rms) = saved(case, (rows, cols), scale);
     let d_output = case.random(rows, cols, 1.0);
     let d_weight = case.random(1, cols, 1.0);
-    rmsnorm::backward_weight(&mut case.plan, saved, d_output.tensor, d_weight.tensor, accumulate);
+    rmsnorm::backward_weight(
+        &mut case.plan,
+        saved,
+        d_output.tensor,
+        d_weight.tensor,
+        accumulate,
+    );
     let mut want = reference::rmsnorm::backward_weight(&input, &inv_rms, &d_output.values, cols);
     if accumulate {
         want = added(&d_weight.values, want);
@@ -135,17 +187,28 @@ fn backward_weight(case: &mut super::Case, (rows, cols): (usize, usize), scale: 
 
 fn rope_rows(table: &mut Table) {
     const THETA: f64 = 10_000.0;
-    for (batch, time, num_heads, head_dim) in [(1, 1, 1, 2), (2, 5, 3, 16), (1, 70, 2, 32), (3, 9, 1, 80)] {
+    for (batch, time, num_heads, head_dim) in
+        [(1, 1, 1, 2), (2, 5, 3, 16), (1, 70, 2, 32), (3, 9, 1, 80)]
+    {
         let shape = format!("batch {batch}, time {time}, heads {num_heads}, head_dim {head_dim}");
-        let reference_shape = reference::rope::RopeShape { time, num_heads, head_dim, theta: THETA };
+        let reference_shape = reference::rope::RopeShape {
+            time,
+            num_heads,
+            head_dim,
+            theta: THETA,
+        };
         for kernel in [&rope::FORWARD, &rope::BACKWARD] {
             table.add(kernel, &shape, move |case| {
                 let values = case.random(batch * time, num_heads * head_dim, 1.0);
                 let (cosines, sines) = rope::tables(time, head_dim, THETA);
                 let mut upload = |t: Vec<f32>| {
-                    case.floats(time, head_dim / 2, t.into_iter().map(f64::from).collect()).tensor
+                    case.floats(time, head_dim / 2, t.into_iter().map(f64::from).collect())
+                        .tensor
                 };
-                let tables = RopeTables { cosines: upload(cosines), sines: upload(sines) };
+                let tables = RopeTables {
+                    cosines: upload(cosines),
+                    sines: upload(sines),
+                };
                 let want = if std::ptr::eq(kernel, &rope::FORWARD) {
                     rope::forward(&mut case.plan, tables, values.tensor, num_heads);
                     reference::rope::forward(&values.values, reference_shape)
@@ -168,7 +231,11 @@ fn swiglu_rows(table: &mut Table) {
                 let gate = case.random(rows, cols, scale);
                 let up = case.random(rows, cols, 1.0);
                 let output = swiglu::forward(&mut case.plan, gate.tensor, up.tensor);
-                case.expect("output", output, reference::swiglu::forward(&gate.values, &up.values));
+                case.expect(
+                    "output",
+                    output,
+                    reference::swiglu::forward(&gate.values, &up.values),
+                );
             });
             table.add(&swiglu::BACKWARD, &shape, move |case| {
                 let gate = case.random(rows, cols, scale);
@@ -191,7 +258,11 @@ fn softmax_rows(table: &mut Table) {
             table.add(&softmax::FORWARD, &shape, move |case| {
                 let input = case.random(rows, cols, scale);
                 let output = softmax::forward(&mut case.plan, input.tensor);
-                case.expect("output", output, reference::softmax::forward(&input.values, cols));
+                case.expect(
+                    "output",
+                    output,
+                    reference::softmax::forward(&input.values, cols),
+                );
             });
         }
         table.add(&softmax::BACKWARD, format!("{rows}x{cols}"), move |case| {
@@ -202,7 +273,11 @@ fn softmax_rows(table: &mut Table) {
             // The reference sees the probabilities as f32 holds them.
             #[allow(clippy::cast_possible_truncation, reason = "rounds as the upload does")]
             let rounded: Vec<f64> = output.values.iter().map(|&v| f64::from(v as f32)).collect();
-            case.expect("d_input", d_input, reference::softmax::backward(&rounded, &d_output.values, cols));
+            case.expect(
+                "d_input",
+                d_input,
+                reference::softmax::backward(&rounded, &d_output.values, cols),
+            );
         });
     }
 }

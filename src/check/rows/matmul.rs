@@ -28,7 +28,9 @@ pub(super) fn rows(table: &mut Table) {
                     continue;
                 }
                 let shape = format!("{m}x{n}x{k} {form:?} {epilogue}");
-                table.add(&matmul::TILED, shape, move |case| build(case, (m, n, k), form, epilogue));
+                table.add(&matmul::TILED, shape, move |case| {
+                    build(case, (m, n, k), form, epilogue)
+                });
             }
         }
     }
@@ -49,7 +51,10 @@ fn build(case: &mut Case, (m, n, k): (usize, usize, usize), form: Form, epilogue
     };
     let (how, want) = match epilogue {
         "accumulate" => (Epilogue::Accumulate, added(&output.values, product)),
-        "residual" => (Epilogue::Residual(residual.tensor), added(&residual.values, product)),
+        "residual" => (
+            Epilogue::Residual(residual.tensor),
+            added(&residual.values, product),
+        ),
         _ => (Epilogue::Store, product),
     };
     matmul::matmul(&mut case.plan, form, a.tensor, b.tensor, output.tensor, how);

@@ -35,7 +35,12 @@ impl Table {
     ) {
         let shape = shape.into();
         for class in [AdapterClass::Gpu, AdapterClass::Software] {
-            self.rows.push(Row { kernel, shape: shape.clone(), class, build: Box::new(build.clone()) });
+            self.rows.push(Row {
+                kernel,
+                shape: shape.clone(),
+                class,
+                build: Box::new(build.clone()),
+            });
         }
     }
 }

@@ -7,13 +7,21 @@ use crate::reference;
 
 pub(super) fn rows(table: &mut Table) {
     // Lengths around a workgroup and a block; two tensors, as when parameters fill two buffers.
-    for lens in [vec![1], vec![63], vec![65, 64], vec![1023], vec![1025, 7], vec![70_000, 3000]] {
+    for lens in [
+        vec![1],
+        vec![63],
+        vec![65, 64],
+        vec![1023],
+        vec![1025, 7],
+        vec![70_000, 3000],
+    ] {
         for max_norm in [0.5, 1e6] {
             let shape = format!("{lens:?}, max_norm {max_norm}");
             for kernel in [&grad_norm::SQUARES, &grad_norm::CLIP] {
                 let lens = lens.clone();
                 table.add(kernel, &shape, move |case| {
-                    let gradients: Vec<_> = lens.iter().map(|&len| case.random(1, len, 1.0)).collect();
+                    let gradients: Vec<_> =
+                        lens.iter().map(|&len| case.random(1, len, 1.0)).collect();
                     let tensors: Vec<_> = gradients.iter().map(|g| g.tensor).collect();
                     let result = case.plan.scratch("norm_and_clip", 1, 2);
                     #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
@@ -28,20 +36,34 @@ pub(super) fn rows(table: &mut Table) {
     }
     for len in [1, 63, 65, 1030] {
         for (t, clip) in [(1, 1.0), (1, 0.25), (7, 1.0), (3000, 0.5)] {
-            table.add(&adamw::UPDATE, format!("{len}, step {t}, clip {clip}"), move |case| {
-                adamw_row(case, len, t, clip);
-            });
+            table.add(
+                &adamw::UPDATE,
+                format!("{len}, step {t}, clip {clip}"),
+                move |case| {
+                    adamw_row(case, len, t, clip);
+                },
+            );
         }
     }
 }
 
 fn adamw_row(case: &mut super::Case, len: usize, t: u32, clip: f64) {
-    let settings = AdamwSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+    let settings = AdamwSettings {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.1,
+    };
     let learning_rate = 1e-2;
     let parameter = case.random(1, len, 1.0);
     let gradient = case.random(1, len, 1e-2);
     let moment1 = case.random(1, len, 1e-2);
-    let squares: Vec<f64> = case.random(1, len, 1e-2).values.iter().map(|v| v * v).collect();
+    let squares: Vec<f64> = case
+        .random(1, len, 1e-2)
+        .values
+        .iter()
+        .map(|v| v * v)
+        .collect();
     let moment2 = case.floats(1, len, squares);
     let words = adamw::step_words(&settings, learning_rate, t.into()).map(f64::from);
     let step = case.floats(1, adamw::STEP_WORDS, words.to_vec());
@@ -52,7 +74,13 @@ fn adamw_row(case: &mut super::Case, len: usize, t: u32, clip: f64) {
         moment1: moment1.tensor,
         moment2: moment2.tensor,
     };
-    adamw::update(&mut case.plan, tensors, step.tensor, norm_and_clip.tensor, &settings);
+    adamw::update(
+        &mut case.plan,
+        tensors,
+        step.tensor,
+        norm_and_clip.tensor,
+        &settings,
+    );
     let clipped: Vec<f64> = gradient.values.iter().map(|g| g * clip).collect();
     let (mut p, mut m, mut v) = (parameter.values, moment1.values, moment2.values);
     let reference_step = reference::adamw::AdamwStep {
