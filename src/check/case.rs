@@ -1,7 +1,8 @@
 //! One run of a row: inputs from a fixed seed, the plan, and what the reference expects.
 
 use super::Outcome;
-use crate::gpu::{Device, Executable, GpuError, Plan, Tensor};
+use crate::gpu::plan::Bound;
+use crate::gpu::{Device, Executable, GpuError, Plan, Tensor, Texture};
 use crate::random::{Philox, Stream};
 
 /// A tensor on the device and the same numbers for the reference.
@@ -25,7 +26,7 @@ pub struct Case {
 
 struct Expected {
     name: &'static str,
-    tensor: Tensor,
+    bound: Bound,
     want: Want,
     tolerance: f64,
 }
@@ -87,13 +88,20 @@ impl Case {
     /// Expects `want` in `tensor` with `|err| <= tolerance * (|want| + rms(want))`.
     pub fn expect_within(&mut self, name: &'static str, tensor: Tensor, want: Vec<f64>, tolerance: f64) {
         assert_eq!(tensor.len(), want.len(), "{name}: the reference has another shape");
-        self.expected.push(Expected { name, tensor, want: Want::Floats(want), tolerance });
+        self.expected.push(Expected { name, bound: tensor.into(), want: Want::Floats(want), tolerance });
+    }
+
+    /// Expects `want` in all of a texture, padding included.
+    pub fn expect_texture(&mut self, name: &'static str, texture: Texture, want: Vec<f64>) {
+        assert_eq!(texture.rows * texture.cols, want.len(), "{name}: the reference has another shape");
+        let want = Want::Floats(want);
+        self.expected.push(Expected { name, bound: texture.into(), want, tolerance: TOLERANCE });
     }
 
     /// Expects exactly these words.
     pub fn expect_words(&mut self, name: &'static str, tensor: Tensor, want: Vec<u32>) {
         assert_eq!(tensor.len(), want.len(), "{name}: the reference has another shape");
-        self.expected.push(Expected { name, tensor, want: Want::Words(want), tolerance: 0.0 });
+        self.expected.push(Expected { name, bound: tensor.into(), want: Want::Words(want), tolerance: 0.0 });
     }
 
     pub(super) fn upload(&self, device: &Device, executable: &Executable) {
@@ -104,7 +112,11 @@ impl Case {
     }
 
     pub(super) fn download(&self, device: &Device, executable: &Executable) -> Result<Vec<Vec<u32>>, GpuError> {
-        self.expected.iter().map(|e| executable.read_scratch(device, e.tensor)).collect()
+        let read = |expected: &Expected| match expected.bound {
+            Bound::Tensor(tensor) => executable.read_scratch(device, tensor),
+            Bound::Texture(texture) => executable.read_scratch_texture(device, texture),
+        };
+        self.expected.iter().map(read).collect()
     }
 
     pub(super) fn compare(&self, got: &[Vec<u32>]) -> Outcome {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::kernel::{Constant, Kernel};
 use super::memory::{Memory, PersistentId};
-use super::tensor::{StorageId, Tensor, Texture, align_words};
+use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
 use super::AdapterClass;
 
 /// Largest number of workgroups in one dimension that WebGPU guarantees.
@@ -131,6 +131,8 @@ pub struct Plan {
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) sections: Vec<Section>,
     scope: String,
+    /// Textures of this section that hold a window of a tensor as it is now.
+    staged: Vec<(Window, Texture)>,
     /// Whether scratch tensors may share memory.
     pub(super) reuse: bool,
 }
@@ -138,7 +140,7 @@ pub struct Plan {
 impl Plan {
     /// An empty plan for adapters of `class`.
     pub fn new(class: AdapterClass) -> Self {
-        Self { class, storages: Vec::new(), dispatches: Vec::new(), sections: Vec::new(), scope: String::new(), reuse: true }
+        Self { class, storages: Vec::new(), dispatches: Vec::new(), sections: Vec::new(), scope: String::new(), staged: Vec::new(), reuse: true }
     }
 
     /// Gives every scratch tensor memory of its own, so that a check can fill and read them all.
@@ -154,6 +156,7 @@ impl Plan {
     /// Starts a section; the dispatches pushed from here on belong to it.
     pub fn section(&mut self) -> SectionId {
         let here = self.dispatches.len();
+        self.staged.clear();
         self.sections.push(Section { dispatches: here..here });
         SectionId(self.sections.len() - 1)
     }
@@ -180,6 +183,17 @@ impl Plan {
             height: u32::try_from(rows).expect("texture height fits u32"),
         };
         Texture { storage: self.add(label, kind), rows, cols }
+    }
+
+    /// The texture that holds a copy of `window`, if one was made in this section and no dispatch
+    /// has written to the window's storage since.
+    pub fn staged(&self, window: &Window) -> Option<Texture> {
+        self.staged.iter().find(|(known, _)| known == window).map(|(_, texture)| *texture)
+    }
+
+    /// Says that `texture` holds a copy of `window`.
+    pub fn remember_staged(&mut self, window: Window, texture: Texture) {
+        self.staged.push((window, texture));
     }
 
     /// All of a persistent buffer, as a vector.
@@ -222,6 +236,11 @@ impl Plan {
             dispatch.workgroups
         );
         check_aliases(&dispatch);
+        for (binding, bound) in kernel.bindings.iter().zip(&dispatch.bindings) {
+            if binding.role.is_written() {
+                self.staged.retain(|(window, _)| window.tensor.storage != bound.storage());
+            }
+        }
         dispatch.label = format!("{}/{}", self.scope, kernel.label());
         self.dispatches.push(dispatch);
         let section = self.sections.last_mut().expect("a section is started before dispatches");
