@@ -40,7 +40,7 @@ enum Want {
 const TOLERANCE: f64 = 1e-5;
 
 impl Case {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan) -> Self {
         let random = Philox::new(0x6b65_726e, Stream::Init);
         Self { plan, inputs: Vec::new(), expected: Vec::new(), random, drawn: 0 }
     }
@@ -92,6 +92,9 @@ impl Case {
     }
 
     /// Expects `want` in all of a texture, padding included.
+    ///
+    /// # Panics
+    /// If the sizes differ: a bug of the row.
     pub fn expect_texture(&mut self, name: &'static str, texture: Texture, want: Vec<f64>) {
         assert_eq!(texture.rows * texture.cols, want.len(), "{name}: the reference has another shape");
         let want = Want::Floats(want);
@@ -104,7 +107,7 @@ impl Case {
         self.expected.push(Expected { name, bound: tensor.into(), want: Want::Words(want), tolerance: 0.0 });
     }
 
-    pub(super) fn upload(&self, device: &Device, executable: &Executable) {
+    pub(crate) fn upload(&self, device: &Device, executable: &Executable) {
         // A shape that takes another way may leave an input aside.
         for (tensor, words) in self.inputs.iter().filter(|(t, _)| executable.binds(*t)) {
             executable.write_scratch(device, *tensor, words);
