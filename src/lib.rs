@@ -4,6 +4,7 @@
 //! text -> tokenizer -> tokens.npy -> batches -> forward -> loss -> backward -> clip -> AdamW ->
 //! checkpoint -> decode -> text. `ARCHITECTURE.md` has the map.
 
+pub mod bench;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;

@@ -16,7 +16,7 @@ fn device(checked: bool) -> Device {
 }
 
 /// One device for all tests; a missing adapter is a failure, never a skip.
-pub fn shared_device() -> &'static Device {
+fn shared_device() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| device(false))
 }

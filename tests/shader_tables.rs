@@ -33,10 +33,17 @@ fn tables_match_the_shaders_bindings() {
                 AddressSpace::Storage { access } => Some(access.contains(StorageAccess::STORE)),
                 AddressSpace::Handle => match &module.types[variable.ty].inner {
                     TypeInner::Image {
-                        class: naga::ImageClass::Storage { .. },
+                        class: naga::ImageClass::Storage { format, access },
                         ..
-                    } => Some(true),
-                    TypeInner::Image { .. } => Some(false),
+                    } => {
+                        assert_eq!(
+                            *format,
+                            naga::StorageFormat::Rgba32Float,
+                            "{}",
+                            kernel.label()
+                        );
+                        Some(access.contains(StorageAccess::STORE))
+                    }
                     other => panic!("{}: {name} is {other:?}", kernel.label()),
                 },
                 other => panic!("{}: {name} is in {other:?}", kernel.label()),
@@ -135,15 +142,21 @@ fn every_op_has_a_reference_file_and_no_kernel_is_listed_twice() {
     }
 }
 
-/// The entry point's bindings must fit WebGPU's default limit of 8 storage buffers a stage.
+/// The entry point's bindings must fit WebGPU's default limits: 8 storage buffers and 4 storage
+/// textures a stage.
 #[test]
-fn kernels_bind_at_most_eight_storage_buffers() {
+fn kernels_bind_at_most_eight_storage_buffers_and_four_textures() {
     for kernel in kernels::ALL {
-        let buffers = kernel
+        let textures = kernel
             .bindings
             .iter()
-            .filter(|b| !b.role.is_texture())
+            .filter(|b| b.role.is_texture())
             .count();
-        assert!(buffers <= 8, "{} binds {buffers}", kernel.label());
+        let buffers = kernel.bindings.len() - textures;
+        assert!(
+            buffers <= 8 && textures <= 4,
+            "{} binds {buffers} and {textures}",
+            kernel.label()
+        );
     }
 }

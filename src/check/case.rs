@@ -1,7 +1,8 @@
 //! One run of a row: inputs from a fixed seed, the plan, and what the reference expects.
 
 use super::Outcome;
-use crate::gpu::{Device, Executable, GpuError, Plan, Tensor};
+use crate::gpu::plan::Bound;
+use crate::gpu::{Device, Executable, GpuError, Plan, Tensor, Texture};
 use crate::random::{Philox, Stream};
 
 /// A tensor on the device and the same numbers for the reference.
@@ -25,7 +26,7 @@ pub struct Case {
 
 struct Expected {
     name: &'static str,
-    tensor: Tensor,
+    bound: Bound,
     want: Want,
     tolerance: f64,
 }
@@ -39,7 +40,7 @@ enum Want {
 const TOLERANCE: f64 = 1e-5;
 
 impl Case {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan) -> Self {
         let random = Philox::new(0x6b65_726e, Stream::Init);
         Self {
             plan,
@@ -111,9 +112,28 @@ impl Case {
         );
         self.expected.push(Expected {
             name,
-            tensor,
+            bound: tensor.into(),
             want: Want::Floats(want),
             tolerance,
+        });
+    }
+
+    /// Expects `want` in all of a texture, padding included.
+    ///
+    /// # Panics
+    /// If the sizes differ: a bug of the row.
+    pub fn expect_texture(&mut self, name: &'static str, texture: Texture, want: Vec<f64>) {
+        assert_eq!(
+            texture.rows * texture.cols,
+            want.len(),
+            "{name}: the reference has another shape"
+        );
+        let want = Want::Floats(want);
+        self.expected.push(Expected {
+            name,
+            bound: texture.into(),
+            want,
+            tolerance: TOLERANCE,
         });
     }
 
@@ -129,13 +149,13 @@ impl Case {
         );
         self.expected.push(Expected {
             name,
-            tensor,
+            bound: tensor.into(),
             want: Want::Words(want),
             tolerance: 0.0,
         });
     }
 
-    pub(super) fn upload(&self, device: &Device, executable: &Executable) {
+    pub(crate) fn upload(&self, device: &Device, executable: &Executable) {
         // A shape that takes another way may leave an input aside.
         for (tensor, words) in self.inputs.iter().filter(|(t, _)| executable.binds(*t)) {
             executable.write_scratch(device, *tensor, words);
@@ -147,10 +167,11 @@ impl Case {
         device: &Device,
         executable: &Executable,
     ) -> Result<Vec<Vec<u32>>, GpuError> {
-        self.expected
-            .iter()
-            .map(|e| executable.read_scratch(device, e.tensor))
-            .collect()
+        let read = |expected: &Expected| match expected.bound {
+            Bound::Tensor(tensor) => executable.read_scratch(device, tensor),
+            Bound::Texture(texture) => executable.read_scratch_texture(device, texture),
+        };
+        self.expected.iter().map(read).collect()
     }
 
     pub(super) fn compare(&self, got: &[Vec<u32>]) -> Outcome {

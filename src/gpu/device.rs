@@ -253,13 +253,14 @@ fn layout_entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
         min_binding_size: wgpu::BufferSize::new(kernel.params.size as u64),
     };
     let bindings = kernel.bindings.iter().map(|binding| match binding.role {
-        super::Role::Texture => wgpu::BindingType::Texture {
-            sample_type: wgpu::TextureSampleType::Float { filterable: false },
-            view_dimension: wgpu::TextureViewDimension::D2,
-            multisampled: false,
-        },
-        super::Role::TextureOut => wgpu::BindingType::StorageTexture {
-            access: wgpu::StorageTextureAccess::WriteOnly,
+        // Not sampled: a sampled load goes through a function that chooses mip levels, which costs
+        // a software adapter twice as much.
+        role if role.is_texture() => wgpu::BindingType::StorageTexture {
+            access: if role.is_written() {
+                wgpu::StorageTextureAccess::WriteOnly
+            } else {
+                wgpu::StorageTextureAccess::ReadOnly
+            },
             format: wgpu::TextureFormat::Rgba32Float,
             view_dimension: wgpu::TextureViewDimension::D2,
         },

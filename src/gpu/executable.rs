@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::memory::{Buffers, PersistentId, create_buffer};
 use super::plan::{Bound, Dispatch, Plan, SectionId, Storage, StorageKind};
-use super::readback::read_now;
-use super::{Device, GpuError, Tensor};
+use super::readback::{read_now, read_texture_now};
+use super::{Device, GpuError, Tensor, Texture};
 
 /// Bytes between two `Params` in the shared uniform buffer: the largest
 /// `min_uniform_buffer_offset_alignment` that WebGPU allows.
@@ -56,7 +56,7 @@ impl Executable {
                     Backing::Buffer(&scratch.buffers[*slot])
                 }
                 (StorageKind::Texture { .. }, Some(slot)) => {
-                    Backing::Texture(&scratch.textures[*slot])
+                    Backing::Texture(&scratch.textures[*slot].view)
                 }
                 (_, None) => Backing::None,
             })
@@ -128,7 +128,7 @@ impl Executable {
         )
     }
 
-    /// Fills all scratch buffers with NaN, so that a missing write shows.
+    /// Fills all scratch buffers and textures with NaN, so that a missing write shows.
     pub fn poison_scratch(&self, device: &Device) {
         for buffer in &self.scratch.buffers {
             let nans = vec![f32::NAN; usize::try_from(buffer.size() / 4).unwrap_or(0)];
@@ -136,6 +136,37 @@ impl Executable {
                 .queue
                 .write_buffer(buffer, 0, bytemuck::cast_slice(&nans));
         }
+        for ScratchTexture { texture, .. } in &self.scratch.textures {
+            let size = texture.size();
+            let row = vec![f32::NAN; size.width as usize * 4];
+            let layout = wgpu::TexelCopyBufferLayout {
+                offset: 0,
+                bytes_per_row: Some(size.width * 16),
+                rows_per_image: None,
+            };
+            let nans = row.repeat(size.height as usize);
+            let nans = bytemuck::cast_slice(&nans);
+            device
+                .queue
+                .write_texture(texture.as_image_copy(), nans, layout, size);
+        }
+    }
+
+    /// Reads a scratch texture of an isolated plan, `[rows, cols]`, waiting for all submitted
+    /// work; `cols` has to be a multiple of 64.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// If the plan never binds the texture.
+    pub fn read_scratch_texture<T: bytemuck::AnyBitPattern>(
+        &self,
+        device: &Device,
+        texture: Texture,
+    ) -> Result<Vec<T>, GpuError> {
+        let slot = self.slots[texture.storage.0 as usize].expect("the plan binds the texture");
+        read_texture_now(device, &self.scratch.textures[slot].texture)
     }
 
     fn scratch_buffer(&self, tensor: Tensor) -> &wgpu::Buffer {
@@ -296,7 +327,12 @@ fn bind(
 
 struct Scratch {
     buffers: Vec<wgpu::Buffer>,
-    textures: Vec<wgpu::TextureView>,
+    textures: Vec<ScratchTexture>,
+}
+
+struct ScratchTexture {
+    texture: wgpu::Texture,
+    view: wgpu::TextureView,
 }
 
 fn allocate_scratch(
@@ -325,7 +361,9 @@ fn allocate_scratch(
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
             format: wgpu::TextureFormat::Rgba32Float,
-            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::STORAGE_BINDING,
+            usage: wgpu::TextureUsages::STORAGE_BINDING
+                | wgpu::TextureUsages::COPY_SRC
+                | wgpu::TextureUsages::COPY_DST,
             view_formats: &[],
         });
         if pollster::block_on(scope.pop()).is_some() {
@@ -336,7 +374,8 @@ fn allocate_scratch(
             });
         }
         before_bytes += size_bytes;
-        textures.push(texture.create_view(&wgpu::TextureViewDescriptor::default()));
+        let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+        textures.push(ScratchTexture { texture, view });
     }
     Ok(Scratch { buffers, textures })
 }

@@ -22,7 +22,7 @@ pub enum Role {
     InOut,
     /// Written or added to, as a constant of the pipeline says.
     OutOrAccumulate,
-    /// A sampled `rgba32float` texture.
+    /// An `rgba32float` texture that is read, as a storage texture.
     Texture,
     /// An `rgba32float` texture that is written.
     TextureOut,

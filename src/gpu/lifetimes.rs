@@ -77,10 +77,12 @@ pub(super) fn layout(plan: &Plan) -> Layout {
                 layout.slots[index] = Some(slot);
             }
             StorageKind::Texture { width, height } => {
-                let free = (0..texture_busy_until.len()).find(|&slot| {
-                    let (_, w, h) = layout.textures[slot];
-                    texture_busy_until[slot] < first && (w, h) == (width, height)
-                });
+                let free = (0..texture_busy_until.len())
+                    .filter(|_| plan.reuse)
+                    .find(|&slot| {
+                        let (_, w, h) = layout.textures[slot];
+                        texture_busy_until[slot] < first && (w, h) == (width, height)
+                    });
                 let slot = free.unwrap_or_else(|| {
                     layout.textures.push((storage.label.clone(), width, height));
                     texture_busy_until.push(0);

@@ -21,4 +21,4 @@ pub use kernel::{Binding, Constant, Kernel, ParamsLayout, Role, Source};
 pub use memory::{Buffers, Memory, PersistentId};
 pub use plan::{Dispatch, Plan, SectionId};
 pub use readback::Readback;
-pub use tensor::{Tensor, Texture};
+pub use tensor::{Tensor, Texture, Window};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::AdapterClass;
 use super::kernel::{Constant, Kernel};
 use super::memory::{Memory, PersistentId};
-use super::tensor::{StorageId, Tensor, Texture, align_words};
+use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
 
 /// Largest number of workgroups in one dimension that WebGPU guarantees.
 const MAX_WORKGROUPS: u32 = 65_535;
@@ -134,6 +134,8 @@ pub struct Plan {
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) sections: Vec<Section>,
     scope: String,
+    /// Textures of this section that hold a window of a tensor as it is now.
+    staged: Vec<(Window, Texture)>,
     /// Whether scratch tensors may share memory.
     pub(super) reuse: bool,
 }
@@ -147,6 +149,7 @@ impl Plan {
             dispatches: Vec::new(),
             sections: Vec::new(),
             scope: String::new(),
+            staged: Vec::new(),
             reuse: true,
         }
     }
@@ -164,6 +167,7 @@ impl Plan {
     /// Starts a section; the dispatches pushed from here on belong to it.
     pub fn section(&mut self) -> SectionId {
         let here = self.dispatches.len();
+        self.staged.clear();
         self.sections.push(Section {
             dispatches: here..here,
         });
@@ -201,6 +205,20 @@ impl Plan {
             rows,
             cols,
         }
+    }
+
+    /// The texture that holds a copy of `window`, if one was made in this section and no dispatch
+    /// has written to the window's storage since.
+    pub fn staged(&self, window: &Window) -> Option<Texture> {
+        self.staged
+            .iter()
+            .find(|(known, _)| known == window)
+            .map(|(_, texture)| *texture)
+    }
+
+    /// Says that `texture` holds a copy of `window`.
+    pub fn remember_staged(&mut self, window: Window, texture: Texture) {
+        self.staged.push((window, texture));
     }
 
     /// All of a persistent buffer, as a vector.
@@ -266,6 +284,12 @@ impl Plan {
             dispatch.workgroups
         );
         check_aliases(&dispatch);
+        for (binding, bound) in kernel.bindings.iter().zip(&dispatch.bindings) {
+            if binding.role.is_written() {
+                self.staged
+                    .retain(|(window, _)| window.tensor.storage != bound.storage());
+            }
+        }
         dispatch.label = format!("{}/{}", self.scope, kernel.label());
         self.dispatches.push(dispatch);
         let section = self
@@ -273,6 +297,39 @@ impl Plan {
             .last_mut()
             .expect("a section is started before dispatches");
         section.dispatches.end = self.dispatches.len();
+    }
+
+    /// Drops every dispatch of the last section but those of `kernel`, to time it alone; what the
+    /// others would have written is undefined.
+    ///
+    /// # Panics
+    /// If `section` is not the last one.
+    pub fn keep_only(&mut self, section: SectionId, kernel: &'static Kernel) {
+        assert_eq!(
+            section.0 + 1,
+            self.sections.len(),
+            "only the last section can shrink"
+        );
+        let first = self.sections[section.0].dispatches.start;
+        let mut last = self.dispatches.split_off(first);
+        last.retain(|dispatch| std::ptr::eq(dispatch.kernel, kernel));
+        self.dispatches.append(&mut last);
+        self.sections[section.0].dispatches.end = self.dispatches.len();
+    }
+
+    /// Bytes of the tensors that the dispatches of `kernel` in a section bind: what they must at
+    /// least bring from or to memory, but for tensors that are both read and written.
+    pub fn bound_bytes(&self, section: SectionId, kernel: &'static Kernel) -> u64 {
+        let own = self
+            .dispatches(section)
+            .iter()
+            .filter(|d| std::ptr::eq(d.kernel, kernel));
+        own.flat_map(|d| &d.bindings)
+            .map(|bound| match bound {
+                Bound::Tensor(tensor) => tensor.size_bytes(),
+                Bound::Texture(texture) => texture.rows as u64 * texture.cols as u64 * 4,
+            })
+            .sum()
     }
 
     /// Bytes of scratch memory that the plan takes, after sharing.

@@ -13,14 +13,48 @@ pub(super) fn read_now<T: bytemuck::AnyBitPattern>(
     offset: u64,
     len: usize,
 ) -> Result<Vec<T>, GpuError> {
-    let size_bytes = len as u64 * 4;
-    let staging = create_staging(device, size_bytes);
+    read_copy(device, len, |encoder, staging| {
+        encoder.copy_buffer_to_buffer(buffer, offset, staging, 0, len as u64 * 4);
+    })
+}
+
+/// Reads an `rgba32float` texture, whose rows have to be a multiple of 256 bytes.
+pub(super) fn read_texture_now<T: bytemuck::AnyBitPattern>(
+    device: &Device,
+    texture: &wgpu::Texture,
+) -> Result<Vec<T>, GpuError> {
+    let size = texture.size();
+    let layout = wgpu::TexelCopyBufferLayout {
+        offset: 0,
+        bytes_per_row: Some(size.width * 16),
+        rows_per_image: None,
+    };
+    read_copy(
+        device,
+        size.width as usize * 4 * size.height as usize,
+        |encoder, staging| {
+            let target = wgpu::TexelCopyBufferInfo {
+                buffer: staging,
+                layout,
+            };
+            encoder.copy_texture_to_buffer(texture.as_image_copy(), target, size);
+        },
+    )
+}
+
+/// Reads `len` words that `copy` brings to a staging buffer.
+fn read_copy<T: bytemuck::AnyBitPattern>(
+    device: &Device,
+    len: usize,
+    copy: impl FnOnce(&mut wgpu::CommandEncoder, &wgpu::Buffer),
+) -> Result<Vec<T>, GpuError> {
+    let staging = create_staging(device, len as u64 * 4);
     let mut encoder = device
         .raw
         .create_command_encoder(&wgpu::CommandEncoderDescriptor {
             label: Some("read_now"),
         });
-    encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, size_bytes);
+    copy(&mut encoder, &staging);
     device.queue.submit([encoder.finish()]);
     let (sender, receiver) = mpsc::channel();
     staging

@@ -89,7 +89,24 @@ pub struct Texture {
     pub(crate) storage: StorageId,
     /// Height in texels: the matrix's rows.
     pub rows: usize,
-    /// Columns of the matrix; the width is `cols.div_ceil(4)` texels, padded with zeros.
+    /// Columns of the matrix; the width is `cols.div_ceil(4)` texels.
+    pub cols: usize,
+}
+
+/// A part of a matrix, or of its transpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The matrix as it lies in memory.
+    pub tensor: Tensor,
+    /// Whether rows and columns below are those of the transpose.
+    pub transposed: bool,
+    /// First row of the window.
+    pub first_row: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// First column of the window.
+    pub first_col: usize,
+    /// Number of columns.
     pub cols: usize,
 }
 

@@ -6,6 +6,7 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod grad_norm;
 pub mod matmul;
+pub mod matmul_stage;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sample;
@@ -21,6 +22,8 @@ pub static ALL: &[&Kernel] = &[
     &embedding::BACKWARD_SEGMENTS,
     &embedding::BACKWARD,
     &matmul::TILED,
+    &matmul::TEXTURE,
+    &matmul_stage::STAGE,
     &rmsnorm::FORWARD,
     &rmsnorm::BACKWARD_INPUT,
     &rmsnorm::BACKWARD_WEIGHT,

@@ -10,6 +10,7 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod grad_norm;
 pub mod matmul;
+pub mod matmul_stage;
 pub mod philox;
 pub mod rmsnorm;
 pub mod rope;

@@ -1,9 +1,12 @@
-//! Rows of the matrix product: three forms, three epilogues, every edge of a tile, splits of k.
+//! Rows of the matrix product: both variants in three forms, three epilogues, every edge of a
+//! tile, splits of k, and operands that take several textures.
 
 use super::{Table, added};
 use crate::check::Case;
-use crate::kernels::matmul::{self, Epilogue, Form};
-use crate::reference::matmul as reference;
+use crate::gpu::{AdapterClass, Tensor, Window};
+use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
+use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
+use crate::reference::{matmul as reference, matmul_stage as stage_reference};
 
 /// `(m, n, k)`: size one, around the tile of 64 and the slice of 16, one row as in decoding, and
 /// two depths that are split.
@@ -19,24 +22,63 @@ const SHAPES: [(usize, usize, usize); 9] = [
     (10, 12, 1031),
 ];
 
+/// `(m, n, k)` and the longest side of a texture: blocks along each axis alone, along all of them,
+/// and in a k that is split as well, with one or several splits in a block.
+const BLOCKED: [((usize, usize, usize), usize); 6] = [
+    ((65, 7, 9), 16),
+    ((7, 65, 9), 16),
+    ((7, 9, 33), 16),
+    ((70, 130, 35), 16),
+    ((10, 12, 1031), 128),
+    ((10, 12, 1031), 520),
+];
+
 pub(super) fn rows(table: &mut Table) {
-    for (m, n, k) in SHAPES {
-        for form in [Form::Nn, Form::Nt, Form::Tn] {
-            for epilogue in ["store", "accumulate", "residual"] {
-                // A deep product is split, and only the gradients of weights are deep.
-                if epilogue == "residual" && k >= 512 {
-                    continue;
-                }
-                let shape = format!("{m}x{n}x{k} {form:?} {epilogue}");
-                table.add(&matmul::TILED, shape, move |case| {
-                    build(case, (m, n, k), form, epilogue)
-                });
-            }
+    stage_rows(table);
+    for sizes in SHAPES {
+        product_rows(table, sizes, Variant::Tiled);
+        product_rows(table, sizes, Variant::Texture { side: TEXTURE_SIDE });
+    }
+    for (sizes, side) in BLOCKED {
+        product_rows(table, sizes, Variant::Texture { side });
+    }
+    table.add_for(
+        AdapterClass::Software,
+        &matmul::TEXTURE,
+        "operand written in between",
+        restaged,
+    );
+}
+
+fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Variant) {
+    let (class, kernel, blocks) = match variant {
+        Variant::Tiled => (AdapterClass::Gpu, &matmul::TILED, String::new()),
+        Variant::Texture { side: TEXTURE_SIDE } => {
+            (AdapterClass::Software, &matmul::TEXTURE, String::new())
+        }
+        Variant::Texture { side } => (
+            AdapterClass::Software,
+            &matmul::TEXTURE,
+            format!(" side {side}"),
+        ),
+    };
+    for form in [Form::Nn, Form::Nt, Form::Tn] {
+        for epilogue in ["store", "accumulate", "residual"] {
+            let shape = format!("{m}x{n}x{k} {form:?} {epilogue}{blocks}");
+            table.add_for(class, kernel, shape, move |case| {
+                build(case, variant, (m, n, k), form, epilogue);
+            });
         }
     }
 }
 
-fn build(case: &mut Case, (m, n, k): (usize, usize, usize), form: Form, epilogue: &str) {
+fn build(
+    case: &mut Case,
+    variant: Variant,
+    (m, n, k): (usize, usize, usize),
+    form: Form,
+    epilogue: &str,
+) {
     let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
     let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
     let a = case.random(a_rows, a_cols, 1.0);
@@ -57,6 +99,68 @@ fn build(case: &mut Case, (m, n, k): (usize, usize, usize), form: Form, epilogue
         ),
         _ => (Epilogue::Store, product),
     };
-    matmul::matmul(&mut case.plan, form, a.tensor, b.tensor, output.tensor, how);
+    let product = Product {
+        form,
+        a: a.tensor,
+        b: b.tensor,
+        output: output.tensor,
+        epilogue: how,
+    };
+    matmul::matmul_by(&mut case.plan, variant, product);
     case.expect("output", output.tensor, want);
+}
+
+/// `c = a b`, then `a += d`, then `e = a b`: the second product must not read the first one's copy.
+fn restaged(case: &mut Case) {
+    let shape = reference::MatmulShape { m: 9, n: 9, k: 9 };
+    let [a, b, d] = [(); 3].map(|()| case.random(9, 9, 1.0));
+    let [c, e] = [(); 2].map(|()| case.plan.scratch("product", 9, 9));
+    let mut product = |a: Tensor, b: Tensor, output, how| {
+        matmul::matmul(&mut case.plan, Form::Nn, a, b, output, how);
+    };
+    product(a.tensor, b.tensor, c, Epilogue::Store);
+    product(d.tensor, b.tensor, a.tensor, Epilogue::Accumulate);
+    product(a.tensor, b.tensor, e, Epilogue::Store);
+    case.expect("c", c, reference::nn(&a.values, &b.values, shape));
+    let after = added(&a.values, reference::nn(&d.values, &b.values, shape));
+    case.expect("e", e, reference::nn(&after, &b.values, shape));
+}
+
+fn stage_rows(table: &mut Table) {
+    // Rows and columns of the matrix, and the window in it or in its transpose.
+    for (rows, cols, first_row, first_col) in
+        [(1, 1, 0, 0), (7, 63, 0, 0), (9, 65, 0, 0), (70, 130, 3, 5)]
+    {
+        for transposed in [false, true] {
+            let shape =
+                format!("{rows}x{cols} from {first_row}, {first_col}, transposed {transposed}");
+            table.add(&matmul_stage::STAGE, shape, move |case| {
+                let input = case.random(rows, cols, 1.0);
+                let (all_rows, all_cols) = if transposed {
+                    (cols, rows)
+                } else {
+                    (rows, cols)
+                };
+                let window = Window {
+                    tensor: input.tensor,
+                    transposed,
+                    first_row,
+                    rows: all_rows - 2 * first_row,
+                    first_col,
+                    cols: all_cols - 2 * first_col,
+                };
+                let staged = matmul_stage::stage(&mut case.plan, window);
+                let part = (
+                    first_row..all_rows - first_row,
+                    first_col..all_cols - first_col,
+                );
+                let padded = (
+                    part.0.len().next_multiple_of(ROWS_MULTIPLE),
+                    part.1.len().next_multiple_of(COLS_MULTIPLE),
+                );
+                let want = stage_reference::stage(&input.values, cols, transposed, part, padded);
+                case.expect_texture("staged", staged, want);
+            });
+        }
+    }
 }

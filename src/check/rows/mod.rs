@@ -35,13 +35,24 @@ impl Table {
     ) {
         let shape = shape.into();
         for class in [AdapterClass::Gpu, AdapterClass::Software] {
-            self.rows.push(Row {
-                kernel,
-                shape: shape.clone(),
-                class,
-                build: Box::new(build.clone()),
-            });
+            self.add_for(class, kernel, shape.clone(), build.clone());
         }
+    }
+
+    /// Adds a row for one class of adapter.
+    fn add_for(
+        &mut self,
+        class: AdapterClass,
+        kernel: &'static Kernel,
+        shape: impl Into<String>,
+        build: impl Fn(&mut Case) + Send + Sync + 'static,
+    ) {
+        self.rows.push(Row {
+            kernel,
+            shape: shape.into(),
+            class,
+            build: Box::new(build),
+        });
     }
 }
 

@@ -1,0 +1,301 @@
+//! The table of rows: every kernel at shapes of a small model.
+
+use super::Row;
+use crate::check::Case;
+use crate::gpu::{Kernel, Tensor, Window};
+use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
+use crate::kernels::attention::{self, AttentionShape, Qkv, Saved};
+use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
+use crate::kernels::rope::RopeTables;
+use crate::kernels::{
+    cross_entropy, embedding, grad_norm, matmul_stage, rmsnorm, rope, sample, softmax, sum, swiglu,
+};
+
+/// Positions of a batch.
+const ROWS: usize = 1024;
+const D_MODEL: usize = 128;
+const D_FF: usize = 344;
+const VOCAB: usize = 1024;
+const PARAMETERS: usize = 1 << 20;
+
+pub(super) fn all() -> Vec<Row> {
+    let mut table = Table { rows: Vec::new() };
+    matmul_rows(&mut table);
+    attention_rows(&mut table);
+    layer_rows(&mut table);
+    embedding_rows(&mut table);
+    loss_rows(&mut table);
+    optimiser_rows(&mut table);
+    sample_rows(&mut table);
+    table.rows
+}
+
+struct Table {
+    rows: Vec<Row>,
+}
+
+impl Table {
+    fn add(
+        &mut self,
+        kernel: &'static Kernel,
+        shape: String,
+        build: impl Fn(&mut Case) + Send + Sync + 'static,
+    ) {
+        self.rows.push(Row {
+            kernel,
+            shape,
+            alone: true,
+            build: Box::new(build),
+        });
+    }
+}
+
+fn tensor(case: &mut Case, rows: usize, cols: usize) -> Tensor {
+    case.random(rows, cols, 1.0).tensor
+}
+
+fn matmul_rows(table: &mut Table) {
+    const SHAPES: [(Form, usize, usize, usize); 13] = [
+        (Form::Nn, 64, 64, 64),
+        (Form::Nn, 512, 512, 512),
+        (Form::Nn, 1024, 1024, 1024),
+        (Form::Nt, ROWS, D_MODEL, D_MODEL),
+        (Form::Nt, ROWS, D_FF, D_MODEL),
+        (Form::Nt, ROWS, D_MODEL, D_FF),
+        (Form::Nt, ROWS, VOCAB, D_MODEL),
+        (Form::Nn, ROWS, D_MODEL, D_FF),
+        (Form::Nn, ROWS, D_MODEL, VOCAB),
+        (Form::Tn, D_MODEL, D_MODEL, ROWS),
+        (Form::Tn, D_FF, D_MODEL, ROWS),
+        (Form::Tn, VOCAB, D_MODEL, ROWS),
+        (Form::Nt, 1, VOCAB, D_MODEL),
+    ];
+    for (form, m, n, k) in SHAPES {
+        let variants = [
+            (&matmul::TEXTURE, Variant::Texture { side: TEXTURE_SIDE }),
+            (&matmul::TILED, Variant::Tiled),
+        ];
+        for (kernel, variant) in variants {
+            let build = move |case: &mut Case| {
+                let a = if form == Form::Tn {
+                    tensor(case, k, m)
+                } else {
+                    tensor(case, m, k)
+                };
+                let b = if form == Form::Nt {
+                    tensor(case, n, k)
+                } else {
+                    tensor(case, k, n)
+                };
+                let output = tensor(case, m, n);
+                let product = Product {
+                    form,
+                    a,
+                    b,
+                    output,
+                    epilogue: Epilogue::Store,
+                };
+                matmul::matmul_by(&mut case.plan, variant, product);
+            };
+            let shape = format!("{m}x{n}x{k} {form:?}");
+            // Copies of the operands and sums of splits are part of a product.
+            table.rows.push(Row {
+                kernel,
+                shape,
+                alone: false,
+                build: Box::new(build),
+            });
+        }
+    }
+    for transposed in [false, true] {
+        table.add(
+            &matmul_stage::STAGE,
+            format!("1024x1024 transposed {transposed}"),
+            move |case| {
+                let tensor = tensor(case, 1024, 1024);
+                let window = Window {
+                    tensor,
+                    transposed,
+                    first_row: 0,
+                    rows: 1024,
+                    first_col: 0,
+                    cols: 1024,
+                };
+                matmul_stage::stage(&mut case.plan, window);
+            },
+        );
+    }
+}
+
+fn attention_rows(table: &mut Table) {
+    let shape = AttentionShape {
+        batch: 8,
+        time: 128,
+        num_heads: 4,
+        num_kv_heads: 4,
+        head_dim: 32,
+    };
+    let kernels = [
+        &attention::FORWARD,
+        &attention::BACKWARD_DELTA,
+        &attention::BACKWARD_QUERY,
+        &attention::BACKWARD_KEY_VALUE,
+    ];
+    for kernel in kernels {
+        table.add(
+            kernel,
+            "batch 8, time 128, heads 4x32".to_owned(),
+            move |case| {
+                let [query, key, value, d_output] = [(); 4].map(|()| tensor(case, ROWS, D_MODEL));
+                let qkv = Qkv { query, key, value };
+                let (output, log_sum_exp) = attention::forward(&mut case.plan, qkv, shape);
+                let saved = Saved {
+                    qkv,
+                    output,
+                    log_sum_exp,
+                };
+                attention::backward(&mut case.plan, saved, d_output, shape);
+            },
+        );
+    }
+}
+
+fn layer_rows(table: &mut Table) {
+    for kernel in [
+        &rmsnorm::FORWARD,
+        &rmsnorm::BACKWARD_INPUT,
+        &rmsnorm::BACKWARD_WEIGHT,
+    ] {
+        table.add(kernel, format!("{ROWS}x{D_MODEL}"), |case| {
+            let [input, d_output, d_input] = [(); 3].map(|()| tensor(case, ROWS, D_MODEL));
+            let [weight, d_weight] = [(); 2].map(|()| tensor(case, 1, D_MODEL));
+            let plan = &mut case.plan;
+            let (_, inv_rms) = rmsnorm::forward(plan, input, weight, 1e-5);
+            let saved = rmsnorm::Saved { input, inv_rms };
+            rmsnorm::backward_input(plan, saved, weight, d_output, d_input, false);
+            rmsnorm::backward_weight(plan, saved, d_output, d_weight, false);
+        });
+    }
+    for kernel in [&rope::FORWARD, &rope::BACKWARD] {
+        table.add(kernel, format!("{ROWS}x{D_MODEL}, heads 4x32"), |case| {
+            let [cosines, sines] = [(); 2].map(|()| tensor(case, 128, 16));
+            let values = tensor(case, ROWS, D_MODEL);
+            rope::forward(&mut case.plan, RopeTables { cosines, sines }, values, 4);
+            rope::backward(&mut case.plan, RopeTables { cosines, sines }, values, 4);
+        });
+    }
+    for kernel in [&swiglu::FORWARD, &swiglu::BACKWARD] {
+        table.add(kernel, format!("{ROWS}x{D_FF}"), |case| {
+            let [gate, up, d_output] = [(); 3].map(|()| tensor(case, ROWS, D_FF));
+            swiglu::forward(&mut case.plan, gate, up);
+            swiglu::backward(&mut case.plan, gate, up, d_output);
+        });
+    }
+}
+
+fn embedding_rows(table: &mut Table) {
+    for kernel in [
+        &embedding::FORWARD,
+        &embedding::BACKWARD_SEGMENTS,
+        &embedding::BACKWARD,
+    ] {
+        table.add(
+            kernel,
+            format!("vocab {VOCAB}, d_model {D_MODEL}, rows {ROWS}"),
+            |case| {
+                let tokens: Vec<u32> = (0..ROWS).map(|_| case.below(VOCAB)).collect();
+                let [weight, d_weight] = [(); 2].map(|()| tensor(case, VOCAB, D_MODEL));
+                let d_output = tensor(case, ROWS, D_MODEL);
+                let sorted = embedding::Segments::sort(&tokens, VOCAB);
+                let segments = embedding::SegmentTensors {
+                    order: case.words(&sorted.order),
+                    segment_starts: case.words(&sorted.segment_starts),
+                    token_segments: case.words(&sorted.token_segments),
+                };
+                let tokens = case.words(&tokens);
+                embedding::forward(&mut case.plan, weight, tokens);
+                embedding::backward(&mut case.plan, d_output, &segments, d_weight, false);
+            },
+        );
+    }
+}
+
+fn loss_rows(table: &mut Table) {
+    for kernel in [&cross_entropy::FORWARD, &cross_entropy::LOSS_SUM] {
+        table.add(kernel, format!("{ROWS}x{VOCAB}"), |case| {
+            let targets: Vec<u32> = (0..ROWS).map(|_| case.below(VOCAB)).collect();
+            let targets = case.words(&targets);
+            let logits = tensor(case, ROWS, VOCAB);
+            let [losses, total] = [ROWS, 1].map(|len| tensor(case, 1, len));
+            cross_entropy::forward(&mut case.plan, logits, targets, losses, Some(1.0));
+            cross_entropy::loss_sum(&mut case.plan, losses, total, 1.0, false);
+        });
+    }
+}
+
+fn optimiser_rows(table: &mut Table) {
+    table.add(
+        &sum::PARTIALS,
+        format!("16x{}", D_MODEL * D_MODEL),
+        |case| {
+            let partials = tensor(case, 16, D_MODEL * D_MODEL);
+            let output = tensor(case, D_MODEL, D_MODEL);
+            sum::sum_partials(&mut case.plan, partials, output, false);
+        },
+    );
+    for kernel in [&grad_norm::SQUARES, &grad_norm::CLIP, &adamw::UPDATE] {
+        table.add(kernel, format!("{PARAMETERS}"), |case| {
+            let [parameter, gradient, moment1] = [(); 3].map(|()| tensor(case, 1, PARAMETERS));
+            let moment2 = case.floats(1, PARAMETERS, vec![1.0; PARAMETERS]).tensor;
+            let settings = AdamwSettings {
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                weight_decay: 0.1,
+            };
+            let step = case
+                .floats(1, adamw::STEP_WORDS, vec![1e-3, 0.1, 0.03])
+                .tensor;
+            let norm_and_clip = case.floats(1, 2, vec![1.0, 1.0]).tensor;
+            let tensors = AdamwTensors {
+                parameter,
+                gradient,
+                moment1,
+                moment2,
+            };
+            grad_norm::norm_and_clip(&mut case.plan, &[gradient], norm_and_clip, 1.0);
+            adamw::update(&mut case.plan, tensors, step, norm_and_clip, &settings);
+        });
+    }
+}
+
+fn sample_rows(table: &mut Table) {
+    for kernel in [&softmax::FORWARD, &softmax::BACKWARD] {
+        table.add(kernel, format!("{ROWS}x{VOCAB}"), |case| {
+            let [input, d_output] = [(); 2].map(|()| tensor(case, ROWS, VOCAB));
+            let output = softmax::forward(&mut case.plan, input);
+            softmax::backward(&mut case.plan, output, d_output);
+        });
+    }
+    const SAMPLES: usize = 8;
+    const SAMPLED_VOCAB: usize = 8192;
+    for kernel in [
+        &sample::TOP_K,
+        &sample::TOP_P,
+        &sample::DRAW,
+        &sample::GREEDY,
+    ] {
+        table.add(kernel, format!("{SAMPLES}x{SAMPLED_VOCAB}"), |case| {
+            let logits = tensor(case, SAMPLES, SAMPLED_VOCAB);
+            let mass = vec![1.0 / SAMPLED_VOCAB as f64; SAMPLES * SAMPLED_VOCAB];
+            let probabilities = case.floats(SAMPLES, SAMPLED_VOCAB, mass).tensor;
+            let draw = case.words(&sample::draw_words(1, 2));
+            let tokens = case.plan.scratch("tokens", 1, SAMPLES);
+            let plan = &mut case.plan;
+            sample::top_k(plan, logits, 50, 0.8);
+            sample::top_p(plan, probabilities, 0.9);
+            sample::draw(plan, probabilities, draw, tokens);
+            sample::greedy(plan, logits, tokens);
+        });
+    }
+}
