@@ -6,7 +6,7 @@ PYTHON ?= /usr/bin/python3
 CONFIG ?= configs/quickstart.json
 LOGDIR ?= runs/quickstart
 PROMPT ?= Once
-BENCH ?= kernels
+ROWS ?=
 
 # Where rustup puts cargo, for shells that have not read its profile yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -70,9 +70,9 @@ doc: toolchain ## build the documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 .PHONY: bench
-bench: toolchain loader build ## measure this machine; BENCH=kernels, train or generate
+bench: toolchain loader build ## time every kernel on this machine; ROWS=matmul times those alone
 	@scripts/ensure-adapter.sh "$(RELEASE)"
-	"$(RELEASE)" bench $(BENCH)
+	$(CARGO) bench --locked --bench kernels -- $(ROWS)
 
 .PHONY: oracle
 oracle: ## check the PyTorch oracle and write its fixtures anew
