@@ -13,7 +13,8 @@ pub(super) fn create_unchecked(
 ) -> wgpu::ShaderModule {
     // SAFETY: the source is ours and not user input. Each kernel guards its indices by the sizes
     // in `Params`, which the typed functions of `crate::kernels` take from the bound tensors;
-    // every loop counts up to a bound from `Params`; every divisor is a shape that `config`
+    // `matmul.texture` alone reads without guards, from textures that `matmul_stage` pads to whole
+    // tiles; every loop counts up to a bound from `Params`; every divisor is a shape that `config`
     // has checked to be at least one. The parity tests run each kernel on ragged shapes, checked
     // and unchecked, and want the same bits, so an access that a check would have redirected shows.
     unsafe {
