@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use gpu_tlm::check;
 use gpu_tlm::gpu::{Device, DeviceOptions};
 use gpu_tlm::kernels;
+use rayon::prelude::*;
 
 fn device(checked: bool) -> Device {
     Device::open(&DeviceOptions {
@@ -21,17 +22,13 @@ fn shared_device() -> &'static Device {
     DEVICE.get_or_init(|| device(false))
 }
 
+/// Rows run side by side: on a software adapter most of their time is the shader compiler's.
 fn failures(device: &Device) -> Vec<String> {
-    let mut failures = Vec::new();
-    for row in check::all_rows() {
-        match row.run(device) {
-            Ok(outcome) => {
-                failures.extend(outcome.failure.map(|f| format!("{}: {f}", row.label())))
-            }
-            Err(error) => failures.push(format!("{}: {error}", row.label())),
-        }
-    }
-    failures
+    let outcome = |row: &check::Row| match row.run(device) {
+        Ok(outcome) => outcome.failure.map(|f| format!("{}: {f}", row.label())),
+        Err(error) => Some(format!("{}: {error}", row.label())),
+    };
+    check::all_rows().par_iter().filter_map(outcome).collect()
 }
 
 #[test]

@@ -135,26 +135,30 @@ fn attention_rows(table: &mut Table) {
         num_kv_heads: 4,
         head_dim: 32,
     };
-    let kernels = [
-        &attention::FORWARD,
-        &attention::BACKWARD_DELTA,
-        &attention::BACKWARD_QUERY,
-        &attention::BACKWARD_KEY_VALUE,
-    ];
-    for kernel in kernels {
+    use attention::Variant::{Storage, Texture};
+    for (kernel, variant) in [
+        (&attention::FORWARD, Storage),
+        (&attention::FORWARD_TEXTURE, Texture),
+        (&attention::BACKWARD_DELTA, Storage),
+        (&attention::BACKWARD_QUERY, Storage),
+        (&attention::BACKWARD_QUERY_TEXTURE, Texture),
+        (&attention::BACKWARD_KEY_VALUE, Storage),
+        (&attention::BACKWARD_KEY_VALUE_TEXTURE, Texture),
+    ] {
         table.add(
             kernel,
             "batch 8, time 128, heads 4x32".to_owned(),
             move |case| {
                 let [query, key, value, d_output] = [(); 4].map(|()| tensor(case, ROWS, D_MODEL));
                 let qkv = Qkv { query, key, value };
-                let (output, log_sum_exp) = attention::forward(&mut case.plan, qkv, shape);
+                let plan = &mut case.plan;
+                let (output, log_sum_exp) = attention::forward_by(plan, variant, qkv, shape);
                 let saved = Saved {
                     qkv,
                     output,
                     log_sum_exp,
                 };
-                attention::backward(&mut case.plan, saved, d_output, shape);
+                attention::backward_by(plan, variant, saved, d_output, shape);
             },
         );
     }

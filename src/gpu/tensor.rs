@@ -110,6 +110,20 @@ pub struct Window {
     pub cols: usize,
 }
 
+impl Window {
+    /// All of a matrix, as it lies in memory.
+    pub fn whole(tensor: Tensor) -> Self {
+        Self {
+            tensor,
+            transposed: false,
+            first_row: 0,
+            rows: tensor.rows,
+            first_col: 0,
+            cols: tensor.cols,
+        }
+    }
+}
+
 /// Words between the starts of two tensors that share a buffer, so that each can be bound alone:
 /// 256 bytes is the largest `min_storage_buffer_offset_alignment` that WebGPU allows.
 pub const ALIGNMENT_WORDS: usize = 64;

@@ -1,10 +1,12 @@
 //! Fused causal attention with grouped key and value heads: no `[time, time]` buffer, forward by
 //! online softmax, backward by recomputation from the log-sum-exp (Dao et al. 2022).
 
+use super::matmul::TEXTURE_SIDE;
+use super::matmul_stage::stage;
 use super::{FLAT_LANES, binding};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::plan::{flat_workgroups, word};
-use crate::gpu::{AdapterClass, Binding, Dispatch, Kernel, Plan, Role, Source, Tensor};
+use crate::gpu::plan::{Bound, flat_workgroups, word};
+use crate::gpu::{AdapterClass, Binding, Dispatch, Kernel, Plan, Role, Tensor, Window};
 use crate::{params, shader};
 
 params!(AttentionParams {
@@ -23,10 +25,24 @@ params!(DeltaParams {
 /// Largest head that fits the kernels' private arrays.
 pub const MAX_HEAD_DIM: usize = 128;
 
-const BACKWARD_SHARED: &[Source] = &[
-    shader!("shared/attention_quads.wgsl"),
-    shader!("shared/attention_d_output_quad.wgsl"),
-];
+/// A role for each of queries, keys and values (and the output's gradient), which are textures in
+/// the `texture` variants.
+const fn operand(name: &'static str, variant: Variant) -> Binding {
+    match variant {
+        Variant::Storage => binding(name, Role::In),
+        Variant::Texture => binding(name, Role::Texture),
+    }
+}
+
+const fn forward_bindings(variant: Variant) -> [Binding; 5] {
+    [
+        operand("query", variant),
+        operand("key", variant),
+        operand("value", variant),
+        binding("output", Role::Out),
+        binding("log_sum_exp", Role::Out),
+    ]
+}
 
 /// Output and log-sum-exp of each query row.
 pub static FORWARD: Kernel = Kernel {
@@ -34,17 +50,25 @@ pub static FORWARD: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("attention_forward.wgsl"),
     shared: &[
+        shader!("shared/attention_forward.wgsl"),
         shader!("shared/attention_quads.wgsl"),
         shader!("shared/most_negative.wgsl"),
     ],
-    bindings: &[
-        binding("query", Role::In),
-        binding("key", Role::In),
-        binding("value", Role::In),
-        binding("output", Role::Out),
-        binding("log_sum_exp", Role::Out),
-    ],
+    bindings: &forward_bindings(Variant::Storage),
     params: AttentionParams::LAYOUT,
+};
+
+/// [`FORWARD`] with operands in textures.
+pub static FORWARD_TEXTURE: Kernel = Kernel {
+    variant: "texture",
+    source: shader!("attention_forward.texture.wgsl"),
+    shared: &[
+        shader!("shared/attention_forward.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/most_negative.wgsl"),
+    ],
+    bindings: &forward_bindings(Variant::Texture),
+    ..FORWARD
 };
 
 /// Dot product of output and its gradient, a number a query row.
@@ -61,26 +85,61 @@ pub static BACKWARD_DELTA: Kernel = Kernel {
     params: DeltaParams::LAYOUT,
 };
 
-const BACKWARD_INPUTS: [Binding; 6] = [
-    binding("query", Role::In),
-    binding("key", Role::In),
-    binding("value", Role::In),
-    binding("d_output", Role::In),
-    binding("log_sum_exp", Role::In),
-    binding("delta", Role::In),
-];
+const fn backward_inputs(variant: Variant) -> [Binding; 6] {
+    [
+        operand("query", variant),
+        operand("key", variant),
+        operand("value", variant),
+        operand("d_output", variant),
+        binding("log_sum_exp", Role::In),
+        binding("delta", Role::In),
+    ]
+}
+
+const fn query_bindings(variant: Variant) -> [Binding; 7] {
+    let [a, b, c, d, e, f] = backward_inputs(variant);
+    [a, b, c, d, e, f, binding("d_query", Role::Out)]
+}
+
+const fn key_value_bindings(variant: Variant) -> [Binding; 8] {
+    let [a, b, c, d, e, f] = backward_inputs(variant);
+    [
+        a,
+        b,
+        c,
+        d,
+        e,
+        f,
+        binding("d_key", Role::Out),
+        binding("d_value", Role::Out),
+    ]
+}
 
 /// Gradient for the queries.
 pub static BACKWARD_QUERY: Kernel = Kernel {
     name: "attention_backward_query",
     variant: PORTABLE,
     source: shader!("attention_backward_query.wgsl"),
-    shared: BACKWARD_SHARED,
-    bindings: &{
-        let [a, b, c, d, e, f] = BACKWARD_INPUTS;
-        [a, b, c, d, e, f, binding("d_query", Role::Out)]
-    },
+    shared: &[
+        shader!("shared/attention_backward_query.wgsl"),
+        shader!("shared/attention_quads.wgsl"),
+        shader!("shared/attention_d_output_quad.wgsl"),
+    ],
+    bindings: &query_bindings(Variant::Storage),
     params: AttentionParams::LAYOUT,
+};
+
+/// [`BACKWARD_QUERY`] with operands in textures.
+pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
+    variant: "texture",
+    source: shader!("attention_backward_query.texture.wgsl"),
+    shared: &[
+        shader!("shared/attention_backward_query.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/attention_d_output_quad.texture.wgsl"),
+    ],
+    bindings: &query_bindings(Variant::Texture),
+    ..BACKWARD_QUERY
 };
 
 /// Gradients for keys and values.
@@ -88,22 +147,58 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
     name: "attention_backward_key_value",
     variant: PORTABLE,
     source: shader!("attention_backward_key_value.wgsl"),
-    shared: BACKWARD_SHARED,
-    bindings: &{
-        let [a, b, c, d, e, f] = BACKWARD_INPUTS;
-        [
-            a,
-            b,
-            c,
-            d,
-            e,
-            f,
-            binding("d_key", Role::Out),
-            binding("d_value", Role::Out),
-        ]
-    },
+    shared: &[
+        shader!("shared/attention_backward_key_value.wgsl"),
+        shader!("shared/attention_quads.wgsl"),
+        shader!("shared/attention_d_output_quad.wgsl"),
+    ],
+    bindings: &key_value_bindings(Variant::Storage),
     params: AttentionParams::LAYOUT,
 };
+
+/// [`BACKWARD_KEY_VALUE`] with operands in textures.
+pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
+    variant: "texture",
+    source: shader!("attention_backward_key_value.texture.wgsl"),
+    shared: &[
+        shader!("shared/attention_backward_key_value.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/attention_d_output_quad.texture.wgsl"),
+    ],
+    bindings: &key_value_bindings(Variant::Texture),
+    ..BACKWARD_KEY_VALUE
+};
+
+/// How the kernels read queries, keys, values and the output's gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// From storage buffers.
+    Storage,
+    /// From textures, four elements a load: meant for software adapters.
+    Texture,
+}
+
+impl Variant {
+    /// The variant for a plan where nothing was measured. A head must be whole texels, and a
+    /// sequence's rows must fit a texture's side.
+    fn for_plan(plan: &Plan, shape: AttentionShape) -> Self {
+        let fits = shape.head_dim.is_multiple_of(4)
+            && shape.batch * shape.time <= TEXTURE_SIDE
+            && shape.num_heads * shape.head_dim <= 4 * TEXTURE_SIDE;
+        match plan.class() {
+            AdapterClass::Software if fits => Self::Texture,
+            _ => Self::Storage,
+        }
+    }
+
+    /// `tensor` as this variant reads it.
+    fn read(self, plan: &mut Plan, tensor: Tensor) -> Bound {
+        match self {
+            Self::Storage => tensor.into(),
+            Self::Texture => stage(plan, Window::whole(tensor)).into(),
+        }
+    }
+}
 
 /// Sizes of an attention operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +233,7 @@ impl AttentionShape {
         self,
         plan: &Plan,
         kernel: &'static Kernel,
-        bindings: [Tensor; N],
+        bindings: [Bound; N],
         (heads, products): (usize, usize),
     ) -> Dispatch {
         let lanes = match plan.class() {
@@ -147,7 +242,7 @@ impl AttentionShape {
             AdapterClass::Software => 8,
         };
         let groups = self.time.div_ceil(lanes as usize);
-        Dispatch::new(kernel, self.params(), bindings.map(Into::into))
+        Dispatch::new(kernel, self.params(), bindings)
             .constant("WORKGROUP_SIZE", lanes)
             .constant("HEAD_DIM", word(self.head_dim))
             .workgroups([word(groups), word(heads), word(self.batch)])
@@ -171,10 +266,25 @@ pub struct Qkv {
 /// Returns the output `[batch * time, num_heads * head_dim]` and the log-sum-exp of each query
 /// row's scores, `[batch * num_heads, time]`.
 pub fn forward(plan: &mut Plan, qkv: Qkv, shape: AttentionShape) -> (Tensor, Tensor) {
+    forward_by(plan, Variant::for_plan(plan, shape), qkv, shape)
+}
+
+/// [`forward`] by a given variant.
+pub fn forward_by(
+    plan: &mut Plan,
+    variant: Variant,
+    qkv: Qkv,
+    shape: AttentionShape,
+) -> (Tensor, Tensor) {
     let output = plan.scratch("attended", qkv.query.rows, qkv.query.cols);
     let log_sum_exp = plan.scratch("log_sum_exp", shape.batch * shape.num_heads, shape.time);
-    let bindings = [qkv.query, qkv.key, qkv.value, output, log_sum_exp];
-    plan.push(shape.dispatch(plan, &FORWARD, bindings, (shape.num_heads, 2)));
+    let [query, key, value] = [qkv.query, qkv.key, qkv.value].map(|t| variant.read(plan, t));
+    let kernel = match variant {
+        Variant::Storage => &FORWARD,
+        Variant::Texture => &FORWARD_TEXTURE,
+    };
+    let bindings = [query, key, value, output.into(), log_sum_exp.into()];
+    plan.push(shape.dispatch(plan, kernel, bindings, (shape.num_heads, 2)));
     (output, log_sum_exp)
 }
 
@@ -191,6 +301,17 @@ pub struct Saved {
 
 /// Gradients for queries, keys and values, of their shapes, from that of the output.
 pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: AttentionShape) -> Qkv {
+    backward_by(plan, Variant::for_plan(plan, shape), saved, d_output, shape)
+}
+
+/// [`backward`] by a given variant.
+pub fn backward_by(
+    plan: &mut Plan,
+    variant: Variant,
+    saved: Saved,
+    d_output: Tensor,
+    shape: AttentionShape,
+) -> Qkv {
     let Qkv { query, key, value } = saved.qkv;
     let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.time);
     let params = DeltaParams {
@@ -208,27 +329,25 @@ pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: Attentio
     let d_query = plan.scratch("d_query", query.rows, query.cols);
     let d_key = plan.scratch("d_key", key.rows, key.cols);
     let d_value = plan.scratch("d_value", value.rows, value.cols);
+    let [q, k, v, d_out] = [query, key, value, d_output].map(|t| variant.read(plan, t));
+    let (query_kernel, key_value_kernel) = match variant {
+        Variant::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
+        Variant::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
+    };
+    let (log_sum_exp, delta) = (saved.log_sum_exp.into(), delta.into());
+    let bindings = [q, k, v, d_out, log_sum_exp, delta, d_query.into()];
+    plan.push(shape.dispatch(plan, query_kernel, bindings, (shape.num_heads, 3)));
     let bindings = [
-        query,
-        key,
-        value,
-        d_output,
-        saved.log_sum_exp,
+        q,
+        k,
+        v,
+        d_out,
+        log_sum_exp,
         delta,
-        d_query,
+        d_key.into(),
+        d_value.into(),
     ];
-    plan.push(shape.dispatch(plan, &BACKWARD_QUERY, bindings, (shape.num_heads, 3)));
-    let bindings = [
-        query,
-        key,
-        value,
-        d_output,
-        saved.log_sum_exp,
-        delta,
-        d_key,
-        d_value,
-    ];
-    plan.push(shape.dispatch(plan, &BACKWARD_KEY_VALUE, bindings, (shape.num_kv_heads, 4)));
+    plan.push(shape.dispatch(plan, key_value_kernel, bindings, (shape.num_kv_heads, 4)));
     Qkv {
         query: d_query,
         key: d_key,

@@ -2,7 +2,8 @@
 
 use super::Table;
 use crate::check::Case;
-use crate::kernels::attention::{self, AttentionShape, Qkv, Saved};
+use crate::gpu::Kernel;
+use crate::kernels::attention::{self, AttentionShape, Qkv, Saved, Variant};
 use crate::reference::attention as reference;
 
 /// `(batch, time, num_heads, num_kv_heads, head_dim)`.
@@ -33,17 +34,44 @@ pub(super) fn rows(table: &mut Table) {
             let label = format!(
                 "batch {batch}, time {time}, heads {num_heads}/{num_kv_heads}, head_dim {head_dim}, scale {scale}"
             );
-            table.add(&attention::FORWARD, &label, move |case| {
-                forward(case, shape, scale)
-            });
-            for kernel in [
-                &attention::BACKWARD_DELTA,
-                &attention::BACKWARD_QUERY,
-                &attention::BACKWARD_KEY_VALUE,
-            ] {
-                table.add(kernel, &label, move |case| backward(case, shape, scale));
+            variant_rows(table, &STORAGE, Variant::Storage, &label, (shape, scale));
+            // A head of whole texels.
+            if head_dim % 4 == 0 {
+                variant_rows(table, &TEXTURE, Variant::Texture, &label, (shape, scale));
             }
         }
+    }
+}
+
+/// The kernels of a variant: forward, then those of the backward pass.
+type Kernels = [&'static Kernel; 3];
+
+const STORAGE: Kernels = [
+    &attention::FORWARD,
+    &attention::BACKWARD_QUERY,
+    &attention::BACKWARD_KEY_VALUE,
+];
+const TEXTURE: Kernels = [
+    &attention::FORWARD_TEXTURE,
+    &attention::BACKWARD_QUERY_TEXTURE,
+    &attention::BACKWARD_KEY_VALUE_TEXTURE,
+];
+
+fn variant_rows(
+    table: &mut Table,
+    kernels: &Kernels,
+    variant: Variant,
+    label: &str,
+    (shape, scale): (AttentionShape, f64),
+) {
+    let [forward_kernel, ..] = kernels;
+    table.add(forward_kernel, label, move |case| {
+        forward(case, variant, shape, scale);
+    });
+    for kernel in [&attention::BACKWARD_DELTA, kernels[1], kernels[2]] {
+        table.add(kernel, label, move |case| {
+            backward(case, variant, shape, scale);
+        });
     }
 }
 
@@ -77,18 +105,18 @@ fn inputs(case: &mut Case, shape: AttentionShape, scale: f64) -> Inputs {
     }
 }
 
-fn forward(case: &mut Case, shape: AttentionShape, scale: f64) {
+fn forward(case: &mut Case, variant: Variant, shape: AttentionShape, scale: f64) {
     let Inputs {
         qkv,
         values: [q, k, v],
     } = inputs(case, shape, scale);
-    let (output, log_sum_exp) = attention::forward(&mut case.plan, qkv, shape);
+    let (output, log_sum_exp) = attention::forward_by(&mut case.plan, variant, qkv, shape);
     let want = reference::forward(&q, &k, &v, reference_shape(shape));
     case.expect("output", output, want.0);
     case.expect("log_sum_exp", log_sum_exp, want.1);
 }
 
-fn backward(case: &mut Case, shape: AttentionShape, scale: f64) {
+fn backward(case: &mut Case, variant: Variant, shape: AttentionShape, scale: f64) {
     let Inputs {
         qkv,
         values: [q, k, v],
@@ -98,13 +126,13 @@ fn backward(case: &mut Case, shape: AttentionShape, scale: f64) {
         shape.num_heads * shape.head_dim,
         1.0,
     );
-    let (output, log_sum_exp) = attention::forward(&mut case.plan, qkv, shape);
+    let (output, log_sum_exp) = attention::forward_by(&mut case.plan, variant, qkv, shape);
     let saved = Saved {
         qkv,
         output,
         log_sum_exp,
     };
-    let gradients = attention::backward(&mut case.plan, saved, d_output.tensor, shape);
+    let gradients = attention::backward_by(&mut case.plan, variant, saved, d_output.tensor, shape);
     let (d_query, d_key, d_value) =
         reference::backward(&q, &k, &v, &d_output.values, reference_shape(shape));
     // At scale 4 scores reach 60, whose rounding to 4e-6 the exponential turns into a relative
