@@ -38,7 +38,7 @@ quickstart: toolchain loader build ## train a small model on the built-in corpus
 	"$(RELEASE)" train --config $(CONFIG) --logdir $(LOGDIR)
 	@echo "==> generating from $(LOGDIR)/checkpoints/latest.safetensors"
 	"$(RELEASE)" generate --checkpoint $(LOGDIR)/checkpoints/latest.safetensors \
-		--tokenizer $(LOGDIR)/tokenizer --prompt "$(PROMPT)" --num-samples 3 --seed 1
+		--tokenizer $(LOGDIR)/tokenizer --prompt "$(PROMPT)" --temperature 0.6 --num-samples 3
 	@echo "==> done"
 	@echo "    the program     $(RELEASE)"
 	@echo "    the model       $(LOGDIR)/checkpoints/latest.safetensors"
