@@ -34,12 +34,11 @@ fn train(batch_size: usize, micro_batch_size: usize) -> TrainConfig {
 }
 
 fn engine(model: &ModelConfig, train: &TrainConfig) -> Engine {
-    let engine = Engine::new(
-        Device::open(&DeviceOptions::default()).unwrap(),
-        model,
-        train,
-    )
-    .unwrap();
+    engine_on(&DeviceOptions::default(), model, train)
+}
+
+fn engine_on(options: &DeviceOptions, model: &ModelConfig, train: &TrainConfig) -> Engine {
+    let engine = Engine::new(Device::open(options).unwrap(), model, train).unwrap();
     engine.initialise(3);
     engine
 }
@@ -177,5 +176,39 @@ fn initial_weights_depend_on_the_seed_alone() {
     assert!(
         (found / std / 0.9866 - 1.0).abs() <= 0.045,
         "{found} for {std}"
+    );
+}
+
+/// Bounds checks redirect an access that is out of bounds, and a submission's end orders what a
+/// dispatch reads after what another wrote; neither may matter.
+#[test]
+fn guards_and_short_submissions_change_no_bit() {
+    let (model, train) = (model(16, false), train(4, 2));
+    let batch = batch(&model, 4);
+    let state = |options: &DeviceOptions| {
+        let mut engine = engine_on(options, &model, &train);
+        for t in 1..=3 {
+            engine.submit_step(&batch, 1e-2, t).unwrap();
+        }
+        let tensors = 0..engine.table().iter().count();
+        let read = |index| engine.read(Part::Parameters, index).unwrap();
+        tensors
+            .flat_map(read)
+            .map(f32::to_bits)
+            .collect::<Vec<u32>>()
+    };
+    let plain = state(&DeviceOptions::default());
+    let checked = DeviceOptions {
+        checked: true,
+        ..DeviceOptions::default()
+    };
+    assert!(state(&checked) == plain, "guards change the result");
+    let short = DeviceOptions {
+        work_per_submission: Some(1),
+        ..DeviceOptions::default()
+    };
+    assert!(
+        state(&short) == plain,
+        "one dispatch a submission changes the result"
     );
 }

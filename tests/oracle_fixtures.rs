@@ -241,6 +241,11 @@ fn decoding_gives_pytorchs_logits() {
         };
         let mut generator = Generator::new(device, model, sampling).unwrap();
         let (tokens, want) = (fixture.words("tokens"), fixture.floats("logits0"));
+        let too_long = generator.logits(&tokens[..=time]).unwrap_err().to_string();
+        assert!(
+            too_long.contains(&format!("context of {time}")),
+            "{too_long}"
+        );
         for end in 1..=time {
             let got = generator.logits(&tokens[..end]).unwrap();
             let want = &want[(end - 1) * vocab..end * vocab];

@@ -39,6 +39,8 @@ impl Settings {
             tie_embeddings: self.tie_embeddings,
         };
         model.check()?;
+        let sequences = self.micro_batch_size.unwrap_or(self.batch_size);
+        model.check_tensors(sequences.saturating_mul(self.context_length))?;
         Ok(model)
     }
 
@@ -133,7 +135,31 @@ impl ModelConfig {
             )));
         }
         positive("rope_theta", self.rope_theta)?;
-        positive("norm_eps", self.norm_eps)
+        positive("norm_eps", self.norm_eps)?;
+        self.check_tensors(self.context_length)
+    }
+
+    /// Refuses tensors with more elements than a shader can count: weights, activations of `rows`
+    /// tokens, and the smallest chunk of logits.
+    fn check_tensors(&self, rows: usize) -> Result<(), ConfigError> {
+        const MOST: usize = 1 << 31;
+        const SMALLEST_CHUNK: usize = 64;
+        for (what, height, width) in [
+            ("vocab_size x d_model", self.vocab_size, self.d_model),
+            ("d_ff x d_model", self.d_ff, self.d_model),
+            ("d_model x d_model", self.d_model, self.d_model),
+            ("tokens of a pass x d_model", rows, self.d_model),
+            ("tokens of a pass x d_ff", rows, self.d_ff),
+            ("64 x vocab_size", SMALLEST_CHUNK, self.vocab_size),
+        ] {
+            if height.saturating_mul(width) > MOST {
+                return Err(ConfigError::Unsupported(format!(
+                    "a tensor of {what} = {height} x {width} elements; shaders count to {MOST}, so \
+                     lower one of them"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

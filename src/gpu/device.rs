@@ -1,6 +1,7 @@
 //! An opened adapter: limits, pipelines made once, submissions, and the errors they raise.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
@@ -28,6 +29,8 @@ pub struct DeviceOptions {
     pub checked: bool,
     /// Pretend the adapter is of this class, to run its kernel variants elsewhere.
     pub class: Option<AdapterClass>,
+    /// Work of one submission, instead of what the measured speed allows.
+    pub work_per_submission: Option<u64>,
 }
 
 /// An opened device with its queue and its pipelines.
@@ -40,7 +43,16 @@ pub struct Device {
     checked: bool,
     pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
     failure: Arc<Mutex<Option<String>>>,
+    work_per_submission: AtomicU64,
+    /// Whether the measured speed decides the length of a submission.
+    watched: bool,
 }
+
+/// Drivers reset a GPU that seems to hang (Windows after 2 s), so one submission runs for about
+/// this long at the measured speed.
+const SUBMISSION_S: f64 = 0.25;
+/// Work of one submission before any speed is known: short on the slowest GPU.
+const FIRST_SUBMISSION: u64 = 1 << 30;
 
 type PipelineKey = (&'static str, &'static str, Vec<Constant>);
 
@@ -92,6 +104,10 @@ impl Device {
             );
         }
         let pipelines = Mutex::default();
+        let real = AdapterClass::of(&info) == AdapterClass::Gpu;
+        let work = if real { FIRST_SUBMISSION } else { u64::MAX };
+        let work_per_submission = AtomicU64::new(options.work_per_submission.unwrap_or(work));
+        let watched = real && options.work_per_submission.is_none();
         Ok(Self {
             raw,
             queue,
@@ -101,6 +117,8 @@ impl Device {
             checked: options.checked,
             pipelines,
             failure,
+            work_per_submission,
+            watched,
         })
     }
 
@@ -135,6 +153,26 @@ impl Device {
 
     pub(super) fn limits(&self) -> &wgpu::Limits {
         &self.limits
+    }
+
+    /// Work of one submission: without bound on a software adapter, which no watchdog guards.
+    pub(super) fn work_per_submission(&self) -> u64 {
+        self.work_per_submission.load(Ordering::Relaxed)
+    }
+
+    /// Notes that `work` operations and bytes took `seconds`, so that later submissions are as
+    /// long as the driver's watchdog allows.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive number that saturates"
+    )]
+    pub fn note_speed(&self, work: u64, seconds: f64) {
+        let measured = work as f64 / seconds * SUBMISSION_S;
+        if self.watched && measured.is_finite() {
+            self.work_per_submission
+                .store(measured.max(1.0) as u64, Ordering::Relaxed);
+        }
     }
 
     /// The first failure that the device reported outside of a call, if any.

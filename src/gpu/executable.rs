@@ -26,6 +26,8 @@ struct Step {
     pipeline: Arc<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
+    /// Operations and bytes: the unit in which the watchdog's budget is counted.
+    work: u64,
 }
 
 /// What stands behind a storage of the plan once allocated.
@@ -74,6 +76,7 @@ impl Executable {
                 bind_group: bind(device, dispatch, &pipeline, &backings, &params),
                 pipeline,
                 workgroups: dispatch.workgroups,
+                work: dispatch.work(),
             })
             .collect();
         device.check()?;
@@ -174,7 +177,8 @@ impl Executable {
         &self.scratch.buffers[slot]
     }
 
-    /// Records commands and submits them as one.
+    /// Records commands and submits them: as one where no watchdog is near, or else in pieces that
+    /// each run for a fraction of a second at the device's measured speed.
     ///
     /// # Errors
     /// When the device has failed.
@@ -183,15 +187,14 @@ impl Executable {
         device: &Device,
         record: impl FnOnce(&mut Recorder<'_>),
     ) -> Result<(), GpuError> {
-        let descriptor = wgpu::CommandEncoderDescriptor {
-            label: Some("plan"),
-        };
-        let mut encoder = device.raw.create_command_encoder(&descriptor);
-        record(&mut Recorder {
+        let mut recorder = Recorder {
             executable: self,
-            encoder: &mut encoder,
-        });
-        device.queue.submit([encoder.finish()]);
+            device,
+            encoder: new_encoder(device),
+            recorded: 0,
+        };
+        record(&mut recorder);
+        recorder.flush();
         device.check()
     }
 
@@ -202,29 +205,67 @@ impl Executable {
     pub fn run(&self, device: &Device, section: SectionId) -> Result<(), GpuError> {
         self.submit(device, |recorder| recorder.replay(section))
     }
+
+    /// Work of one replay of a section, in the unit of [`Device::note_speed`].
+    pub fn work(&self, section: SectionId) -> u64 {
+        let steps = &self.steps[self.sections[section.0].clone()];
+        steps.iter().map(|step| step.work).sum()
+    }
 }
 
-/// Records replays and copies into one submission.
+fn new_encoder(device: &Device) -> wgpu::CommandEncoder {
+    let descriptor = wgpu::CommandEncoderDescriptor {
+        label: Some("plan"),
+    };
+    device.raw.create_command_encoder(&descriptor)
+}
+
+/// Records replays and copies, and submits them in pieces that fit the device's budget.
 pub struct Recorder<'a> {
     executable: &'a Executable,
-    encoder: &'a mut wgpu::CommandEncoder,
+    device: &'a Device,
+    encoder: wgpu::CommandEncoder,
+    /// Work recorded since the last submission.
+    recorded: u64,
 }
 
 impl Recorder<'_> {
     /// Records every dispatch of a section.
     pub fn replay(&mut self, section: SectionId) {
+        let budget = self.device.work_per_submission();
+        let steps = &self.executable.steps[self.executable.sections[section.0].clone()];
+        let mut rest = steps;
+        while !rest.is_empty() {
+            let work = rest.iter().map(|step| step.work);
+            let fitting = fitting(work, budget, &mut self.recorded);
+            let (now, later) = rest.split_at(fitting);
+            self.record(now);
+            if !later.is_empty() {
+                self.flush();
+            }
+            rest = later;
+        }
+    }
+
+    fn record(&mut self, steps: &[Step]) {
         let mut pass = self
             .encoder
             .begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: Some("section"),
                 timestamp_writes: None,
             });
-        for step in &self.executable.steps[self.executable.sections[section.0].clone()] {
+        for step in steps {
             let [x, y, z] = step.workgroups;
             pass.set_pipeline(&step.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
             pass.dispatch_workgroups(x, y, z);
         }
+    }
+
+    fn flush(&mut self) {
+        let full = std::mem::replace(&mut self.encoder, new_encoder(self.device));
+        self.device.queue.submit([full.finish()]);
+        self.recorded = 0;
     }
 
     /// Records a copy of `words` words between persistent buffers.
@@ -243,6 +284,21 @@ impl Recorder<'_> {
             words as u64 * 4,
         );
     }
+}
+
+/// How many of the next dispatches go into a submission that already holds `recorded` work; a
+/// dispatch over the whole budget goes alone.
+fn fitting(work: impl Iterator<Item = u64>, budget: u64, recorded: &mut u64) -> usize {
+    let mut count = 0;
+    for work in work {
+        let after = recorded.saturating_add(work);
+        if *recorded > 0 && after > budget {
+            break;
+        }
+        *recorded = after.max(1);
+        count += 1;
+    }
+    count
 }
 
 /// All `Params` of a plan in one uniform buffer, equal ones once.
@@ -380,8 +436,12 @@ fn allocate_scratch(
     Ok(Scratch { buffers, textures })
 }
 
-/// Refuses what the device would refuse, with the tensor's name and the limit's.
-fn check_limits(plan: &Plan, device: &Device) -> Result<(), GpuError> {
+/// Refuses what the device would refuse, with the tensor's name and the limit's; worth a call
+/// before the plan's buffers are allocated.
+///
+/// # Errors
+/// When a tensor or texture is over a limit.
+pub fn check_limits(plan: &Plan, device: &Device) -> Result<(), GpuError> {
     let limits = device.limits();
     let limit_bytes = limits.max_storage_buffer_binding_size;
     for bound in plan.dispatches.iter().flat_map(|d| &d.bindings) {
@@ -409,4 +469,27 @@ fn check_limits(plan: &Plan, device: &Device) -> Result<(), GpuError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn submissions_keep_to_their_budget_and_take_every_dispatch() {
+        let work = [3, 4, 5, 100, 0, 9];
+        let (mut at, mut recorded, mut pieces) = (0, 0, Vec::new());
+        while at < work.len() {
+            let count = fitting(work[at..].iter().copied(), 10, &mut recorded);
+            pieces.push(work[at..at + count].to_vec());
+            at += count;
+            recorded = 0;
+        }
+        assert_eq!(pieces, [vec![3, 4], vec![5], vec![100], vec![0, 9]]);
+    }
+
+    #[test]
+    fn a_full_submission_takes_nothing_more() {
+        assert_eq!(fitting([1].into_iter(), 10, &mut 10), 0);
+    }
 }

@@ -105,6 +105,16 @@ impl Dispatch {
         Self { workgroups, ..self }
     }
 
+    /// Operations plus bytes bound: a rough measure of how long it runs, whether arithmetic or
+    /// memory holds it up.
+    pub fn work(&self) -> u64 {
+        let bytes = self.bindings.iter().map(|bound| match bound {
+            Bound::Tensor(tensor) => tensor.size_bytes(),
+            Bound::Texture(texture) => (texture.rows * texture.cols * 4) as u64,
+        });
+        self.flops + bytes.sum::<u64>()
+    }
+
     /// Sets the floating-point operations of the mathematics.
     pub fn flops(self, flops: usize) -> Self {
         Self {

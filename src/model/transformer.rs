@@ -198,7 +198,9 @@ impl Transformer {
     /// all rows where there are enough of them.
     fn chunks(&self, rows: usize) -> Vec<(usize, usize)> {
         let fitting = CHUNK_WORDS / self.config.vocab_size;
-        let len = fitting.min(rows.div_ceil(4)).next_multiple_of(CHUNK_STEP);
+        let len = fitting
+            .clamp(1, rows.div_ceil(4))
+            .next_multiple_of(CHUNK_STEP);
         (0..rows)
             .step_by(len)
             .map(|first| (first, len.min(rows - first)))

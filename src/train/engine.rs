@@ -1,8 +1,11 @@
 //! A training step on the device: uploads a batch, replays the plan, brings the metrics back late.
 
+use std::time::Instant;
+
 use super::step_plan::{self, LOSS_WORD, METRICS_WORDS, NORM_WORD, StepPlan, Target};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::dataset::Batch;
+use crate::gpu::executable::check_limits;
 use crate::gpu::{Buffers, Device, Executable, GpuError, PersistentId, Readback};
 use crate::kernels::adamw::{self, AdamwSettings};
 use crate::kernels::cross_entropy::IGNORED;
@@ -38,6 +41,8 @@ pub struct Engine {
     executable: Executable,
     readback: Readback,
     adamw: AdamwSettings,
+    /// When the device began the oldest pending step, as far as the host can tell.
+    step_started: Instant,
 }
 
 impl Engine {
@@ -51,6 +56,7 @@ impl Engine {
             max_binding_words: device.max_binding_words(),
         };
         let plan = StepPlan::new(model, train, target);
+        check_limits(&plan.plan, &device)?;
         let buffers = plan.memory.allocate(&device)?;
         let executable = Executable::compile(&plan.plan, &device, &buffers)?;
         let (cosines, sines) = Transformer::rope_tables(model, model.context_length);
@@ -65,6 +71,7 @@ impl Engine {
             executable,
             readback,
             adamw,
+            step_started: Instant::now(),
         })
     }
 
@@ -107,6 +114,9 @@ impl Engine {
             shape,
             ..
         } = &self.plan;
+        if self.pending() == 0 {
+            self.step_started = Instant::now();
+        }
         let words = layout.words();
         let micro_batch = |m: usize| m * shape.rows()..(m + 1) * shape.rows();
         for m in 0..*micro_batches {
@@ -150,11 +160,30 @@ impl Engine {
     /// # Errors
     /// When the device fails.
     pub fn take_metrics(&mut self) -> Result<Option<StepMetrics>, GpuError> {
+        let Some(metrics) = self.take()? else {
+            return Ok(None);
+        };
+        let now = Instant::now();
+        let seconds = (now - self.step_started).as_secs_f64();
+        self.step_started = now;
+        self.device.note_speed(self.step_work(), seconds);
+        Ok(Some(metrics))
+    }
+
+    fn take(&mut self) -> Result<Option<StepMetrics>, GpuError> {
         let words: Option<Vec<f32>> = self.readback.take(&self.device)?;
         Ok(words.map(|w| StepMetrics {
             loss: w[LOSS_WORD],
             grad_norm: w[NORM_WORD],
         }))
+    }
+
+    fn step_work(&self) -> u64 {
+        let sections = self.plan.sections;
+        let further = self.plan.micro_batches as u64 - 1;
+        self.executable.work(sections.first)
+            + further * self.executable.work(sections.next)
+            + self.executable.work(sections.update)
     }
 
     /// Mean loss in nats over the targets of `passes`, each of at most one pass's windows; no
@@ -186,10 +215,10 @@ impl Engine {
                 .request(&self.device, &self.buffers, self.plan.step.metrics);
             // The next pass runs while this one's sum is on its way.
             if self.pending() > 1 {
-                total += self.take_metrics()?.map_or(0.0, |m| f64::from(m.loss));
+                total += self.take()?.map_or(0.0, |m| f64::from(m.loss));
             }
         }
-        while let Some(metrics) = self.take_metrics()? {
+        while let Some(metrics) = self.take()? {
             total += f64::from(metrics.loss);
         }
         Ok(total / count as f64)

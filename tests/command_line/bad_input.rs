@@ -334,6 +334,26 @@ fn an_unwritable_logdir_is_refused() {
 }
 
 #[test]
+fn a_model_too_large_is_refused() {
+    let project = Project::new();
+    let wide = |vocab_size| {
+        [
+            "--vocab-size",
+            vocab_size,
+            "--d-model",
+            "1024",
+            "--num-heads",
+            "8",
+        ]
+    };
+    // For any shader, and for any adapter, whose bindings end at 4 GiB.
+    let parts = ["vocab_size x d_model", "16000000 x 1024"];
+    refused(&project, &wide("16000000"), BAD_REQUEST, &parts);
+    let parts = ["max_storage_buffer_binding_size", "lower vocab_size"];
+    refused(&project, &wide("2000000"), FAILED, &parts);
+}
+
+#[test]
 fn a_diverging_run_stops_and_names_the_iteration() {
     let project = Project::new();
     let args = [
