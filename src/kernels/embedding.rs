@@ -145,7 +145,7 @@ pub fn backward(
 /// Most positions that one lane adds up in the first stage.
 const SEGMENT_LEN: usize = 32;
 
-/// Positions of a batch grouped by token, in segments of at most [`SEGMENT_LEN`].
+/// Positions of a batch grouped by token, in segments of at most 32.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segments {
     /// Positions sorted by token, then by position, `[rows]`.

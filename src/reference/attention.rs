@@ -8,8 +8,8 @@ use super::exact_parts;
 
 /// The sizes of an attention operation.
 ///
-/// Queries, outputs and their gradients are [batch * time, num_heads * head_dim]; keys, values and
-/// their gradients are [batch * time, num_kv_heads * head_dim].
+/// Queries, outputs and their gradients are `[batch * time, num_heads * head_dim]`; keys, values and
+/// their gradients are `[batch * time, num_kv_heads * head_dim]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
     /// Independent sequences.
@@ -49,8 +49,8 @@ impl AttentionShape {
 
 /// Attends causally: `output_i = sum over j <= i of softmax_j(q_i k_j / sqrt(head_dim)) v_j`.
 ///
-/// Returns the output [batch * time, num_heads * head_dim] and the logarithm of the softmax's
-/// denominator, `log(sum of exp(scaled scores))`, [batch, num_heads, time] in nats.
+/// Returns the output `[batch * time, num_heads * head_dim]` and the logarithm of the softmax's
+/// denominator, `log(sum of exp(scaled scores))`, `[batch, num_heads, time]` in nats.
 ///
 /// # Panics
 /// Where a slice does not fit `shape`, or the heads do not divide into groups.

@@ -6,9 +6,9 @@ use super::softmax;
 /// The target of a row that counts for nothing: its loss and its gradient are 0.
 pub const IGNORED: u32 = u32::MAX;
 
-/// `log(sum of exp(logits)) - logits[target]` for each row of `logits` [rows, vocab].
+/// `log(sum of exp(logits)) - logits[target]` for each row of `logits` `[rows, vocab]`.
 ///
-/// `targets` is [rows]; returns the losses [rows] in nats, 0 for a row whose target is [`IGNORED`].
+/// `targets` is `[rows]`; returns the losses `[rows]` in nats, 0 for a row whose target is [`IGNORED`].
 ///
 /// # Panics
 /// Where `logits` does not fit `targets`, or a target lies outside of the vocabulary.
@@ -27,7 +27,7 @@ pub fn forward(logits: &[f64], targets: &[u32]) -> Vec<f64> {
     losses
 }
 
-/// The gradient of the logits [rows, vocab]: `(softmax(logits) - one_hot(target)) * scale`.
+/// The gradient of the logits `[rows, vocab]`: `(softmax(logits) - one_hot(target)) * scale`.
 ///
 /// `scale` is the gradient of each row's loss, 1 / rows for a mean. The gradient is 0 in a row
 /// whose target is [`IGNORED`].

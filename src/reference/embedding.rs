@@ -3,7 +3,7 @@
 use super::assert_len;
 use super::exact_parts;
 
-/// Looks up `weight` [vocab, d_model] for `tokens` [rows]; returns [rows, d_model].
+/// Looks up `weight` `[vocab, d_model]` for `tokens` `[rows]`; returns `[rows, d_model]`.
 ///
 /// # Panics
 /// Where `weight` holds no whole number of rows, or a token lies outside of the vocabulary.
@@ -18,10 +18,10 @@ pub fn forward(weight: &[f64], tokens: &[u32], d_model: usize) -> Vec<f64> {
     output
 }
 
-/// Adds the rows of `d_output` [rows, d_model] by token; returns `d_weight` [vocab, d_model].
+/// Adds the rows of `d_output` `[rows, d_model]` by token; returns `d_weight` `[vocab, d_model]`.
 ///
 /// # Panics
-/// Where `d_output` does not fit `tokens` [rows], or a token lies outside of the vocabulary.
+/// Where `d_output` does not fit `tokens` `[rows]`, or a token lies outside of the vocabulary.
 pub fn backward(d_output: &[f64], tokens: &[u32], vocab: usize, d_model: usize) -> Vec<f64> {
     assert_len("d_output", d_output, tokens.len() * d_model);
     let mut d_weight = vec![0.0; vocab * d_model];

@@ -13,7 +13,7 @@ pub struct MatmulShape {
     pub k: usize,
 }
 
-/// `a b`, with `a` [m, k] and `b` [k, n]; returns [m, n].
+/// `a b`, with `a` `[m, k]` and `b` `[k, n]`; returns `[m, n]`.
 ///
 /// # Panics
 /// Where a slice does not fit `shape`.
@@ -35,7 +35,7 @@ pub fn nn(a: &[f64], b: &[f64], shape: MatmulShape) -> Vec<f64> {
     output
 }
 
-/// `a transpose(b)`, with `a` [m, k] and `b` [n, k]; returns [m, n].
+/// `a transpose(b)`, with `a` `[m, k]` and `b` `[n, k]`; returns `[m, n]`.
 ///
 /// # Panics
 /// Where a slice does not fit `shape`.
@@ -58,7 +58,7 @@ pub fn nt(a: &[f64], b: &[f64], shape: MatmulShape) -> Vec<f64> {
     output
 }
 
-/// `transpose(a) b`, with `a` [k, m] and `b` [k, n]; returns [m, n].
+/// `transpose(a) b`, with `a` `[k, m]` and `b` `[k, n]`; returns `[m, n]`.
 ///
 /// # Panics
 /// Where a slice does not fit `shape`.

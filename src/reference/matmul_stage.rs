@@ -1,6 +1,6 @@
 //! The copy of an operand with k along its rows, padded with zeros.
 
-/// Rows `rows` and columns `cols` of `input` [_, stride], or of its transpose, padded with zeros
+/// Rows `rows` and columns `cols` of `input` `[_, stride]`, or of its transpose, padded with zeros
 /// to `padded` rows and columns.
 ///
 /// # Panics

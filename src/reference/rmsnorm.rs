@@ -6,9 +6,9 @@
 use super::assert_len;
 use super::exact_parts;
 
-/// Normalises `input` [rows, cols] with the gains `weight` [cols].
+/// Normalises `input` `[rows, cols]` with the gains `weight` `[cols]`.
 ///
-/// Returns the output [rows, cols] and `inv_rms` [rows] = `1 / sqrt(mean(input^2) + eps)`.
+/// Returns the output `[rows, cols]` and `inv_rms` `[rows]` = `1 / sqrt(mean(input^2) + eps)`.
 ///
 /// # Panics
 /// Where `input` holds no whole number of rows.
@@ -30,13 +30,13 @@ pub fn forward(input: &[f64], weight: &[f64], eps: f64) -> (Vec<f64>, Vec<f64>) 
     (output, inv_rms)
 }
 
-/// The gradient of the input [rows, cols], from `inv_rms` [rows] as [`forward`] returned it.
+/// The gradient of the input `[rows, cols]`, from `inv_rms` `[rows]` as [`forward`] returned it.
 ///
 /// With `g = d_output * weight`: `d_input = inv_rms * g - input * inv_rms^3 * mean(g * input)`,
 /// the derivative of equation 4.
 ///
 /// # Panics
-/// Where a slice does not fit `inv_rms` [rows] and `weight` [cols].
+/// Where a slice does not fit `inv_rms` `[rows]` and `weight` `[cols]`.
 pub fn backward_input(
     input: &[f64],
     weight: &[f64],
@@ -63,9 +63,9 @@ pub fn backward_input(
     d_input
 }
 
-/// The gradient of the gains [cols]: the sum over all rows of `d_output * input * inv_rms`.
+/// The gradient of the gains `[cols]`: the sum over all rows of `d_output * input * inv_rms`.
 ///
-/// `input` and `d_output` are [rows, cols], `inv_rms` is [rows].
+/// `input` and `d_output` are `[rows, cols]`, `inv_rms` is `[rows]`.
 ///
 /// # Panics
 /// Where a slice does not fit `inv_rms` and `cols`.

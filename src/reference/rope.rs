@@ -5,7 +5,7 @@
 
 use super::exact_parts;
 
-/// The sizes of a rotated tensor [rows, num_heads * head_dim].
+/// The sizes of a rotated tensor `[rows, num_heads * head_dim]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeShape {
     /// Positions of a sequence; row `r` stands at position `r % time`.
@@ -18,7 +18,7 @@ pub struct RopeShape {
     pub theta: f64,
 }
 
-/// The cosines and the sines of all angles, each [time, head_dim / 2].
+/// The cosines and the sines of all angles, each `[time, head_dim / 2]`.
 ///
 /// # Panics
 /// Where `head_dim` is odd.
@@ -37,7 +37,7 @@ pub fn table(time: usize, head_dim: usize, theta: f64) -> (Vec<f64>, Vec<f64>) {
     (cos, sin)
 }
 
-/// Turns every pair of `input` [rows, num_heads * head_dim] by its angle; returns the same shape.
+/// Turns every pair of `input` `[rows, num_heads * head_dim]` by its angle; returns the same shape.
 ///
 /// # Panics
 /// Where `head_dim` is odd, or `input` holds no whole number of sequences.
@@ -45,7 +45,7 @@ pub fn forward(input: &[f64], shape: RopeShape) -> Vec<f64> {
     rotate(input, shape, 1.0)
 }
 
-/// The gradient of the input [rows, num_heads * head_dim]: `d_output` turned by the negative angle.
+/// The gradient of the input `[rows, num_heads * head_dim]`: `d_output` turned by the negative angle.
 ///
 /// # Panics
 /// Where `head_dim` is odd, or `d_output` holds no whole number of sequences.

@@ -5,7 +5,7 @@
 
 use super::softmax;
 
-/// The distribution [vocab] that a token is drawn from, of `logits` [vocab].
+/// The distribution `[vocab]` that a token is drawn from, of `logits` `[vocab]`.
 ///
 /// In this order: temperature, [`top_k`], softmax, [`top_p`], [`renormalise`]. A temperature of 0
 /// puts all mass on the [`greedy`] token.
@@ -35,7 +35,7 @@ pub fn distribution(
     renormalise(&probabilities)
 }
 
-/// Keeps exactly `count` of `logits` [vocab], the lowest ids first on ties; the others become `-inf`.
+/// Keeps exactly `count` of `logits` `[vocab]`, the lowest ids first on ties; the others become `-inf`.
 ///
 /// # Panics
 /// Where `count` is 0.
@@ -48,7 +48,7 @@ pub fn top_k(logits: &[f64], count: usize) -> Vec<f64> {
     kept
 }
 
-/// Keeps a token of `probabilities` [vocab] while the mass before it is below `mass`.
+/// Keeps a token of `probabilities` `[vocab]` while the mass before it is below `mass`.
 ///
 /// "Before" is the order of falling probability, the lowest ids first on ties. At least one token
 /// stays; the others become 0 and the rest is not renormalised.
@@ -65,13 +65,13 @@ pub fn top_p(probabilities: &[f64], mass: f64) -> Vec<f64> {
     kept
 }
 
-/// Scales `probabilities` [vocab] so that they sum to 1.
+/// Scales `probabilities` `[vocab]` so that they sum to 1.
 pub fn renormalise(probabilities: &[f64]) -> Vec<f64> {
     let total: f64 = probabilities.iter().sum();
     probabilities.iter().map(|value| value / total).collect()
 }
 
-/// The first id whose cumulative sum exceeds `uniform` times the total of `probabilities` [vocab].
+/// The first id whose cumulative sum exceeds `uniform` times the total of `probabilities` `[vocab]`.
 ///
 /// Where rounding leaves none, the last id that has any probability.
 ///
@@ -92,7 +92,7 @@ pub fn draw(probabilities: &[f64], uniform: f64) -> usize {
         .expect("some token has a probability")
 }
 
-/// The id of the largest of `logits` [vocab], the lowest id on a tie.
+/// The id of the largest of `logits` `[vocab]`, the lowest id on a tie.
 pub fn greedy(logits: &[f64]) -> usize {
     let mut best = 0;
     for id in 0..logits.len() {

@@ -3,7 +3,7 @@
 use super::assert_len;
 use super::exact_parts;
 
-/// `exp(input - max) / sum of exp(input - max)` over each row of `input` [rows, cols].
+/// `exp(input - max) / sum of exp(input - max)` over each row of `input` `[rows, cols]`.
 ///
 /// A row that is `-inf` throughout has no softmax and becomes NaN.
 ///
@@ -30,7 +30,7 @@ pub fn forward(input: &[f64], cols: usize) -> Vec<f64> {
 
 /// The gradient of the input: `output * (d_output - sum of output * d_output)`, row by row.
 ///
-/// `output` is what [`forward`] returned; all are [rows, cols].
+/// `output` is what [`forward`] returned; all are `[rows, cols]`.
 ///
 /// # Panics
 /// Where `output` holds no whole number of rows, or `d_output` differs in length.

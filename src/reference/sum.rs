@@ -2,7 +2,7 @@
 
 use super::exact_parts;
 
-/// Adds the rows of `partials` [n, len]; returns [len].
+/// Adds the rows of `partials` `[n, len]`; returns `[len]`.
 ///
 /// # Panics
 /// Where `partials` holds no whole number of rows.

@@ -49,7 +49,7 @@ pub struct TransformerShape {
 }
 
 impl TransformerShape {
-    /// The name and the shape of every parameter, a linear weight as [out, in].
+    /// The name and the shape of every parameter, a linear weight as `[out, in]`.
     pub fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let query_dim = self.num_heads * self.head_dim();
         let key_dim = self.num_kv_heads * self.head_dim();
@@ -105,7 +105,7 @@ impl TransformerShape {
     }
 }
 
-/// The logits [batch * time, vocab] of `tokens` [batch * time].
+/// The logits `[batch * time, vocab]` of `tokens` `[batch * time]`.
 ///
 /// # Panics
 /// Where `parameters` or `tokens` do not fit `shape`.
@@ -113,7 +113,7 @@ pub fn logits(parameters: &Parameters, tokens: &[u32], shape: &TransformerShape)
     Model::new(parameters, shape).forward(tokens).logits
 }
 
-/// The mean cross-entropy in nats of `targets` [batch * time] after `tokens` [batch * time].
+/// The mean cross-entropy in nats of `targets` `[batch * time]` after `tokens` `[batch * time]`.
 ///
 /// The mean is over the positions whose target is not [`cross_entropy::IGNORED`].
 ///
@@ -362,7 +362,7 @@ impl<'a> Model<'a> {
         rmsnorm::backward_input(input, weight, inv_rms, d_output)
     }
 
-    /// `input` [rows, in] times the transposed weight [out, in].
+    /// `input` `[rows, in]` times the transposed weight `[out, in]`.
     fn linear_forward(&self, name: &str, input: &[f64]) -> Vec<f64> {
         let weight = self.parameter(name);
         let rows = self.shape.batch * self.shape.time;
@@ -371,7 +371,7 @@ impl<'a> Model<'a> {
         matmul::nt(input, weight, MatmulShape { m: rows, n, k })
     }
 
-    /// Adds the gradient of the weight to `into` and returns that of the input [rows, in].
+    /// Adds the gradient of the weight to `into` and returns that of the input `[rows, in]`.
     fn linear_backward(
         &self,
         name: &str,
