@@ -30,7 +30,8 @@ pub struct DeviceOptions {
     pub class: Option<AdapterClass>,
 }
 
-/// An opened device with its queue and its pipelines.
+/// An opened device with its queue and its pipelines; a clone is another handle to the same one.
+#[derive(Clone)]
 pub struct Device {
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -38,7 +39,7 @@ pub struct Device {
     limits: wgpu::Limits,
     class: AdapterClass,
     checked: bool,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
+    pipelines: Arc<Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>>,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -91,7 +92,7 @@ impl Device {
                 adapter::driver_name(&info)
             );
         }
-        let pipelines = Mutex::default();
+        let pipelines = Arc::default();
         Ok(Self {
             raw,
             queue,
@@ -122,6 +123,21 @@ impl Device {
     /// The class that decides kernel variants.
     pub fn class(&self) -> AdapterClass {
         self.class
+    }
+
+    /// The same device under another class, to run that class's kernel variants on it.
+    pub fn with_class(&self, class: AdapterClass) -> Self {
+        Self {
+            class,
+            ..self.clone()
+        }
+    }
+
+    /// Names of the optional features that it was opened with, and of those it was not.
+    pub fn optional_features(&self) -> [Vec<String>; 2] {
+        let all = adapter::OPTIONAL_FEATURES;
+        let opened = self.raw.features() & all;
+        [opened, all - opened].map(adapter::feature_names)
     }
 
     /// Largest range that one binding may cover, in 4-byte words.

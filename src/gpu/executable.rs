@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::memory::{Buffers, PersistentId, create_buffer};
 use super::plan::{Bound, Dispatch, Plan, SectionId, Storage, StorageKind};
 use super::readback::{read_now, read_texture_now};
-use super::{Device, GpuError, Tensor, Texture};
+use super::{Device, GpuError, Kernel, Tensor, Texture};
 
 /// Bytes between two `Params` in the shared uniform buffer: the largest
 /// `min_uniform_buffer_offset_alignment` that WebGPU allows.
@@ -23,6 +23,7 @@ pub struct Executable {
 }
 
 struct Step {
+    kernel: &'static Kernel,
     pipeline: Arc<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
@@ -73,6 +74,7 @@ impl Executable {
             .map(|(pipeline, dispatch)| Step {
                 bind_group: bind(device, dispatch, &pipeline, &backings, &params),
                 pipeline,
+                kernel: dispatch.kernel,
                 workgroups: dispatch.workgroups,
             })
             .collect();
@@ -195,6 +197,38 @@ impl Executable {
         device.check()
     }
 
+    /// Records the dispatches of a section, those of `only` where it is given.
+    pub(super) fn record(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        section: SectionId,
+        only: Option<&'static Kernel>,
+    ) {
+        for step in &self.steps[self.sections[section.0].clone()] {
+            if only.is_some_and(|kernel| !std::ptr::eq(kernel, step.kernel)) {
+                continue;
+            }
+            let [x, y, z] = step.workgroups;
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// Reads what a dispatch binds in an isolated plan, waiting for all submitted work.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// If the plan never binds it.
+    pub fn read_bound(&self, device: &Device, bound: Bound) -> Result<Vec<u32>, GpuError> {
+        match bound {
+            Bound::Tensor(tensor) => self.read_scratch(device, tensor),
+            Bound::Texture(texture) => self.read_scratch_texture(device, texture),
+        }
+    }
+
     /// Replays one section.
     ///
     /// # Errors
@@ -219,12 +253,7 @@ impl Recorder<'_> {
                 label: Some("section"),
                 timestamp_writes: None,
             });
-        for step in &self.executable.steps[self.executable.sections[section.0].clone()] {
-            let [x, y, z] = step.workgroups;
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
+        self.executable.record(&mut pass, section, None);
     }
 
     /// Records a copy of `words` words between persistent buffers.
