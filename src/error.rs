@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::bench::BenchError;
+use crate::check::CheckFailed;
 use crate::checkpoint::CheckpointError;
 use crate::cli::data::DataError;
 use crate::config::ConfigError;
@@ -10,6 +12,7 @@ use crate::data::npy::NpyError;
 use crate::data::tokenizer::TokenizerError;
 use crate::decode::DecodeError;
 use crate::gpu::GpuError;
+use crate::kernels::UnknownKernel;
 use crate::train::TrainError;
 
 /// Anything that a command can fail with.
@@ -32,6 +35,12 @@ pub enum Error {
     Train(#[from] TrainError),
     /// Of decoding.
     Decode(#[from] DecodeError),
+    /// Of the name of a kernel.
+    Kernel(#[from] UnknownKernel),
+    /// Of a check against the reference.
+    Check(#[from] CheckFailed),
+    /// Of a benchmark.
+    Bench(#[from] BenchError),
     /// Of the `data` command.
     Data(#[from] DataError),
     /// A file or folder that could not be read or written.
@@ -51,13 +60,14 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         let usage = match self {
             Self::Gpu(error) => error.is_usage(),
-            Self::Config(_) => true,
+            Self::Config(_) | Self::Kernel(_) => true,
             Self::Tokenizer(error) => error.is_usage(),
             Self::Npy(error) => error.is_usage(),
-            Self::Dataset(_) | Self::Data(_) | Self::Io { .. } => false,
+            Self::Dataset(_) | Self::Data(_) | Self::Check(_) | Self::Io { .. } => false,
             Self::Checkpoint(error) => error.is_usage(),
             Self::Train(error) => error.is_usage(),
             Self::Decode(error) => error.is_usage(),
+            Self::Bench(error) => error.is_usage(),
         };
         if usage { 2 } else { 1 }
     }

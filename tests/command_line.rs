@@ -2,6 +2,7 @@
 //! bad input.
 
 mod bad_input;
+mod measure;
 mod runs;
 
 use std::path::Path;

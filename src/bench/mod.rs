@@ -1,8 +1,16 @@
-//! Times each kernel at shapes of real models on the adapter in hand.
+//! Times each kernel at shapes of real models on the adapter in hand, beside the adapter's own
+//! measured ceilings.
 
+mod compare;
+mod report;
 mod rows;
+mod verify;
 
-use std::time::Instant;
+use std::path::PathBuf;
+
+pub use compare::Earlier;
+pub use report::{Ceilings, Report, RowReport, run};
+pub use rows::matmul_rows;
 
 use crate::check::Case;
 use crate::gpu::{AdapterClass, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId};
@@ -15,18 +23,70 @@ pub struct Row {
     pub shape: String,
     /// Whether the kernel is timed without the others that its function pushes.
     alone: bool,
+    /// Bytes that it moves, where they are not those of the tensors it binds.
+    bytes: Option<Count>,
     build: Box<dyn Fn(&mut Case) + Send + Sync>,
 }
+
+type Count = fn(AdapterClass) -> usize;
 
 /// What a row took.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Wall time of one replay, in milliseconds: the median of several timings.
+    /// Time of one replay, in milliseconds: the median of several timings.
     pub ms: f64,
+    /// Distance between the second lowest and the second highest timing, as a share of the median.
+    pub spread: f64,
     /// Floating-point operations of the mathematics.
     pub flops: u64,
     /// Bytes of the tensors that the kernel binds, each once.
     pub bytes: u64,
+}
+
+/// An error of a benchmark.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// No row has the shape that was asked for.
+    #[error("no row has '{shape}' in its shape; {hint}")]
+    NoRow {
+        /// What was asked for.
+        shape: String,
+        /// Which shapes there are.
+        hint: String,
+    },
+    /// The file of an earlier run cannot be compared with.
+    #[error(
+        "cannot compare with '{}': {reason}; give a file that `gpu-tlm bench kernels --json` wrote",
+        path.display()
+    )]
+    NoBaseline {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Some outputs were wrong.
+    #[error("{failed} of {total} rows gave wrong outputs; `gpu-tlm check` says more")]
+    Wrong {
+        /// Rows with wrong outputs.
+        failed: usize,
+        /// All rows.
+        total: usize,
+    },
+}
+
+impl BenchError {
+    /// Whether the request was wrong, rather than the run failed.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Gpu(error) => error.is_usage(),
+            Self::NoRow { .. } | Self::NoBaseline { .. } => true,
+            Self::Wrong { .. } => false,
+        }
+    }
 }
 
 impl Timing {
@@ -43,12 +103,49 @@ impl Timing {
 
 /// Timings whose median is taken.
 const SAMPLES: usize = 7;
-/// Wall time that one timing should take, so that the cost of a submission and of its wait is small.
+/// Time that one timing should take, so that the cost of a submission and of its wait is small.
 const SAMPLE_MS: f64 = 40.0;
 
 /// Every row: each kernel at one or two shapes at least.
 pub fn all_rows() -> Vec<Row> {
     rows::all()
+}
+
+/// The rows whose kernel is called `kernel` and whose shape holds `shape`. A shape `MxNxK` that no
+/// row has is made a row of each variant of the matrix product.
+///
+/// # Errors
+/// When there is none.
+pub fn select(kernel: Option<&str>, shape: Option<&str>) -> Result<Vec<Row>, BenchError> {
+    let called = |row: &Row| kernel.is_none_or(|name| row.kernel.is_called(name));
+    let rows: Vec<Row> = all_rows().into_iter().filter(called).collect();
+    let Some(shape) = shape else { return Ok(rows) };
+    let shapes: Vec<String> = rows.iter().map(|row| row.shape.clone()).collect();
+    let mut kept: Vec<Row> = rows
+        .into_iter()
+        .filter(|row| row.shape.contains(shape))
+        .collect();
+    if kept.is_empty() {
+        let sizes = shape
+            .split('x')
+            .map(str::parse)
+            .collect::<Result<Vec<usize>, _>>();
+        if let Ok(&[m, n, k]) = sizes.as_deref()
+            && m.min(n).min(k) > 0
+        {
+            kept = matmul_rows(m, n, k).into_iter().filter(called).collect();
+        }
+    }
+    if kept.is_empty() {
+        return Err(BenchError::NoRow {
+            shape: shape.to_owned(),
+            hint: match kernel {
+                Some(name) => format!("{name} has {}", shapes.join("; ")),
+                None => "`gpu-tlm bench kernels` lists them".to_owned(),
+            },
+        });
+    }
+    Ok(kept)
 }
 
 impl Row {
@@ -57,38 +154,53 @@ impl Row {
         format!("{} {}", self.kernel.label(), self.shape)
     }
 
-    /// Times the row: once to warm up and to choose the number of replays, then for the median.
+    /// Checks the row's outputs and then times it: twice to warm up and to choose the number of
+    /// replays, then for the median. A wrong output is the inner error.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn run(&self, device: &Device) -> Result<Timing, GpuError> {
+    pub fn run(&self, device: &Device) -> Result<Result<Timing, String>, GpuError> {
         let (case, section) = self.case(device.class());
         let executable =
             Executable::compile(&case.plan, device, &Memory::default().allocate(device)?)?;
-        case.upload(device, &executable);
-        // The first replay compiles the kernels on some drivers.
-        time(device, &executable, section, 1)?;
-        let once_ms = time(device, &executable, section, 1)?;
+        // The outputs stay where they are, so that a kernel that is timed alone reads what the
+        // others have written.
+        if let Err(wrong) = verify::outputs(self.kernel, &case, device, &executable, section)? {
+            return Ok(Err(wrong));
+        }
+        let only = self.alone.then_some(self.kernel);
+        let once = executable.time(device, section, only, 1)?;
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "clamped"
         )]
-        let replays = (SAMPLE_MS / once_ms).clamp(1.0, 1000.0) as u32;
+        let replays = (SAMPLE_MS / once.wall_ms).clamp(1.0, 1000.0) as u32;
         let mut samples = Vec::new();
         for _ in 0..SAMPLES {
-            samples.push(time(device, &executable, section, replays)?);
+            let elapsed = executable.time(device, section, only, replays)?;
+            samples.push(elapsed.device_ms.unwrap_or(elapsed.wall_ms));
         }
         samples.sort_by(f64::total_cmp);
-        let (flops, bytes) = (
-            case.plan.flops(section),
-            case.plan.bound_bytes(section, self.kernel),
-        );
-        Ok(Timing {
-            ms: samples[SAMPLES / 2],
-            flops,
-            bytes,
-        })
+        let ms = samples[SAMPLES / 2];
+        Ok(Ok(Timing {
+            ms,
+            spread: (samples[SAMPLES - 2] - samples[1]) / ms,
+            flops: self.flops(&case.plan, section),
+            bytes: match self.bytes {
+                Some(count) => count(device.class()) as u64,
+                None => case.plan.bound_bytes(section, self.kernel),
+            },
+        }))
+    }
+
+    fn flops(&self, plan: &Plan, section: SectionId) -> u64 {
+        if self.alone {
+            let own = plan.dispatches_of(section, self.kernel);
+            own.map(|dispatch| dispatch.flops).sum()
+        } else {
+            plan.flops(section)
+        }
     }
 
     fn case(&self, class: AdapterClass) -> (Case, SectionId) {
@@ -97,26 +209,6 @@ impl Row {
         let section = plan.section();
         let mut case = Case::new(plan);
         (self.build)(&mut case);
-        if self.alone {
-            case.plan.keep_only(section, self.kernel);
-        }
         (case, section)
     }
-}
-
-/// Wall time of one of `replays` in one submission, in milliseconds.
-fn time(
-    device: &Device,
-    executable: &Executable,
-    section: SectionId,
-    replays: u32,
-) -> Result<f64, GpuError> {
-    let start = Instant::now();
-    executable.submit(device, |recorder| {
-        for _ in 0..replays {
-            recorder.replay(section);
-        }
-    })?;
-    device.wait()?;
-    Ok(start.elapsed().as_secs_f64() * 1e3 / f64::from(replays))
 }

@@ -2,14 +2,16 @@
 
 use super::Row;
 use crate::check::Case;
-use crate::gpu::{Kernel, Tensor, Window};
+use crate::gpu::{AdapterClass, Kernel, Tensor, Window};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
 use crate::kernels::attention::{self, AttentionShape, Qkv, Saved};
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
 use crate::kernels::rope::RopeTables;
 use crate::kernels::{
-    cross_entropy, embedding, grad_norm, matmul_stage, rmsnorm, rope, sample, softmax, sum, swiglu,
+    cross_entropy, embedding, grad_norm, matmul_stage, probe, rmsnorm, rope, sample, softmax, sum,
+    swiglu,
 };
+use crate::reference;
 
 /// Positions of a batch.
 const ROWS: usize = 1024;
@@ -20,13 +22,14 @@ const PARAMETERS: usize = 1 << 20;
 
 pub(super) fn all() -> Vec<Row> {
     let mut table = Table { rows: Vec::new() };
-    matmul_rows(&mut table);
+    matmul_table(&mut table);
     attention_rows(&mut table);
     layer_rows(&mut table);
     embedding_rows(&mut table);
     loss_rows(&mut table);
     optimiser_rows(&mut table);
     sample_rows(&mut table);
+    probe_rows(&mut table);
     table.rows
 }
 
@@ -45,6 +48,7 @@ impl Table {
             kernel,
             shape,
             alone: true,
+            bytes: None,
             build: Box::new(build),
         });
     }
@@ -54,7 +58,7 @@ fn tensor(case: &mut Case, rows: usize, cols: usize) -> Tensor {
     case.random(rows, cols, 1.0).tensor
 }
 
-fn matmul_rows(table: &mut Table) {
+fn matmul_table(table: &mut Table) {
     const SHAPES: [(Form, usize, usize, usize); 13] = [
         (Form::Nn, 64, 64, 64),
         (Form::Nn, 512, 512, 512),
@@ -71,41 +75,7 @@ fn matmul_rows(table: &mut Table) {
         (Form::Nt, 1, VOCAB, D_MODEL),
     ];
     for (form, m, n, k) in SHAPES {
-        let variants = [
-            (&matmul::TEXTURE, Variant::Texture { side: TEXTURE_SIDE }),
-            (&matmul::TILED, Variant::Tiled),
-        ];
-        for (kernel, variant) in variants {
-            let build = move |case: &mut Case| {
-                let a = if form == Form::Tn {
-                    tensor(case, k, m)
-                } else {
-                    tensor(case, m, k)
-                };
-                let b = if form == Form::Nt {
-                    tensor(case, n, k)
-                } else {
-                    tensor(case, k, n)
-                };
-                let output = tensor(case, m, n);
-                let product = Product {
-                    form,
-                    a,
-                    b,
-                    output,
-                    epilogue: Epilogue::Store,
-                };
-                matmul::matmul_by(&mut case.plan, variant, product);
-            };
-            let shape = format!("{m}x{n}x{k} {form:?}");
-            // Copies of the operands and sums of splits are part of a product.
-            table.rows.push(Row {
-                kernel,
-                shape,
-                alone: false,
-                build: Box::new(build),
-            });
-        }
+        product_rows(table, form, (m, n, k));
     }
     for transposed in [false, true] {
         table.add(
@@ -124,6 +94,64 @@ fn matmul_rows(table: &mut Table) {
                 matmul_stage::stage(&mut case.plan, window);
             },
         );
+    }
+}
+
+/// A product by each variant, for a shape that the table does not have.
+pub fn matmul_rows(m: usize, n: usize, k: usize) -> Vec<Row> {
+    let mut table = Table { rows: Vec::new() };
+    product_rows(&mut table, Form::Nt, (m, n, k));
+    table.rows
+}
+
+fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize)) {
+    for (kernel, variant) in [
+        (&matmul::TEXTURE, Variant::Texture { side: TEXTURE_SIDE }),
+        (&matmul::TILED, Variant::Tiled),
+    ] {
+        table.add(kernel, format!("{m}x{n}x{k} {form:?}"), move |case| {
+            product(case, variant, form, (m, n, k));
+        });
+        // Copies of the operands and sums of splits are part of a product.
+        if let Some(row) = table.rows.last_mut() {
+            row.alone = false;
+        }
+    }
+}
+
+fn product(case: &mut Case, variant: Variant, form: Form, (m, n, k): (usize, usize, usize)) {
+    let transpose_a = form == Form::Tn;
+    let transpose_b = form == Form::Nt;
+    let a = if transpose_a {
+        case.random(k, m, 1.0)
+    } else {
+        case.random(m, k, 1.0)
+    };
+    let b = if transpose_b {
+        case.random(n, k, 1.0)
+    } else {
+        case.random(k, n, 1.0)
+    };
+    let output = case.plan.scratch("output", m, n);
+    let epilogue = Epilogue::Store;
+    let (a_tensor, b_tensor) = (a.tensor, b.tensor);
+    let product = Product {
+        form,
+        a: a_tensor,
+        b: b_tensor,
+        output,
+        epilogue,
+    };
+    matmul::matmul_by(&mut case.plan, variant, product);
+    // Past that the reference takes seconds.
+    if m * n * k <= 1 << 24 {
+        let shape = reference::matmul::MatmulShape { m, n, k };
+        let want = match form {
+            Form::Nn => reference::matmul::nn(&a.values, &b.values, shape),
+            Form::Nt => reference::matmul::nt(&a.values, &b.values, shape),
+            Form::Tn => reference::matmul::tn(&a.values, &b.values, shape),
+        };
+        case.expect("output", output, want);
     }
 }
 
@@ -171,13 +199,20 @@ fn layer_rows(table: &mut Table) {
         &rmsnorm::BACKWARD_WEIGHT,
     ] {
         table.add(kernel, format!("{ROWS}x{D_MODEL}"), |case| {
-            let [input, d_output, d_input] = [(); 3].map(|()| tensor(case, ROWS, D_MODEL));
-            let [weight, d_weight] = [(); 2].map(|()| tensor(case, 1, D_MODEL));
+            let [d_output, d_input] = [(); 2].map(|()| tensor(case, ROWS, D_MODEL));
+            let input = case.random(ROWS, D_MODEL, 1.0);
+            let weight = case.random(1, D_MODEL, 1.0);
+            let d_weight = tensor(case, 1, D_MODEL);
             let plan = &mut case.plan;
-            let (_, inv_rms) = rmsnorm::forward(plan, input, weight, 1e-5);
-            let saved = rmsnorm::Saved { input, inv_rms };
-            rmsnorm::backward_input(plan, saved, weight, d_output, d_input, false);
+            let (output, inv_rms) = rmsnorm::forward(plan, input.tensor, weight.tensor, 1e-5);
+            let saved = rmsnorm::Saved {
+                input: input.tensor,
+                inv_rms,
+            };
+            rmsnorm::backward_input(plan, saved, weight.tensor, d_output, d_input, false);
             rmsnorm::backward_weight(plan, saved, d_output, d_weight, false);
+            let want = reference::rmsnorm::forward(&input.values, &weight.values, 1e-5);
+            case.expect("output", output, want.0);
         });
     }
     for kernel in [&rope::FORWARD, &rope::BACKWARD] {
@@ -190,9 +225,15 @@ fn layer_rows(table: &mut Table) {
     }
     for kernel in [&swiglu::FORWARD, &swiglu::BACKWARD] {
         table.add(kernel, format!("{ROWS}x{D_FF}"), |case| {
-            let [gate, up, d_output] = [(); 3].map(|()| tensor(case, ROWS, D_FF));
-            swiglu::forward(&mut case.plan, gate, up);
-            swiglu::backward(&mut case.plan, gate, up, d_output);
+            let [gate, up, d_output] = [(); 3].map(|()| case.random(ROWS, D_FF, 1.0));
+            let plan = &mut case.plan;
+            let output = swiglu::forward(plan, gate.tensor, up.tensor);
+            let (d_gate, d_up) = swiglu::backward(plan, gate.tensor, up.tensor, d_output.tensor);
+            let want = reference::swiglu::forward(&gate.values, &up.values);
+            case.expect("output", output, want);
+            let want = reference::swiglu::backward(&gate.values, &up.values, &d_output.values);
+            case.expect("d_gate", d_gate, want.0);
+            case.expect("d_up", d_up, want.1);
         });
     }
 }
@@ -276,9 +317,11 @@ fn optimiser_rows(table: &mut Table) {
 fn sample_rows(table: &mut Table) {
     for kernel in [&softmax::FORWARD, &softmax::BACKWARD] {
         table.add(kernel, format!("{ROWS}x{VOCAB}"), |case| {
-            let [input, d_output] = [(); 2].map(|()| tensor(case, ROWS, VOCAB));
-            let output = softmax::forward(&mut case.plan, input);
-            softmax::backward(&mut case.plan, output, d_output);
+            let [input, d_output] = [(); 2].map(|()| case.random(ROWS, VOCAB, 1.0));
+            let output = softmax::forward(&mut case.plan, input.tensor);
+            softmax::backward(&mut case.plan, output, d_output.tensor);
+            let want = reference::softmax::forward(&input.values, VOCAB);
+            case.expect("output", output, want);
         });
     }
     const SAMPLES: usize = 8;
@@ -300,6 +343,62 @@ fn sample_rows(table: &mut Table) {
             sample::top_p(plan, probabilities, 0.9);
             sample::draw(plan, probabilities, draw, tokens);
             sample::greedy(plan, logits, tokens);
+        });
+    }
+}
+
+/// Sizes that keep an adapter busy for some milliseconds: a GPU is a thousand times as fast as a
+/// driver that runs on the CPU.
+struct ProbeSizes {
+    fma_lanes: usize,
+    fma_iterations: usize,
+    copied: usize,
+    workgroup_lanes: usize,
+    workgroup_iterations: usize,
+}
+
+fn probe_sizes(class: AdapterClass) -> ProbeSizes {
+    match class {
+        AdapterClass::Gpu => ProbeSizes {
+            fma_lanes: 1 << 17,
+            fma_iterations: 1024,
+            copied: 1 << 24,
+            workgroup_lanes: 1 << 17,
+            workgroup_iterations: 1024,
+        },
+        AdapterClass::Software => ProbeSizes {
+            fma_lanes: 1 << 13,
+            fma_iterations: 256,
+            copied: 1 << 22,
+            workgroup_lanes: 1 << 12,
+            workgroup_iterations: 64,
+        },
+    }
+}
+
+fn probe_rows(table: &mut Table) {
+    table.add(&probe::FMA, "registers".to_owned(), |case| {
+        let sizes = probe_sizes(case.plan.class());
+        let input = tensor(case, 1, sizes.fma_lanes);
+        probe::fma(&mut case.plan, input, sizes.fma_iterations);
+    });
+    table.add(&probe::COPY, "buffer to buffer".to_owned(), |case| {
+        let len = probe_sizes(case.plan.class()).copied;
+        let values = (0..len).map(|i| (i % 509) as f64).collect();
+        let input = case.floats(1, len, values);
+        let output = probe::copy(&mut case.plan, input.tensor);
+        case.expect_within("output", output, input.values, 0.0);
+    });
+    table.add(&probe::WORKGROUP, "workgroup memory".to_owned(), |case| {
+        let sizes = probe_sizes(case.plan.class());
+        let input = case.random(1, probe::TILE, 1.0);
+        let (lanes, iterations) = (sizes.workgroup_lanes, sizes.workgroup_iterations);
+        probe::workgroup(&mut case.plan, input.tensor, lanes, iterations);
+    });
+    if let Some(row) = table.rows.last_mut() {
+        row.bytes = Some(|class| {
+            let sizes = probe_sizes(class);
+            4 * probe::LOADS_PER_ITERATION * sizes.workgroup_iterations * sizes.workgroup_lanes
         });
     }
 }

@@ -1,9 +1,12 @@
 //! Holds every kernel against its f64 reference on the adapter in hand.
 
 mod case;
+mod report;
 mod rows;
+pub mod step;
 
 pub use case::{Case, Data};
+pub use report::{CheckFailed, Report, RowReport, Skipped, run};
 
 use crate::gpu::{AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan};
 
@@ -13,10 +16,14 @@ pub struct Row {
     pub kernel: &'static Kernel,
     /// The shape, for people.
     pub shape: String,
-    /// Which class's sizes and variants are run.
-    pub class: AdapterClass,
-    build: Box<dyn Fn(&mut Case) + Send + Sync>,
+    /// Which class's sizes and variants are run; `None` where they are the same.
+    pub class: Option<AdapterClass>,
+    /// Bytes of its largest binding, where they are more than every adapter allows.
+    binding_bytes: u64,
+    build: Build,
 }
+
+type Build = Box<dyn Fn(&mut Case) + Send + Sync>;
 
 /// What became of a row.
 #[derive(Clone, Debug)]
@@ -40,7 +47,8 @@ impl Row {
     /// # Errors
     /// When the device fails; a wrong result is an [`Outcome`].
     pub fn run(&self, device: &Device) -> Result<Outcome, GpuError> {
-        let mut plan = Plan::new(self.class);
+        self.check_limit(device)?;
+        let mut plan = Plan::new(self.class.unwrap_or(device.class()));
         plan.isolate_scratch();
         let section = plan.section();
         let mut case = Case::new(plan);
@@ -61,8 +69,36 @@ impl Row {
         Ok(outcome)
     }
 
+    /// Refuses a row before its inputs are made, where making them takes long.
+    fn check_limit(&self, device: &Device) -> Result<(), GpuError> {
+        let limit_bytes = device.max_binding_words() as u64 * 4;
+        if self.binding_bytes <= limit_bytes {
+            return Ok(());
+        }
+        Err(GpuError::OverLimit {
+            label: self.label(),
+            size_bytes: self.binding_bytes,
+            limit_bytes,
+            limit: "max_storage_buffer_binding_size",
+        })
+    }
+
     /// `kernel.variant shape`, with the class whose sizes are used.
     pub fn label(&self) -> String {
-        format!("{} {} {:?}", self.kernel.label(), self.shape, self.class)
+        format!(
+            "{} {} {}",
+            self.kernel.label(),
+            self.shape,
+            class_name(self.class)
+        )
+    }
+}
+
+/// `gpu`, `software`, or `any` where both are launched alike.
+fn class_name(class: Option<AdapterClass>) -> &'static str {
+    match class {
+        Some(AdapterClass::Gpu) => "gpu",
+        Some(AdapterClass::Software) => "software",
+        None => "any",
     }
 }

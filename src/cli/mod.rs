@@ -1,5 +1,7 @@
 //! The commands: each parses its arguments, makes one library call, and prints the result.
 
+pub mod bench;
+pub mod check;
 pub mod data;
 pub mod devices;
 pub mod eval;
@@ -16,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::Error;
 use crate::data::tokenizer::Tokenizer;
-use crate::gpu::{AdapterRequest, Device, DeviceOptions};
+use crate::gpu::{AdapterRequest, Device, DeviceOptions, GpuError};
 
 /// Trains and samples Transformer language models on any GPU
 #[derive(Debug, Parser)]
@@ -48,6 +50,10 @@ enum Command {
     Tokenizer(tokenizer::TokenizerArgs),
     /// Make and look at data
     Data(data::DataArgs),
+    /// Every kernel of this program against an f64 reference, on this machine's adapter
+    Check(check::CheckArgs),
+    /// How fast this machine's adapter runs the kernels
+    Bench(bench::BenchArgs),
     /// The adapters of this machine, their limits and features
     Devices(devices::DevicesArgs),
     /// What training would take: parameters, memory, operations, dispatches
@@ -68,6 +74,8 @@ impl Cli {
             Command::Generate(args) => generate::run(&args),
             Command::Tokenizer(args) => tokenizer::run(&args),
             Command::Data(args) => data::run(&args),
+            Command::Check(args) => check::run(&args),
+            Command::Bench(args) => bench::run(&args),
             Command::Devices(args) => devices::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::Schedule(args) => schedule::run(&args),
@@ -90,7 +98,7 @@ pub struct AdapterArgs {
 }
 
 impl AdapterArgs {
-    fn request(&self) -> Result<AdapterRequest, Error> {
+    fn request(&self) -> Result<AdapterRequest, GpuError> {
         let backend = self.backend.as_deref().map(str::parse).transpose()?;
         Ok(AdapterRequest {
             name: self.adapter.clone(),
@@ -98,13 +106,16 @@ impl AdapterArgs {
         })
     }
 
-    fn open(&self) -> Result<Device, Error> {
-        let options = DeviceOptions {
+    fn options(&self) -> Result<DeviceOptions, GpuError> {
+        Ok(DeviceOptions {
             request: self.request()?,
             checked: self.checked,
             ..DeviceOptions::default()
-        };
-        Ok(Device::open(&options)?)
+        })
+    }
+
+    fn open(&self) -> Result<Device, Error> {
+        Ok(Device::open(&self.options()?)?)
     }
 }
 
@@ -120,6 +131,11 @@ fn print(text: &str) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// A bar of `len` steps on stderr, seen on a terminal alone.
+fn progress(len: usize) -> indicatif::ProgressBar {
+    indicatif::ProgressBar::new(len as u64)
 }
 
 /// Prints a value as the one JSON object on stdout.

@@ -132,12 +132,6 @@ fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDesc
     );
     show("min_subgroup_size", info.subgroup_min_size.into());
     show("max_subgroup_size", info.subgroup_max_size.into());
-    let names = |features: wgpu::Features| {
-        features
-            .iter_names()
-            .map(|(n, _)| n.to_lowercase())
-            .collect()
-    };
     AdapterDescription {
         index,
         driver: driver_name(&info),
@@ -147,13 +141,20 @@ fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDesc
         name: info.name,
         default,
         limits: shown,
-        features_in_use: names(adapter.features() & OPTIONAL_FEATURES),
-        features_absent: names(OPTIONAL_FEATURES - adapter.features()),
+        features_in_use: feature_names(adapter.features() & OPTIONAL_FEATURES),
+        features_absent: feature_names(OPTIONAL_FEATURES - adapter.features()),
     }
 }
 
 /// Features that are requested where the adapter has them; nothing depends on them.
 pub(super) const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
+
+pub(super) fn feature_names(features: wgpu::Features) -> Vec<String> {
+    features
+        .iter_names()
+        .map(|(name, _)| name.to_lowercase())
+        .collect()
+}
 
 /// Driver name and version in one string.
 pub(super) fn driver_name(info: &wgpu::AdapterInfo) -> String {

@@ -33,7 +33,8 @@ pub struct DeviceOptions {
     pub work_per_submission: Option<u64>,
 }
 
-/// An opened device with its queue and its pipelines.
+/// An opened device with its queue and its pipelines; a clone is another handle to the same one.
+#[derive(Clone)]
 pub struct Device {
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -41,9 +42,9 @@ pub struct Device {
     limits: wgpu::Limits,
     class: AdapterClass,
     checked: bool,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
+    pipelines: Arc<Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>>,
     failure: Arc<Mutex<Option<String>>>,
-    work_per_submission: AtomicU64,
+    work_per_submission: Arc<AtomicU64>,
     /// Whether the measured speed decides the length of a submission.
     watched: bool,
 }
@@ -103,10 +104,11 @@ impl Device {
                 adapter::driver_name(&info)
             );
         }
-        let pipelines = Mutex::default();
+        let pipelines = Arc::default();
         let real = AdapterClass::of(&info) == AdapterClass::Gpu;
         let work = if real { FIRST_SUBMISSION } else { u64::MAX };
-        let work_per_submission = AtomicU64::new(options.work_per_submission.unwrap_or(work));
+        let work = options.work_per_submission.unwrap_or(work);
+        let work_per_submission = Arc::new(AtomicU64::new(work));
         let watched = real && options.work_per_submission.is_none();
         Ok(Self {
             raw,
@@ -140,6 +142,21 @@ impl Device {
     /// The class that decides kernel variants.
     pub fn class(&self) -> AdapterClass {
         self.class
+    }
+
+    /// The same device under another class, to run that class's kernel variants on it.
+    pub fn with_class(&self, class: AdapterClass) -> Self {
+        Self {
+            class,
+            ..self.clone()
+        }
+    }
+
+    /// Names of the optional features that it was opened with, and of those it was not.
+    pub fn optional_features(&self) -> [Vec<String>; 2] {
+        let all = adapter::OPTIONAL_FEATURES;
+        let opened = self.raw.features() & all;
+        [opened, all - opened].map(adapter::feature_names)
     }
 
     /// Largest range that one binding may cover, in 4-byte words.

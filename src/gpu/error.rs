@@ -96,6 +96,17 @@ pub enum GpuError {
 }
 
 impl GpuError {
+    /// Whether the adapter is sound but too small for what was asked of it.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(
+            self,
+            Self::Unsupported { .. }
+                | Self::MissingFeature { .. }
+                | Self::OverLimit { .. }
+                | Self::OutOfMemory { .. }
+        )
+    }
+
     /// Whether the request was wrong, rather than the run failed.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::NoSuchAdapter { .. } | Self::UnknownBackend(_))

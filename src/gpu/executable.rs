@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::memory::{Buffers, PersistentId, create_buffer};
 use super::plan::{Bound, Dispatch, Plan, SectionId, Storage, StorageKind};
 use super::readback::{read_now, read_texture_now};
-use super::{Device, GpuError, Tensor, Texture};
+use super::{Device, GpuError, Kernel, Tensor, Texture};
 
 /// Bytes between two `Params` in the shared uniform buffer: the largest
 /// `min_uniform_buffer_offset_alignment` that WebGPU allows.
@@ -23,11 +23,21 @@ pub struct Executable {
 }
 
 struct Step {
+    kernel: &'static Kernel,
     pipeline: Arc<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
     /// Operations and bytes: the unit in which the watchdog's budget is counted.
     work: u64,
+}
+
+impl Step {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let [x, y, z] = self.workgroups;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 /// What stands behind a storage of the plan once allocated.
@@ -75,6 +85,7 @@ impl Executable {
             .map(|(pipeline, dispatch)| Step {
                 bind_group: bind(device, dispatch, &pipeline, &backings, &params),
                 pipeline,
+                kernel: dispatch.kernel,
                 workgroups: dispatch.workgroups,
                 work: dispatch.work(),
             })
@@ -198,6 +209,34 @@ impl Executable {
         device.check()
     }
 
+    /// Records the dispatches of a section, those of `only` where it is given.
+    pub(super) fn record(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        section: SectionId,
+        only: Option<&'static Kernel>,
+    ) {
+        for step in &self.steps[self.sections[section.0].clone()] {
+            if only.is_none_or(|kernel| std::ptr::eq(kernel, step.kernel)) {
+                step.record(pass);
+            }
+        }
+    }
+
+    /// Reads what a dispatch binds in an isolated plan, waiting for all submitted work.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// If the plan never binds it.
+    pub fn read_bound(&self, device: &Device, bound: Bound) -> Result<Vec<u32>, GpuError> {
+        match bound {
+            Bound::Tensor(tensor) => self.read_scratch(device, tensor),
+            Bound::Texture(texture) => self.read_scratch_texture(device, texture),
+        }
+    }
+
     /// Replays one section.
     ///
     /// # Errors
@@ -255,10 +294,7 @@ impl Recorder<'_> {
                 timestamp_writes: None,
             });
         for step in steps {
-            let [x, y, z] = step.workgroups;
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
+            step.record(&mut pass);
         }
     }
 

@@ -105,6 +105,11 @@ impl Kernel {
         }
     }
 
+    /// Whether `name` means this kernel: its label, or the name that all its variants share.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.label() == name
+    }
+
     /// The source with its helpers behind it, so that line numbers of the kernel's own file hold.
     pub fn joined_source(&self) -> String {
         let mut text = self.source.text.to_owned();

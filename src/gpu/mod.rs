@@ -11,6 +11,7 @@ pub mod memory;
 pub mod plan;
 pub mod readback;
 pub mod tensor;
+mod timing;
 mod trusted;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};
@@ -22,3 +23,4 @@ pub use memory::{Buffers, Memory, PersistentId};
 pub use plan::{Dispatch, Plan, SectionId};
 pub use readback::Readback;
 pub use tensor::{Tensor, Texture, Window};
+pub use timing::Elapsed;

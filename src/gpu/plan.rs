@@ -309,32 +309,20 @@ impl Plan {
         section.dispatches.end = self.dispatches.len();
     }
 
-    /// Drops every dispatch of the last section but those of `kernel`, to time it alone; what the
-    /// others would have written is undefined.
-    ///
-    /// # Panics
-    /// If `section` is not the last one.
-    pub fn keep_only(&mut self, section: SectionId, kernel: &'static Kernel) {
-        assert_eq!(
-            section.0 + 1,
-            self.sections.len(),
-            "only the last section can shrink"
-        );
-        let first = self.sections[section.0].dispatches.start;
-        let mut last = self.dispatches.split_off(first);
-        last.retain(|dispatch| std::ptr::eq(dispatch.kernel, kernel));
-        self.dispatches.append(&mut last);
-        self.sections[section.0].dispatches.end = self.dispatches.len();
+    /// What the dispatches of `kernel` in a section write.
+    pub fn outputs(&self, section: SectionId, kernel: &'static Kernel) -> Vec<Bound> {
+        let own = self.dispatches_of(section, kernel);
+        own.flat_map(|d| kernel.bindings.iter().zip(&d.bindings))
+            .filter(|(binding, _)| binding.role.is_written())
+            .map(|(_, bound)| *bound)
+            .collect()
     }
 
     /// Bytes of the tensors that the dispatches of `kernel` in a section bind: what they must at
     /// least bring from or to memory, but for tensors that are both read and written.
     pub fn bound_bytes(&self, section: SectionId, kernel: &'static Kernel) -> u64 {
-        let own = self
-            .dispatches(section)
-            .iter()
-            .filter(|d| std::ptr::eq(d.kernel, kernel));
-        own.flat_map(|d| &d.bindings)
+        self.dispatches_of(section, kernel)
+            .flat_map(|d| &d.bindings)
             .map(|bound| match bound {
                 Bound::Tensor(tensor) => tensor.size_bytes(),
                 Bound::Texture(texture) => texture.rows as u64 * texture.cols as u64 * 4,
@@ -350,6 +338,16 @@ impl Plan {
     /// The dispatches of one section.
     pub fn dispatches(&self, section: SectionId) -> &[Dispatch] {
         &self.dispatches[self.sections[section.0].dispatches.clone()]
+    }
+
+    /// The dispatches of one kernel in a section.
+    pub fn dispatches_of(
+        &self,
+        section: SectionId,
+        kernel: &'static Kernel,
+    ) -> impl Iterator<Item = &Dispatch> {
+        let all = self.dispatches(section).iter();
+        all.filter(move |d| std::ptr::eq(d.kernel, kernel))
     }
 
     /// Floating-point operations of one replay of a section.

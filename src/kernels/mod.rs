@@ -7,6 +7,7 @@ pub mod embedding;
 pub mod grad_norm;
 pub mod matmul;
 pub mod matmul_stage;
+pub mod probe;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sample;
@@ -50,7 +51,45 @@ pub static ALL: &[&Kernel] = &[
     &sample::TOP_P,
     &sample::DRAW,
     &sample::GREEDY,
+    &probe::FMA,
+    &probe::COPY,
+    &probe::WORKGROUP,
 ];
+
+/// A name that no kernel has.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown kernel '{name}'; near it: {}", .near.join(", "))]
+pub struct UnknownKernel {
+    /// The name.
+    pub name: String,
+    /// The names that were probably meant, nearest first.
+    pub near: Vec<String>,
+}
+
+/// Makes sure that `name` is the name or label of a kernel, or one of `others`.
+///
+/// # Errors
+/// Names the nearest where it is none.
+pub fn check_name(name: &str, others: &[&str]) -> Result<(), UnknownKernel> {
+    let labels = ALL.iter().flat_map(|k| [k.name.to_owned(), k.label()]);
+    let mut known: Vec<String> = labels.chain(others.iter().map(|&o| o.to_owned())).collect();
+    if known.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    known.sort();
+    known.dedup();
+    let distance = |known: &String| {
+        let similarity = strsim::jaro_winkler(known, name);
+        // A name that holds what was typed is nearer than any that only looks like it.
+        1.0 - similarity - f64::from(u8::from(known.contains(name)))
+    };
+    known.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+    known.truncate(4);
+    Err(UnknownKernel {
+        name: name.to_owned(),
+        near: known,
+    })
+}
 
 /// Lanes of a workgroup that takes elements one by one.
 const FLAT_LANES: usize = 64;

@@ -12,6 +12,7 @@ pub mod grad_norm;
 pub mod matmul;
 pub mod matmul_stage;
 pub mod philox;
+pub mod probe;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sample;

@@ -2,7 +2,7 @@
 
 use super::Table;
 use crate::check::Case;
-use crate::gpu::Kernel;
+use crate::gpu::{AdapterClass, Kernel};
 use crate::kernels::attention::{self, AttentionShape, Qkv, Saved, Variant};
 use crate::reference::attention as reference;
 
@@ -34,10 +34,25 @@ pub(super) fn rows(table: &mut Table) {
             let label = format!(
                 "batch {batch}, time {time}, heads {num_heads}/{num_kv_heads}, head_dim {head_dim}, scale {scale}"
             );
-            variant_rows(table, &STORAGE, Variant::Storage, &label, (shape, scale));
-            // A head of whole texels.
-            if head_dim % 4 == 0 {
-                variant_rows(table, &TEXTURE, Variant::Texture, &label, (shape, scale));
+            // Each variant runs with the workgroups of the class that it is meant for; drivers
+            // unroll every head_dim anew, which takes a software one a second a kernel. A head of
+            // no whole texels is read from storage by both classes, and one of 32 shows that
+            // storage suits the small workgroup too.
+            let whole_texels = head_dim % 4 == 0;
+            let mut add = |class, kernels, variant| {
+                let target = Target {
+                    class,
+                    kernels,
+                    variant,
+                };
+                variant_rows(table, &target, &label, (shape, scale));
+            };
+            add(AdapterClass::Gpu, &STORAGE, Variant::Storage);
+            if !whole_texels || head_dim == 32 {
+                add(AdapterClass::Software, &STORAGE, Variant::Storage);
+            }
+            if whole_texels {
+                add(AdapterClass::Software, &TEXTURE, Variant::Texture);
             }
         }
     }
@@ -46,30 +61,39 @@ pub(super) fn rows(table: &mut Table) {
 /// The kernels of a variant: forward, then those of the backward pass.
 type Kernels = [&'static Kernel; 3];
 
-const STORAGE: Kernels = [
+static STORAGE: Kernels = [
     &attention::FORWARD,
     &attention::BACKWARD_QUERY,
     &attention::BACKWARD_KEY_VALUE,
 ];
-const TEXTURE: Kernels = [
+static TEXTURE: Kernels = [
     &attention::FORWARD_TEXTURE,
     &attention::BACKWARD_QUERY_TEXTURE,
     &attention::BACKWARD_KEY_VALUE_TEXTURE,
 ];
 
+struct Target {
+    class: AdapterClass,
+    kernels: &'static Kernels,
+    variant: Variant,
+}
+
 fn variant_rows(
     table: &mut Table,
-    kernels: &Kernels,
-    variant: Variant,
+    target: &Target,
     label: &str,
     (shape, scale): (AttentionShape, f64),
 ) {
-    let [forward_kernel, ..] = kernels;
-    table.add(forward_kernel, label, move |case| {
+    let &Target {
+        class,
+        kernels: [forward_kernel, query_kernel, key_value_kernel],
+        variant,
+    } = target;
+    table.add_for(class, forward_kernel, label, move |case| {
         forward(case, variant, shape, scale);
     });
-    for kernel in [&attention::BACKWARD_DELTA, kernels[1], kernels[2]] {
-        table.add(kernel, label, move |case| {
+    for kernel in [&attention::BACKWARD_DELTA, query_kernel, key_value_kernel] {
+        table.add_for(class, kernel, label, move |case| {
             backward(case, variant, shape, scale);
         });
     }

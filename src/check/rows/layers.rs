@@ -38,7 +38,7 @@ fn embedding_rows(table: &mut Table) {
         (300, 7, 9),
     ] {
         let shape = format!("vocab {vocab}, d_model {d_model}, rows {rows}");
-        table.add(&embedding::FORWARD, &shape, move |case| {
+        table.add_once(&embedding::FORWARD, &shape, move |case| {
             let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
             let weight = case.random(vocab, d_model, 1.0);
             let tokens_tensor = case.words(&tokens);
@@ -76,8 +76,8 @@ fn embedding_rows(table: &mut Table) {
                 case.expect("d_weight", d_weight.tensor, want);
             };
             let shape = format!("{shape}, accumulate {accumulate}");
-            table.add(&embedding::BACKWARD_SEGMENTS, &shape, build);
-            table.add(&embedding::BACKWARD, &shape, build);
+            table.add_once(&embedding::BACKWARD_SEGMENTS, &shape, build);
+            table.add_once(&embedding::BACKWARD, &shape, build);
         }
     }
 }
@@ -198,7 +198,7 @@ fn rope_rows(table: &mut Table) {
             theta: THETA,
         };
         for kernel in [&rope::FORWARD, &rope::BACKWARD] {
-            table.add(kernel, &shape, move |case| {
+            table.add_once(kernel, &shape, move |case| {
                 let values = case.random(batch * time, num_heads * head_dim, 1.0);
                 let (cosines, sines) = rope::tables(time, head_dim, THETA);
                 let mut upload = |t: Vec<f32>| {
@@ -227,7 +227,7 @@ fn swiglu_rows(table: &mut Table) {
         // At scale 30 the sigmoid saturates on both sides.
         for scale in [1.0, 30.0] {
             let shape = format!("{rows}x{cols}, scale {scale}");
-            table.add(&swiglu::FORWARD, &shape, move |case| {
+            table.add_once(&swiglu::FORWARD, &shape, move |case| {
                 let gate = case.random(rows, cols, scale);
                 let up = case.random(rows, cols, 1.0);
                 let output = swiglu::forward(&mut case.plan, gate.tensor, up.tensor);
@@ -237,7 +237,7 @@ fn swiglu_rows(table: &mut Table) {
                     reference::swiglu::forward(&gate.values, &up.values),
                 );
             });
-            table.add(&swiglu::BACKWARD, &shape, move |case| {
+            table.add_once(&swiglu::BACKWARD, &shape, move |case| {
                 let gate = case.random(rows, cols, scale);
                 let up = case.random(rows, cols, 1.0);
                 let d_output = case.random(rows, cols, 1.0);
@@ -286,7 +286,7 @@ fn sum_rows(table: &mut Table) {
     for (partials, len) in SHAPES {
         for accumulate in [false, true] {
             let shape = format!("{partials}x{len}, accumulate {accumulate}");
-            table.add(&sum::PARTIALS, shape, move |case| {
+            table.add_once(&sum::PARTIALS, shape, move |case| {
                 let input = case.random(partials, len, 1.0);
                 let output = case.random(1, len, 1.0);
                 sum::sum_partials(&mut case.plan, input.tensor, output.tensor, accumulate);

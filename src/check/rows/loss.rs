@@ -45,7 +45,7 @@ pub(super) fn rows(table: &mut Table) {
     }
     for rows in [1, 63, 64, 65, 1030] {
         for accumulate in [false, true] {
-            table.add(
+            table.add_once(
                 &cross_entropy::LOSS_SUM,
                 format!("{rows}, accumulate {accumulate}"),
                 move |case| {

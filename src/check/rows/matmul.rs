@@ -134,7 +134,7 @@ fn stage_rows(table: &mut Table) {
         for transposed in [false, true] {
             let shape =
                 format!("{rows}x{cols} from {first_row}, {first_col}, transposed {transposed}");
-            table.add(&matmul_stage::STAGE, shape, move |case| {
+            table.add_once(&matmul_stage::STAGE, shape, move |case| {
                 let input = case.random(rows, cols, 1.0);
                 let (all_rows, all_cols) = if transposed {
                     (cols, rows)

@@ -1,13 +1,15 @@
 //! The table of rows: for every kernel its ragged shapes and its reference.
 
 mod attention;
+mod large;
 mod layers;
 mod loss;
 mod matmul;
 mod optimiser;
+mod probe;
 mod sample;
 
-use super::{Case, Row};
+use super::{Build, Case, Row};
 use crate::gpu::{AdapterClass, Kernel};
 
 pub(super) fn all() -> Vec<Row> {
@@ -18,6 +20,8 @@ pub(super) fn all() -> Vec<Row> {
     loss::rows(&mut table);
     optimiser::rows(&mut table);
     sample::rows(&mut table);
+    probe::rows(&mut table);
+    large::rows(&mut table);
     table.rows
 }
 
@@ -39,6 +43,16 @@ impl Table {
         }
     }
 
+    /// Adds a row for a kernel whose launches are the same for both classes.
+    fn add_once(
+        &mut self,
+        kernel: &'static Kernel,
+        shape: impl Into<String>,
+        build: impl Fn(&mut Case) + Send + Sync + 'static,
+    ) {
+        self.push(None, kernel, shape.into(), Box::new(build));
+    }
+
     /// Adds a row for one class of adapter.
     fn add_for(
         &mut self,
@@ -47,12 +61,30 @@ impl Table {
         shape: impl Into<String>,
         build: impl Fn(&mut Case) + Send + Sync + 'static,
     ) {
+        self.push(Some(class), kernel, shape.into(), Box::new(build));
+    }
+
+    fn push(
+        &mut self,
+        class: Option<AdapterClass>,
+        kernel: &'static Kernel,
+        shape: String,
+        build: Build,
+    ) {
         self.rows.push(Row {
             kernel,
-            shape: shape.into(),
+            shape,
             class,
-            build: Box::new(build),
+            binding_bytes: 0,
+            build,
         });
+    }
+
+    /// Says that the last row binds a tensor of so many bytes, which not every adapter can.
+    fn last_binds(&mut self, bytes: u64) {
+        if let Some(row) = self.rows.last_mut() {
+            row.binding_bytes = bytes;
+        }
     }
 }
 

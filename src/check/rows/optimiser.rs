@@ -19,7 +19,7 @@ pub(super) fn rows(table: &mut Table) {
             let shape = format!("{lens:?}, max_norm {max_norm}");
             for kernel in [&grad_norm::SQUARES, &grad_norm::CLIP] {
                 let lens = lens.clone();
-                table.add(kernel, &shape, move |case| {
+                table.add_once(kernel, &shape, move |case| {
                     let gradients: Vec<_> =
                         lens.iter().map(|&len| case.random(1, len, 1.0)).collect();
                     let tensors: Vec<_> = gradients.iter().map(|g| g.tensor).collect();
@@ -36,7 +36,7 @@ pub(super) fn rows(table: &mut Table) {
     }
     for len in [1, 63, 65, 1030] {
         for (t, clip) in [(1, 1.0), (1, 0.25), (7, 1.0), (3000, 0.5)] {
-            table.add(
+            table.add_once(
                 &adamw::UPDATE,
                 format!("{len}, step {t}, clip {clip}"),
                 move |case| {

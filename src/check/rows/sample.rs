@@ -12,7 +12,7 @@ const SHAPES: [(usize, usize); 6] = [(1, 1), (3, 7), (2, 63), (2, 64), (3, 65), 
 pub(super) fn rows(table: &mut Table) {
     for (rows, vocab) in SHAPES {
         for count in [1, 3, 50, 2000] {
-            table.add(
+            table.add_once(
                 &sample::TOP_K,
                 format!("{rows}x{vocab}, k {count}"),
                 move |case| {
@@ -21,7 +21,7 @@ pub(super) fn rows(table: &mut Table) {
             );
         }
         for mass in [0.05, 0.5, 0.93] {
-            table.add(
+            table.add_once(
                 &sample::TOP_P,
                 format!("{rows}x{vocab}, p {mass}"),
                 move |case| {
@@ -29,10 +29,10 @@ pub(super) fn rows(table: &mut Table) {
                 },
             );
         }
-        table.add(&sample::DRAW, format!("{rows}x{vocab}"), move |case| {
+        table.add_once(&sample::DRAW, format!("{rows}x{vocab}"), move |case| {
             draw(case, rows, vocab)
         });
-        table.add(&sample::GREEDY, format!("{rows}x{vocab}"), move |case| {
+        table.add_once(&sample::GREEDY, format!("{rows}x{vocab}"), move |case| {
             let logits = coarse(case, rows, vocab);
             let tokens = case.plan.scratch("tokens", 1, rows);
             sample::greedy(&mut case.plan, logits.tensor, tokens);

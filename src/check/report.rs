@@ -1,0 +1,264 @@
+//! Runs rows and keeps what became of each: passed, failed, or skipped with a reason.
+
+use std::collections::BTreeSet;
+
+use rayon::prelude::*;
+
+use super::{Outcome, Row, class_name, step};
+use crate::gpu::{AdapterClass, Device, GpuError};
+
+/// What became of one row.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RowReport {
+    /// The kernel, or [`step::NAME`].
+    pub kernel: String,
+    /// Its variant.
+    pub variant: String,
+    /// The class of adapter whose sizes were run: `gpu`, `software`, or `any`.
+    pub class: &'static str,
+    /// The shape, or the tensor of a step.
+    pub shape: String,
+    /// Worst error, relative to the tolerance's scale; `None` where nothing could be compared.
+    pub worst: Option<f64>,
+    /// What the error may be.
+    pub tolerance: f64,
+    /// Whether the row is right.
+    pub ok: bool,
+    /// What is wrong.
+    pub failure: Option<String>,
+}
+
+/// A row that this adapter cannot run.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Skipped {
+    /// The kernel.
+    pub kernel: String,
+    /// Its variant.
+    pub variant: String,
+    /// The shape.
+    pub shape: String,
+    /// The limit or feature that stands in the way.
+    pub reason: String,
+}
+
+/// Everything that was checked, in the order of the table.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The rows that ran.
+    pub rows: Vec<RowReport>,
+    /// The rows that did not.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Some rows were wrong.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{failed} of {total} checks failed, in {kernels}; the results of this adapter cannot be \
+     trusted: update its driver or choose another with --adapter, and report the last line above"
+)]
+pub struct CheckFailed {
+    failed: usize,
+    total: usize,
+    kernels: String,
+}
+
+impl Report {
+    /// Number of rows that were right.
+    pub fn passed(&self) -> usize {
+        self.rows.iter().filter(|row| row.ok).count()
+    }
+
+    /// The rows that were wrong.
+    pub fn failures(&self) -> impl Iterator<Item = &RowReport> {
+        self.rows.iter().filter(|row| !row.ok)
+    }
+
+    /// The result of the whole.
+    ///
+    /// # Errors
+    /// When a row was wrong.
+    pub fn verdict(&self) -> Result<(), CheckFailed> {
+        let kernels: BTreeSet<&str> = self.failures().map(|row| row.kernel.as_str()).collect();
+        if kernels.is_empty() {
+            return Ok(());
+        }
+        Err(CheckFailed {
+            failed: self.failures().count(),
+            total: self.rows.len(),
+            kernels: kernels.into_iter().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    fn add(&mut self, row: &Row, result: Result<Outcome, GpuError>) {
+        let (kernel, variant) = (row.kernel.name.to_owned(), row.kernel.variant.to_owned());
+        let shape = row.shape.clone();
+        let report = |worst, tolerance, failure: Option<String>| RowReport {
+            kernel: kernel.clone(),
+            variant: variant.clone(),
+            class: class_name(row.class),
+            shape: shape.clone(),
+            worst,
+            tolerance,
+            ok: failure.is_none(),
+            failure,
+        };
+        match result {
+            Ok(o) => self
+                .rows
+                .push(report(Some(o.worst), o.tolerance, o.failure)),
+            Err(error) if error.is_unsupported() => self.skipped.push(Skipped {
+                kernel,
+                variant,
+                shape,
+                reason: error.to_string(),
+            }),
+            Err(error) => self.rows.push(report(None, 0.0, Some(error.to_string()))),
+        }
+    }
+}
+
+/// Runs `rows` side by side, and then a whole step of a tiny model where `with_step`.
+///
+/// A device that fails takes the rows beside it down, so these run again alone on a device of
+/// `reopen`, and only what fails there is blamed. `done` is called after each row.
+///
+/// # Errors
+/// When no device can be opened any more.
+pub fn run(
+    device: &Device,
+    rows: &[Row],
+    with_step: bool,
+    reopen: impl Fn() -> Result<Device, GpuError>,
+    done: impl Fn() + Sync,
+) -> Result<Report, GpuError> {
+    let run = |row: &Row| {
+        let result = row.run(device);
+        done();
+        result
+    };
+    // On a software adapter most of the time is the shader compiler's, which takes one core a row.
+    let mut results: Vec<_> = rows.par_iter().map(run).collect();
+    let mut spare = None;
+    rerun_alone(&mut results, |index| {
+        let device = match spare.take() {
+            Some(device) => device,
+            None => reopen()?,
+        };
+        let result = rows[index].run(&device);
+        // A device that failed once fails for ever.
+        spare = Some(device).filter(|_| !is_device_failure(&result));
+        Ok(result)
+    })?;
+    let mut report = Report::default();
+    for (row, result) in rows.iter().zip(results) {
+        report.add(row, result);
+    }
+    if with_step {
+        let device = spare.unwrap_or_else(|| device.clone());
+        for class in [AdapterClass::Gpu, AdapterClass::Software] {
+            add_step(&mut report, &device.with_class(class));
+        }
+        done();
+    }
+    Ok(report)
+}
+
+fn is_device_failure<T>(result: &Result<T, GpuError>) -> bool {
+    matches!(result, Err(GpuError::Device(_)))
+}
+
+/// Replaces each failure of the device by what happens when the row runs alone.
+fn rerun_alone<T>(
+    results: &mut [Result<T, GpuError>],
+    mut alone: impl FnMut(usize) -> Result<Result<T, GpuError>, GpuError>,
+) -> Result<(), GpuError> {
+    for index in 0..results.len() {
+        if is_device_failure(&results[index]) {
+            results[index] = alone(index)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_step(report: &mut Report, device: &Device) {
+    let class = class_name(Some(device.class()));
+    for tie_embeddings in [false, true] {
+        let variant = if tie_embeddings { "tied" } else { "untied" };
+        let row = |shape: String, worst, tolerance, failure: Option<String>| RowReport {
+            kernel: step::NAME.to_owned(),
+            variant: variant.to_owned(),
+            class,
+            shape,
+            worst,
+            tolerance,
+            ok: failure.is_none(),
+            failure,
+        };
+        let model = step::tiny_model(16, tie_embeddings);
+        match step::check(device, &model, &step::train_config(4, 2)) {
+            Ok(tensors) => {
+                let rows = tensors
+                    .into_iter()
+                    .map(|t| row(t.name, Some(t.worst), t.tolerance, t.failure));
+                report.rows.extend(rows);
+            }
+            Err(e) => {
+                let failure = Some(e.to_string());
+                report.rows.push(row("all".to_owned(), None, 0.0, failure));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(failure: Option<&str>) -> Outcome {
+        Outcome {
+            worst: 0.5,
+            tolerance: 1e-5,
+            failure: failure.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_wrong_row_fails_the_whole_and_a_limit_does_not() {
+        let rows = crate::check::all_rows();
+        let mut report = Report::default();
+        report.add(&rows[0], Ok(outcome(None)));
+        let limit = GpuError::OverLimit {
+            label: "weight".to_owned(),
+            size_bytes: 2,
+            limit_bytes: 1,
+            limit: "max_buffer_size",
+        };
+        report.add(&rows[1], Err(limit));
+        assert!(report.verdict().is_ok());
+        assert_eq!((report.passed(), report.skipped.len()), (1, 1));
+        assert!(report.skipped[0].reason.contains("max_buffer_size"));
+        report.add(&rows[2], Ok(outcome(Some("output[3] is 1 where ..."))));
+        let lost = GpuError::Device("lost".to_owned());
+        report.add(&rows[3], Err(lost));
+        let message = report.verdict().unwrap_err().to_string();
+        assert!(message.contains("2 of 3"), "{message}");
+        for row in &rows[2..4] {
+            assert!(message.contains(row.kernel.name), "{message}");
+        }
+    }
+
+    #[test]
+    fn only_the_row_that_loses_the_device_alone_is_blamed() {
+        let lost = || Err(GpuError::Device("lost".to_owned()));
+        let mut results = vec![Ok(1), lost(), lost(), lost()];
+        let mut order = Vec::new();
+        rerun_alone(&mut results, |index| {
+            order.push(index);
+            Ok(if index == 2 { lost() } else { Ok(1) })
+        })
+        .unwrap();
+        assert_eq!(order, [1, 2, 3]);
+        let blamed: Vec<bool> = results.iter().map(is_device_failure).collect();
+        assert_eq!(blamed, [false, false, true, false]);
+    }
+}

@@ -1,0 +1,122 @@
+//! `check` and `bench kernels`: what they print, and how they answer bad requests.
+
+use serde_json::Value;
+
+use super::{gpu_tlm, succeed, utf8};
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&succeed(args)).unwrap()
+}
+
+#[test]
+fn check_reports_every_row_of_a_kernel() {
+    let report = json(&["check", "--kernel", "rmsnorm_forward", "--json"]);
+    for key in ["adapter", "driver"] {
+        assert!(!report[key].as_str().unwrap().is_empty(), "{key}");
+    }
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(report["passed"], rows.len());
+    assert_eq!(report["failed"], 0);
+    assert_eq!(report["skipped"], Value::Array(Vec::new()));
+    assert!(rows.len() > 8, "{}", rows.len());
+    for row in rows {
+        assert_eq!(row["kernel"], "rmsnorm_forward");
+        assert_eq!(row["variant"], "portable");
+        assert!(row["shape"].as_str().unwrap().contains('x'), "{row}");
+        assert_eq!(row["ok"], true);
+        assert!(
+            row["worst"].as_f64().unwrap() <= row["tolerance"].as_f64().unwrap(),
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn check_ends_with_a_line_for_a_bug_report() {
+    let text = succeed(&["check", "--kernel", "train_step"]);
+    for part in [
+        "gradient of layers.1.ffn.w2.weight",
+        "update of ln_final.weight",
+        "loss",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let last = text.lines().last().unwrap();
+    let version = concat!("gpu-tlm ", env!("CARGO_PKG_VERSION"));
+    assert!(last.starts_with(version) && last.contains("PASS"), "{last}");
+}
+
+#[test]
+fn a_row_over_the_adapters_limits_is_skipped_with_the_limits_name() {
+    let report = json(&["check", "--kernel", "embedding_forward", "--json"]);
+    let large = |row: &&Value| row["shape"].as_str().unwrap().starts_with("vocab 262145");
+    let ran = report["rows"].as_array().unwrap().iter().any(|r| large(&r));
+    let skipped = report["skipped"].as_array().unwrap();
+    match skipped.iter().find(large) {
+        Some(row) => {
+            assert!(!ran);
+            let reason = row["reason"].as_str().unwrap();
+            assert!(
+                reason.contains("max_storage_buffer_binding_size"),
+                "{reason}"
+            );
+        }
+        None => assert!(ran),
+    }
+}
+
+#[test]
+fn an_unknown_kernel_lists_the_near_ones() {
+    for (command, wanted, near) in [
+        (&["check"][..], "rmsnorm_forwrad", "rmsnorm_forward"),
+        (&["bench", "kernels"][..], "matmul.tild", "matmul.tiled"),
+        (&["check"][..], "attention", "attention_backward_query"),
+    ] {
+        let run = gpu_tlm(&[command, &["--kernel", wanted]].concat());
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        assert!(run.stdout.is_empty());
+        let named = run.stderr.contains(wanted) && run.stderr.contains(near);
+        assert!(named, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn bench_sets_a_kernel_beside_the_ceilings_and_an_earlier_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("earlier.json");
+    let args = ["bench", "kernels", "--kernel", "softmax_forward", "--json"];
+    let text = succeed(&args);
+    std::fs::write(&file, &text).unwrap();
+    let earlier: Value = serde_json::from_str(&text).unwrap();
+    assert!(earlier["adapter"].is_string());
+    for key in ["fma_gflops", "copy_gb_per_s", "workgroup_gb_per_s"] {
+        assert!(earlier["ceilings"][key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    let compared = json(&[&args[..], &["--compare", utf8(&file)]].concat());
+    let rows = compared["rows"].as_array().unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert_eq!(row["kernel"], "softmax_forward");
+        for key in ["ms", "gflops", "gb_per_s", "ratio"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{row}");
+        }
+        assert!(row["spread"].as_f64().unwrap() >= 0.0, "{row}");
+        let share = row["share_of_ceiling"].as_f64().unwrap();
+        assert!(share > 0.0 && share < 1.5, "{row}");
+    }
+}
+
+#[test]
+fn bench_takes_a_shape_and_refuses_one_that_no_row_has() {
+    let args = ["bench", "kernels", "--kernel", "matmul.texture", "--json"];
+    let report = json(&[&args[..], &["--shape", "33x20x17"]].concat());
+    assert_eq!(report["rows"].as_array().unwrap().len(), 1);
+    for (flag, value, said) in [
+        ("--shape", "banana", "64x64x64"),
+        ("--compare", "missing.json", "missing.json"),
+    ] {
+        let run = gpu_tlm(&[&args[..], &[flag, value]].concat());
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+    }
+}
