@@ -1,11 +1,15 @@
 //! Holds every kernel against its f64 reference on the adapter in hand.
 
 mod case;
+mod export;
 mod rows;
 
 pub use case::{Case, Data};
+pub use export::export;
 
-use crate::gpu::{AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan};
+use crate::gpu::{
+    AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId,
+};
 
 /// One kernel at one shape, for one class of adapter.
 pub struct Row {
@@ -40,11 +44,7 @@ impl Row {
     /// # Errors
     /// When the device fails; a wrong result is an [`Outcome`].
     pub fn run(&self, device: &Device) -> Result<Outcome, GpuError> {
-        let mut plan = Plan::new(self.class);
-        plan.isolate_scratch();
-        let section = plan.section();
-        let mut case = Case::new(plan);
-        (self.build)(&mut case);
+        let (case, section) = self.case();
         let buffers: Buffers = Memory::default().allocate(device)?;
         let executable = Executable::compile(&case.plan, device, &buffers)?;
         let mut passes = Vec::new();
@@ -59,6 +59,16 @@ impl Row {
             outcome.failure = Some("two runs gave different bits".to_owned());
         }
         Ok(outcome)
+    }
+
+    /// The row's inputs and expectations, with the section that holds its dispatches.
+    fn case(&self) -> (Case, SectionId) {
+        let mut plan = Plan::new(self.class);
+        plan.isolate_scratch();
+        let section = plan.section();
+        let mut case = Case::new(plan);
+        (self.build)(&mut case);
+        (case, section)
     }
 
     /// `kernel.variant shape`, with the class whose sizes are used.
