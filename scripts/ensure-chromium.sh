@@ -27,7 +27,7 @@ if ! { has_chromium && find_manifest >/dev/null; }; then
         exit 1
     }
 fi
-has_chromium && find_manifest || {
+if ! { has_chromium && find_manifest; }; then
     say "Chromium is installed, and its command or vk_swiftshader_icd.json is nowhere to be found"
     exit 1
-}
+fi
