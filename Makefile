@@ -54,6 +54,21 @@ test: toolchain loader ## run all tests on this machine's adapter
 	@echo "==> running the tests"
 	$(CARGO) test --locked
 
+.PHONY: test-vendors
+test-vendors: test-swiftshader test-tint ## check the shaders with other drivers and compilers than this machine's
+
+.PHONY: test-swiftshader
+test-swiftshader: toolchain loader ## run the GPU tests on SwiftShader, the software adapter of Chromium
+	@echo "==> building the tests"
+	$(CARGO) test --locked --no-run
+	@scripts/test-swiftshader.sh "$(CARGO)" "$(DEBUG)"
+
+.PHONY: test-tint
+test-tint: toolchain ## compile every shader with Tint, Chromium's compiler, and run some of them there
+	@echo "==> every shader in Chromium's WebGPU"
+	@mkdir -p "$(TARGET_DIR)"
+	@scripts/test-tint.sh "$(CARGO)" "$(PYTHON)" "$(TARGET_DIR)"
+
 .PHONY: lint
 lint: format clippy doc ## check format, clippy and documentation; warnings are errors
 

@@ -1,5 +1,7 @@
 //! One run of a row: inputs from a fixed seed, the plan, and what the reference expects.
 
+use serde_json::{Value, json};
+
 use super::Outcome;
 use crate::gpu::plan::Bound;
 use crate::gpu::{Device, Executable, GpuError, Plan, Tensor, Texture};
@@ -174,6 +176,30 @@ impl Case {
     /// Whether the reference says what it should give.
     pub(crate) fn has_reference(&self) -> bool {
         !self.expected.is_empty()
+    }
+
+    /// The words that each input holds before the run.
+    pub(super) fn inputs_to_json(&self) -> Value {
+        let input = |(tensor, words): &(Tensor, Vec<u32>)| json!({ "bound": Bound::Tensor(*tensor).to_json(), "words": words });
+        self.inputs.iter().map(input).collect()
+    }
+
+    /// What the reference expects, for the comparison that `compare` makes.
+    pub(super) fn expected_to_json(&self) -> Value {
+        let expected = |e: &Expected| {
+            let (kind, want) = match &e.want {
+                // JSON has no infinity: it would become null, which a reader has to refuse.
+                Want::Floats(want) => ("floats", json!(want)),
+                Want::Words(want) => ("words", json!(want)),
+            };
+            json!({
+                "name": e.name,
+                "bound": e.bound.to_json(),
+                kind: want,
+                "tolerance": e.tolerance,
+            })
+        };
+        self.expected.iter().map(expected).collect()
     }
 
     pub(crate) fn compare(&self, got: &[Vec<u32>]) -> Outcome {

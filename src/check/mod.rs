@@ -1,14 +1,18 @@
 //! Holds every kernel against its f64 reference on the adapter in hand.
 
 mod case;
+mod export;
 mod report;
 mod rows;
 pub mod step;
 
 pub use case::{Case, Data};
+pub use export::export;
 pub use report::{CheckFailed, Report, RowReport, Skipped, run};
 
-use crate::gpu::{AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan};
+use crate::gpu::{
+    AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId,
+};
 
 /// One kernel at one shape, for one class of adapter.
 pub struct Row {
@@ -48,11 +52,7 @@ impl Row {
     /// When the device fails; a wrong result is an [`Outcome`].
     pub fn run(&self, device: &Device) -> Result<Outcome, GpuError> {
         self.check_limit(device)?;
-        let mut plan = Plan::new(self.class.unwrap_or(device.class()));
-        plan.isolate_scratch();
-        let section = plan.section();
-        let mut case = Case::new(plan);
-        (self.build)(&mut case);
+        let (case, section) = self.case(device.class());
         let buffers: Buffers = Memory::default().allocate(device)?;
         let executable = Executable::compile(&case.plan, device, &buffers)?;
         let mut passes = Vec::new();
@@ -81,6 +81,17 @@ impl Row {
             limit_bytes,
             limit: "max_storage_buffer_binding_size",
         })
+    }
+
+    /// The row's inputs and expectations, with the section that holds its dispatches; for `class`
+    /// where the row suits any.
+    fn case(&self, class: AdapterClass) -> (Case, SectionId) {
+        let mut plan = Plan::new(self.class.unwrap_or(class));
+        plan.isolate_scratch();
+        let section = plan.section();
+        let mut case = Case::new(plan);
+        (self.build)(&mut case);
+        (case, section)
     }
 
     /// `kernel.variant shape`, with the class whose sizes are used.

@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod device;
 pub mod error;
 pub mod executable;
+mod export;
 pub mod kernel;
 mod lifetimes;
 pub mod memory;
