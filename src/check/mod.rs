@@ -5,7 +5,9 @@ mod rows;
 
 pub use case::{Case, Data};
 
-use crate::gpu::{AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan};
+use crate::gpu::{
+    AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId,
+};
 
 /// One kernel at one shape, for one class of adapter.
 pub struct Row {
@@ -40,11 +42,7 @@ impl Row {
     /// # Errors
     /// When the device fails; a wrong result is an [`Outcome`].
     pub fn run(&self, device: &Device) -> Result<Outcome, GpuError> {
-        let mut plan = Plan::new(self.class);
-        plan.isolate_scratch();
-        let section = plan.section();
-        let mut case = Case::new(plan);
-        (self.build)(&mut case);
+        let (case, section) = self.case();
         let buffers: Buffers = Memory::default().allocate(device)?;
         let executable = Executable::compile(&case.plan, device, &buffers)?;
         let mut passes = Vec::new();
@@ -59,6 +57,20 @@ impl Row {
             outcome.failure = Some("two runs gave different bits".to_owned());
         }
         Ok(outcome)
+    }
+
+    /// The dispatches of the row, without a device.
+    pub fn plan(&self) -> Plan {
+        self.case().0.plan
+    }
+
+    fn case(&self) -> (Case, SectionId) {
+        let mut plan = Plan::new(self.class);
+        plan.isolate_scratch();
+        let section = plan.section();
+        let mut case = Case::new(plan);
+        (self.build)(&mut case);
+        (case, section)
     }
 
     /// `kernel.variant shape`, with the class whose sizes are used.

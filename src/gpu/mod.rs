@@ -11,6 +11,7 @@ pub mod memory;
 pub mod plan;
 pub mod readback;
 pub mod tensor;
+pub mod translate;
 mod trusted;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};
