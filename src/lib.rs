@@ -17,6 +17,7 @@ pub mod kernels;
 pub mod model;
 pub mod random;
 pub mod reference;
+pub mod shaders;
 pub mod train;
 
 pub use error::Error;

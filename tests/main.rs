@@ -12,4 +12,5 @@ mod parity;
 mod reference;
 mod run_files;
 mod shader_tables;
+mod shaders;
 mod tokenizer;

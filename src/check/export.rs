@@ -13,9 +13,8 @@ use crate::kernels;
 ///
 /// The object has two lists, `kernels` and `rows`.
 pub fn export(runs: impl Fn(&Row) -> bool + Sync) -> Value {
-    // Large rows bind the same kernels with the same constants, and would make a large file.
     let mut rows = all_rows();
-    rows.retain(|row| row.binding_bytes == 0);
+    rows.retain(|row| !row.is_large());
     // What one row needs: label and constants of its dispatches, and the row itself if it is run.
     let used: Vec<_> = rows
         .par_iter()

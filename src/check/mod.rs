@@ -83,6 +83,25 @@ impl Row {
         })
     }
 
+    /// Whether its inputs take long to make; smaller rows run the same kernels with the same
+    /// constants.
+    pub fn is_large(&self) -> bool {
+        self.binding_bytes > 0
+    }
+
+    /// The classes of adapter that the row stands for.
+    pub fn classes(&self) -> Vec<AdapterClass> {
+        match self.class {
+            Some(class) => vec![class],
+            None => vec![AdapterClass::Gpu, AdapterClass::Software],
+        }
+    }
+
+    /// The dispatches of the row, without a device; for `class` where the row suits any.
+    pub fn plan(&self, class: AdapterClass) -> Plan {
+        self.case(class).0.plan
+    }
+
     /// The row's inputs and expectations, with the section that holds its dispatches; for `class`
     /// where the row suits any.
     fn case(&self, class: AdapterClass) -> (Case, SectionId) {

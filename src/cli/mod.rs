@@ -8,6 +8,7 @@ pub mod eval;
 pub mod generate;
 pub mod plan;
 pub mod schedule;
+pub mod shaders;
 pub mod tokenizer;
 pub mod train;
 
@@ -60,6 +61,8 @@ enum Command {
     Plan(Box<plan::PlanArgs>),
     /// The learning rate over a run
     Schedule(Box<schedule::ScheduleArgs>),
+    /// Write every kernel as a backend gets it: WGSL, SPIR-V, HLSL or MSL
+    Shaders(shaders::ShadersArgs),
 }
 
 impl Cli {
@@ -79,6 +82,7 @@ impl Cli {
             Command::Devices(args) => devices::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::Schedule(args) => schedule::run(&args),
+            Command::Shaders(args) => shaders::run(&args),
         }
     }
 }

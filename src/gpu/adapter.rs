@@ -57,6 +57,14 @@ impl AdapterClass {
             Self::Gpu
         }
     }
+
+    /// `gpu` or `software`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Gpu => "gpu",
+            Self::Software => "software",
+        }
+    }
 }
 
 /// One adapter as `gpu-tlm devices` shows it.

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod readback;
 pub mod tensor;
 mod timing;
+pub mod translate;
 mod trusted;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};

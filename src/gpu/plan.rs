@@ -335,6 +335,11 @@ impl Plan {
         super::lifetimes::layout(self).total_bytes()
     }
 
+    /// The dispatches of all sections.
+    pub fn all_dispatches(&self) -> &[Dispatch] {
+        &self.dispatches
+    }
+
     /// The dispatches of one section.
     pub fn dispatches(&self, section: SectionId) -> &[Dispatch] {
         &self.dispatches[self.sections[section.0].dispatches.clone()]

@@ -1,0 +1,110 @@
+//! Shaders as the backends get them: every pipeline in every language, and within WebGPU's limits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gpu_tlm::config::{Resolved, SettingFlags};
+use gpu_tlm::gpu::AdapterClass;
+use gpu_tlm::gpu::translate::ShaderFormat;
+use gpu_tlm::kernels;
+use gpu_tlm::shaders::{self, collect, pipelines};
+use gpu_tlm::train::step_plan::{StepPlan, Target};
+use serde_json::Value;
+
+#[test]
+fn every_pipeline_translates_to_every_language() {
+    for pipeline in pipelines() {
+        for format in [
+            ShaderFormat::Wgsl,
+            ShaderFormat::Spirv,
+            ShaderFormat::Hlsl,
+            ShaderFormat::Msl,
+        ] {
+            let shader = pipeline.translate(format).unwrap();
+            assert!(!shader.code.is_empty(), "{} as {format:?}", pipeline.name());
+            assert_eq!(shader.places.len(), pipeline.kernel.bindings.len() + 1);
+        }
+    }
+}
+
+/// WebGPU's defaults: 256 lanes a workgroup and 16 KiB of workgroup memory.
+#[test]
+fn every_pipeline_fits_the_portable_floor() {
+    for pipeline in pipelines() {
+        let shader = pipeline.translate(ShaderFormat::Spirv).unwrap();
+        let lanes: u32 = shader.workgroup_size.iter().product();
+        assert!(
+            lanes <= 256 && shader.workgroup_bytes <= 16 << 10,
+            "{} has {lanes} lanes and {} bytes",
+            pipeline.name(),
+            shader.workgroup_bytes
+        );
+    }
+}
+
+#[test]
+fn every_kernel_has_a_pipeline() {
+    let found: BTreeSet<_> = pipelines().iter().map(|p| p.kernel.label()).collect();
+    let all: BTreeSet<_> = kernels::ALL.iter().map(|kernel| kernel.label()).collect();
+    assert_eq!(found, all);
+}
+
+#[test]
+fn pipelines_of_a_training_plan_are_among_the_checks_own() {
+    let known: BTreeSet<_> = pipelines().iter().map(shaders::Pipeline::name).collect();
+    let flags = SettingFlags {
+        vocab_size: Some(300),
+        context_length: Some(32),
+        d_model: Some(64),
+        num_layers: Some(2),
+        num_heads: Some(4),
+        num_kv_heads: Some(2),
+        d_ff: Some(128),
+        batch_size: Some(4),
+        micro_batch_size: Some(2),
+        ..SettingFlags::default()
+    };
+    let settings = Resolved::load(None, &flags).unwrap().settings;
+    let (model, train) = (settings.model(None).unwrap(), settings.train().unwrap());
+    for class in [AdapterClass::Gpu, AdapterClass::Software] {
+        let target = Target {
+            class,
+            max_binding_words: 1 << 25,
+        };
+        let step = StepPlan::new(&model, &train, target);
+        let mut used = BTreeMap::new();
+        collect(&mut used, class, step.plan.all_dispatches());
+        assert!(used.len() > 10, "a step uses {} pipelines", used.len());
+        let unknown: Vec<_> = used.keys().filter(|name| !known.contains(*name)).collect();
+        assert!(
+            unknown.is_empty(),
+            "{class:?}: no row of the check runs {unknown:?}"
+        );
+    }
+}
+
+#[test]
+fn the_manifest_names_every_file_with_its_bindings() {
+    let folder = tempfile::tempdir().unwrap();
+    let count = shaders::write_all(folder.path(), ShaderFormat::Hlsl).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let entries = manifest["shaders"].as_array().unwrap();
+    assert_eq!(entries.len(), count);
+    let files: BTreeSet<_> = entries
+        .iter()
+        .map(|e| e["file"].as_str().unwrap())
+        .collect();
+    assert_eq!(files.len(), count);
+    for file in files {
+        assert!(folder.path().join(file).is_file(), "{file}");
+    }
+    let texture = entries
+        .iter()
+        .find(|entry| entry["file"] == "matmul.texture-accumulate_1-residual_0.hlsl")
+        .unwrap();
+    assert_eq!(texture["entry_point"], "main");
+    assert_eq!(texture["params"]["fields"][0]["type"], "u32");
+    assert_eq!(texture["bindings"][0]["place"], "b0");
+    assert_eq!(texture["bindings"][1]["role"], "Texture");
+    assert_eq!(texture["bindings"][1]["place"], "u0");
+}
