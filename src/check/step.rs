@@ -50,7 +50,8 @@ pub fn tiny_model(head_dim: usize, tie_embeddings: bool) -> ModelConfig {
     }
 }
 
-/// The default settings with these batches.
+/// The default settings with these batches, and an eps of the gradients' size: with a tiny one the
+/// first update is the learning rate times the gradient's sign, whatever is left of its value.
 ///
 /// # Panics
 /// If `micro_batch_size` does not divide `batch_size`: a bug of the caller.
@@ -58,6 +59,7 @@ pub fn train_config(batch_size: usize, micro_batch_size: usize) -> TrainConfig {
     let settings = Settings {
         batch_size,
         micro_batch_size: Some(micro_batch_size),
+        eps: 1e-3,
         ..Settings::default()
     };
     settings.train().expect("the defaults are sound")
@@ -179,8 +181,6 @@ fn compare(
         let clipped: Vec<f64> = gradients[name].iter().map(|g| g * clip).collect();
         update(parameter, &clipped, train);
         let name_of_report = format!("update of {name}");
-        // The first step moves each element by the learning rate whatever its gradient, so this is
-        // the rounding of the sum, and the few gradients that are not far over eps.
         reports.push(report(
             name_of_report,
             &step.after[name],
