@@ -18,6 +18,7 @@ TARGET_DIR = $(or $(shell PATH="$(PATH)" $(CARGO) metadata --locked --no-deps --
 	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 RELEASE = $(TARGET_DIR)/release/gpu-tlm
 DEBUG = $(TARGET_DIR)/debug/gpu-tlm
+AMD_STATS = $(TARGET_DIR)/debug/examples/amd_shader_stats
 
 # Steps that install packages would get in each other's way.
 .NOTPARALLEL:
@@ -53,6 +54,32 @@ test: toolchain loader ## run all tests on this machine's adapter
 	@scripts/ensure-adapter.sh "$(DEBUG)"
 	@echo "==> running the tests"
 	$(CARGO) test --locked
+
+VENDORS = $(TARGET_DIR)/vendors
+
+# The checks of what other vendors' compilers make of the shaders; none of them runs on a GPU.
+.PHONY: test-vendors
+test-vendors: toolchain vendor-tools ## check shaders with other vendors' compilers
+	@echo "==> SPIR-V: spirv-val"
+	tests/vendors/spirv.sh "$(VENDORS)/spirv"
+	@echo "==> HLSL: DirectX's compiler"
+	"$(DEBUG)" shaders --format hlsl --out "$(VENDORS)/hlsl"
+	$(PYTHON) tests/vendors/dxc.py "$(VENDORS)/dxc/compushady/backends/libdxcompiler_x86_64.so" "$(VENDORS)/hlsl"
+	@echo "==> MSL: naga"
+	"$(DEBUG)" shaders --format msl --out "$(VENDORS)/msl"
+	@echo "==> AMD: Mesa's compiler"
+	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md
+
+.PHONY: amd-shader-stats
+amd-shader-stats: toolchain vendor-tools ## write docs/amd-shader-stats.md
+	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md --write
+
+.PHONY: vendor-tools
+vendor-tools:
+	@scripts/ensure-vendor-tools.sh "$(VENDORS)/dxc" $(PYTHON)
+	$(CARGO) build --locked --bin gpu-tlm --example amd_shader_stats
+	rm -rf "$(VENDORS)/spirv" "$(VENDORS)/hlsl" "$(VENDORS)/msl"
+	"$(DEBUG)" shaders --format spirv --out "$(VENDORS)/spirv"
 
 .PHONY: lint
 lint: format clippy doc ## check format, clippy and documentation; warnings are errors
