@@ -18,6 +18,7 @@ TARGET_DIR = $(or $(shell PATH="$(PATH)" $(CARGO) metadata --locked --no-deps --
 	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 RELEASE = $(TARGET_DIR)/release/gpu-tlm
 DEBUG = $(TARGET_DIR)/debug/gpu-tlm
+AMD_STATS = $(TARGET_DIR)/debug/examples/amd_shader_stats
 
 # Steps that install packages would get in each other's way.
 .NOTPARALLEL:
@@ -68,6 +69,32 @@ test-tint: toolchain ## compile every shader with Tint, Chromium's compiler, and
 	@echo "==> every shader in Chromium's WebGPU"
 	@mkdir -p "$(TARGET_DIR)"
 	@scripts/test-tint.sh "$(CARGO)" "$(PYTHON)" "$(TARGET_DIR)"
+
+VENDORS = $(TARGET_DIR)/vendors
+
+# The checks of what other vendors' compilers make of the shaders; none of them runs on a GPU.
+.PHONY: test-compilers
+test-compilers: toolchain vendor-tools ## give every shader to spirv-val, DirectX's compiler and Mesa's AMD compiler
+	@echo "==> SPIR-V: spirv-val"
+	tests/vendors/spirv.sh "$(VENDORS)/spirv"
+	@echo "==> HLSL: DirectX's compiler"
+	"$(DEBUG)" shaders --format hlsl --out "$(VENDORS)/hlsl"
+	$(PYTHON) tests/vendors/dxc.py "$(VENDORS)/dxc/compushady/backends/libdxcompiler_x86_64.so" "$(VENDORS)/hlsl"
+	@echo "==> MSL: naga"
+	"$(DEBUG)" shaders --format msl --out "$(VENDORS)/msl"
+	@echo "==> AMD: Mesa's compiler"
+	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md
+
+.PHONY: amd-shader-stats
+amd-shader-stats: toolchain vendor-tools ## write docs/amd-shader-stats.md
+	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md --write
+
+.PHONY: vendor-tools
+vendor-tools:
+	@scripts/ensure-vendor-tools.sh "$(VENDORS)/dxc" $(PYTHON)
+	$(CARGO) build --locked --bin gpu-tlm --example amd_shader_stats
+	rm -rf "$(VENDORS)/spirv" "$(VENDORS)/hlsl" "$(VENDORS)/msl"
+	"$(DEBUG)" shaders --format spirv --out "$(VENDORS)/spirv"
 
 .PHONY: lint
 lint: format clippy doc ## check format, clippy and documentation; warnings are errors
