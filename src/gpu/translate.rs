@@ -2,8 +2,8 @@
 //! options of `trusted` shader modules in wgpu 30.
 //!
 //! Differences that remain, since wgpu decides them on the user's machine: it writes the SPIR-V
-//! version, HLSL shader model and MSL version that the adapter offers (here [`SPIRV_VERSION`],
-//! [`SHADER_MODEL`] and [`MSL_VERSION`]).
+//! version, HLSL shader model and MSL version that the adapter offers (here `SPIRV_VERSION`,
+//! `SHADER_MODEL` and `MSL_VERSION`).
 
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants, spv, wgsl};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
