@@ -7,8 +7,7 @@ use rayon::prelude::*;
 
 use super::memory::{Buffers, PersistentId, create_buffer};
 use super::plan::{Bound, Dispatch, Plan, SectionId, Storage, StorageKind};
-use super::readback::{read_now, read_texture_now};
-use super::{Device, GpuError, Kernel, Tensor, Texture};
+use super::{Device, GpuError, Kernel};
 
 /// Bytes between two `Params` in the shared uniform buffer: the largest
 /// `min_uniform_buffer_offset_alignment` that WebGPU allows.
@@ -18,8 +17,9 @@ const PARAMS_STRIDE: usize = 256;
 pub struct Executable {
     steps: Vec<Step>,
     sections: Vec<std::ops::Range<usize>>,
-    scratch: Scratch,
-    slots: Vec<Option<usize>>,
+    pub(super) scratch: Scratch,
+    /// For each storage of the plan its scratch buffer or texture, if it has one.
+    pub(super) slots: Vec<Option<usize>>,
 }
 
 struct Step {
@@ -101,93 +101,6 @@ impl Executable {
         })
     }
 
-    /// Whether any dispatch binds the scratch tensor, so that there is memory behind it.
-    pub fn binds(&self, tensor: Tensor) -> bool {
-        self.slots[tensor.storage.0 as usize].is_some()
-    }
-
-    /// Writes words to a scratch tensor of an isolated plan.
-    ///
-    /// # Panics
-    /// If the plan never binds the tensor.
-    pub fn write_scratch<T: bytemuck::NoUninit>(
-        &self,
-        device: &Device,
-        tensor: Tensor,
-        data: &[T],
-    ) {
-        let buffer = self.scratch_buffer(tensor);
-        device
-            .queue
-            .write_buffer(buffer, tensor.offset as u64 * 4, bytemuck::cast_slice(data));
-    }
-
-    /// Reads a scratch tensor of an isolated plan, waiting for all submitted work.
-    ///
-    /// # Errors
-    /// When the device fails.
-    ///
-    /// # Panics
-    /// If the plan never binds the tensor.
-    pub fn read_scratch<T: bytemuck::AnyBitPattern>(
-        &self,
-        device: &Device,
-        tensor: Tensor,
-    ) -> Result<Vec<T>, GpuError> {
-        read_now(
-            device,
-            self.scratch_buffer(tensor),
-            tensor.offset as u64 * 4,
-            tensor.len(),
-        )
-    }
-
-    /// Fills all scratch buffers and textures with NaN, so that a missing write shows.
-    pub fn poison_scratch(&self, device: &Device) {
-        for buffer in &self.scratch.buffers {
-            let nans = vec![f32::NAN; usize::try_from(buffer.size() / 4).unwrap_or(0)];
-            device
-                .queue
-                .write_buffer(buffer, 0, bytemuck::cast_slice(&nans));
-        }
-        for ScratchTexture { texture, .. } in &self.scratch.textures {
-            let size = texture.size();
-            let row = vec![f32::NAN; size.width as usize * 4];
-            let layout = wgpu::TexelCopyBufferLayout {
-                offset: 0,
-                bytes_per_row: Some(size.width * 16),
-                rows_per_image: None,
-            };
-            let nans = row.repeat(size.height as usize);
-            let nans = bytemuck::cast_slice(&nans);
-            device
-                .queue
-                .write_texture(texture.as_image_copy(), nans, layout, size);
-        }
-    }
-
-    /// Reads a scratch texture of an isolated plan, `[rows, cols]`, waiting for all submitted
-    /// work; `cols` has to be a multiple of 64.
-    ///
-    /// # Errors
-    /// When the device fails.
-    ///
-    /// # Panics
-    /// If the plan never binds the texture.
-    pub fn read_scratch_texture<T: bytemuck::AnyBitPattern>(
-        &self,
-        device: &Device,
-        texture: Texture,
-    ) -> Result<Vec<T>, GpuError> {
-        let slot = self.slots[texture.storage.0 as usize].expect("the plan binds the texture");
-        read_texture_now(device, &self.scratch.textures[slot].texture)
-    }
-
-    fn scratch_buffer(&self, tensor: Tensor) -> &wgpu::Buffer {
-        let slot = self.slots[tensor.storage.0 as usize].expect("the plan binds the tensor");
-        &self.scratch.buffers[slot]
-    }
-
     /// Records commands and submits them: as one where no watchdog is near, or else in pieces that
     /// each run for a fraction of a second at the device's measured speed.
     ///
@@ -220,20 +133,6 @@ impl Executable {
             if only.is_none_or(|kernel| std::ptr::eq(kernel, step.kernel)) {
                 step.record(pass);
             }
-        }
-    }
-
-    /// Reads what a dispatch binds in an isolated plan, waiting for all submitted work.
-    ///
-    /// # Errors
-    /// When the device fails.
-    ///
-    /// # Panics
-    /// If the plan never binds it.
-    pub fn read_bound(&self, device: &Device, bound: Bound) -> Result<Vec<u32>, GpuError> {
-        match bound {
-            Bound::Tensor(tensor) => self.read_scratch(device, tensor),
-            Bound::Texture(texture) => self.read_scratch_texture(device, texture),
         }
     }
 
@@ -417,13 +316,13 @@ fn bind(
     })
 }
 
-struct Scratch {
-    buffers: Vec<wgpu::Buffer>,
-    textures: Vec<ScratchTexture>,
+pub(super) struct Scratch {
+    pub(super) buffers: Vec<wgpu::Buffer>,
+    pub(super) textures: Vec<ScratchTexture>,
 }
 
-struct ScratchTexture {
-    texture: wgpu::Texture,
+pub(super) struct ScratchTexture {
+    pub(super) texture: wgpu::Texture,
     view: wgpu::TextureView,
 }
 

@@ -6,6 +6,7 @@ pub mod device;
 pub mod error;
 pub mod executable;
 mod export;
+mod inspect;
 pub mod kernel;
 mod lifetimes;
 pub mod memory;
