@@ -100,6 +100,7 @@ fn reading_gives_back_what_was_written() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn damaged_and_foreign_files_are_refused() {
     let whole = npy(1, &dict("'<u2'", "(3,)"), &[0; 6]);
     let cases: Vec<(Vec<u8>, &str)> = vec![

@@ -48,6 +48,7 @@ fn load_damaged(file: &str, from: &str, to: &str) -> Result<Tokenizer, Tokenizer
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn damaged_files_are_refused_by_file_and_entry() {
     for (file, from, to, wanted) in [
         (
