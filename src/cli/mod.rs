@@ -32,7 +32,7 @@ use crate::gpu::{AdapterRequest, Device, DeviceOptions, GpuError};
         what the shaders would run on"
 )]
 pub struct Cli {
-    /// Say more: -v what each operation does, -vv each dispatch
+    /// Say more: -v each kernel that is compiled, -vv each dispatch too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     #[command(subcommand)]

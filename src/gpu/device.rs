@@ -244,6 +244,7 @@ impl Device {
         constants: &[Constant],
     ) -> Result<wgpu::ComputePipeline, GpuError> {
         let label = kernel.label();
+        tracing::debug!("compiling {label} {constants:?}");
         let scope = self.raw.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.raw.push_error_scope(wgpu::ErrorFilter::Internal);
         let descriptor = wgpu::ShaderModuleDescriptor {

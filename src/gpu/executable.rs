@@ -34,6 +34,11 @@ struct Step {
 impl Step {
     fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         let [x, y, z] = self.workgroups;
+        tracing::trace!(
+            "{}.{} {x} x {y} x {z}",
+            self.kernel.name,
+            self.kernel.variant
+        );
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(x, y, z);

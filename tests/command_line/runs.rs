@@ -356,6 +356,16 @@ fn devices_lists_what_would_be_used() {
 }
 
 #[test]
+fn verbose_names_kernels_and_dispatches() {
+    let project = Project::new();
+    let train = |flag: &str| project.train("run", &[flag, "--max-iters", "1"]).stderr;
+    let (plain, verbose, more) = (train("--num-heads=2"), train("-v"), train("-vv"));
+    assert!(!plain.contains("compiling attention_forward"), "{plain}");
+    assert!(verbose.contains("compiling attention_forward") && !verbose.contains("TRACE"));
+    assert!(more.contains("TRACE") && more.contains("adamw_update"));
+}
+
+#[test]
 fn schedule_prints_the_rates_of_a_run() {
     let project = Project::new();
     let config = utf8(&project.path("config.json")).to_owned();
