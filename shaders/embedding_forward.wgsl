@@ -1,12 +1,15 @@
-// Gathers one row of the embedding for each token.
+// Gathers one row of the embedding for each token that this part of it holds: all of them, unless
+// the embedding is larger than one binding may be.
 struct Params {
     rows: u32,
     d_model: u32,
+    first_token: u32,
+    tokens: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> tokens: array<u32>;        // [rows]
-@group(0) @binding(2) var<storage, read> weight: array<f32>;        // [vocab, d_model]
+@group(0) @binding(2) var<storage, read> weight: array<f32>;        // [tokens, d_model], from first_token on
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;  // [rows, d_model]
 
 override WORKGROUP_SIZE: u32 = 64u;
@@ -23,5 +26,9 @@ fn main(
     }
     let row = index / params.d_model;
     let col = index % params.d_model;
-    output[index] = weight[tokens[row] * params.d_model + col];
+    // Below first_token this wraps around to a number past the part.
+    let own_row = tokens[row] - params.first_token;
+    if (own_row < params.tokens) {
+        output[index] = weight[own_row * params.d_model + col];
+    }
 }

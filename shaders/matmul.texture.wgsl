@@ -10,6 +10,7 @@ struct Params {
     first_row: u32,
     first_col: u32,
     first_split: u32,
+    output_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -6,6 +6,9 @@ struct Params {
     n: u32,
     k: u32,
     k_per_split: u32,
+    a_stride: u32,
+    b_stride: u32,
+    output_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -30,14 +33,14 @@ fn a_at(row: u32, kk: u32, k_end: u32) -> f32 {
     if (row >= params.m || kk >= k_end) {
         return 0.0;
     }
-    return a[select(row * params.k + kk, kk * params.m + row, A_TRANSPOSED)];
+    return a[select(row * params.a_stride + kk, kk * params.a_stride + row, A_TRANSPOSED)];
 }
 
 fn b_at(kk: u32, col: u32, k_end: u32) -> f32 {
     if (col >= params.n || kk >= k_end) {
         return 0.0;
     }
-    return b[select(kk * params.n + col, col * params.k + kk, B_TRANSPOSED)];
+    return b[select(kk * params.b_stride + col, col * params.b_stride + kk, B_TRANSPOSED)];
 }
 
 // Lanes walk along the axis that is contiguous in memory.

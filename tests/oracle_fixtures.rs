@@ -232,7 +232,7 @@ fn decoding_gives_pytorchs_logits() {
         let folder = tempfile::tempdir().unwrap();
         let path = saved_model(&fixture, folder.path());
         let device = floor_device(None);
-        let model = InferenceModel::open(&path, device.max_binding_words()).unwrap();
+        let model = InferenceModel::open(&path, device.target().max_binding_words).unwrap();
         let (time, vocab) = (model.config.context_length, model.config.vocab_size);
         let sampling = Sampling {
             temperature: 1.0,

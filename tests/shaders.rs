@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gpu_tlm::config::{Resolved, SettingFlags};
-use gpu_tlm::gpu::AdapterClass;
 use gpu_tlm::gpu::translate::ShaderFormat;
+use gpu_tlm::gpu::{AdapterClass, Target};
 use gpu_tlm::kernels;
 use gpu_tlm::shaders::{self, collect, pipelines};
-use gpu_tlm::train::step_plan::{StepPlan, Target};
+use gpu_tlm::train::step_plan::StepPlan;
 use serde_json::Value;
 
 #[test]
@@ -66,11 +66,7 @@ fn pipelines_of_a_training_plan_are_among_the_checks_own() {
     let settings = Resolved::load(None, &flags).unwrap().settings;
     let (model, train) = (settings.model(None).unwrap(), settings.train().unwrap());
     for class in [AdapterClass::Gpu, AdapterClass::Software] {
-        let target = Target {
-            class,
-            max_binding_words: 1 << 25,
-        };
-        let step = StepPlan::new(&model, &train, target);
+        let step = StepPlan::new(&model, &train, Target::portable(class));
         let mut used = BTreeMap::new();
         collect(&mut used, class, step.plan.all_dispatches());
         assert!(used.len() > 10, "a step uses {} pipelines", used.len());

@@ -3,7 +3,7 @@ fn store(split: u32, row: u32, col: u32, value: f32) {
     if (row >= params.m || col >= params.n) {
         return;
     }
-    let index = row * params.n + col;
+    let index = row * params.output_stride + col;
     if (ACCUMULATE) {
         output[index] += value;
     } else if (RESIDUAL) {

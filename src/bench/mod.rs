@@ -13,7 +13,9 @@ pub use report::{Ceilings, Report, RowReport, run};
 pub use rows::matmul_rows;
 
 use crate::check::Case;
-use crate::gpu::{AdapterClass, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId};
+use crate::gpu::{
+    AdapterClass, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId, Target,
+};
 
 /// One kernel at one shape.
 pub struct Row {
@@ -204,7 +206,7 @@ impl Row {
     }
 
     fn case(&self, class: AdapterClass) -> (Case, SectionId) {
-        let mut plan = Plan::new(class);
+        let mut plan = Plan::new(Target::portable(class));
         plan.isolate_scratch();
         let section = plan.section();
         let mut case = Case::new(plan);

@@ -258,8 +258,8 @@ fn embedding_rows(table: &mut Table) {
                     token_segments: case.words(&sorted.token_segments),
                 };
                 let tokens = case.words(&tokens);
-                embedding::forward(&mut case.plan, weight, tokens);
-                embedding::backward(&mut case.plan, d_output, &segments, d_weight, false);
+                embedding::forward(&mut case.plan, &[weight], tokens);
+                embedding::backward(&mut case.plan, d_output, &segments, &[d_weight], false);
             },
         );
     }

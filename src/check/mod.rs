@@ -11,7 +11,7 @@ pub use export::export;
 pub use report::{CheckFailed, Report, RowReport, Skipped, run};
 
 use crate::gpu::{
-    AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId,
+    AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId, Target,
 };
 
 /// One kernel at one shape, for one class of adapter.
@@ -24,6 +24,8 @@ pub struct Row {
     pub class: Option<AdapterClass>,
     /// Bytes of its largest binding, where they are more than every adapter allows.
     binding_bytes: u64,
+    /// Whether its tensors take long to make and to compare.
+    large: bool,
     build: Build,
 }
 
@@ -71,7 +73,7 @@ impl Row {
 
     /// Refuses a row before its inputs are made, where making them takes long.
     fn check_limit(&self, device: &Device) -> Result<(), GpuError> {
-        let limit_bytes = device.max_binding_words() as u64 * 4;
+        let limit_bytes = device.target().max_binding_words as u64 * 4;
         if self.binding_bytes <= limit_bytes {
             return Ok(());
         }
@@ -86,7 +88,7 @@ impl Row {
     /// Whether its inputs take long to make; smaller rows run the same kernels with the same
     /// constants.
     pub fn is_large(&self) -> bool {
-        self.binding_bytes > 0
+        self.large
     }
 
     /// The classes of adapter that the row stands for.
@@ -105,7 +107,7 @@ impl Row {
     /// The row's inputs and expectations, with the section that holds its dispatches; for `class`
     /// where the row suits any.
     fn case(&self, class: AdapterClass) -> (Case, SectionId) {
-        let mut plan = Plan::new(self.class.unwrap_or(class));
+        let mut plan = Plan::new(Target::portable(self.class.unwrap_or(class)));
         plan.isolate_scratch();
         let section = plan.section();
         let mut case = Case::new(plan);

@@ -50,6 +50,16 @@ pub fn tiny_model(head_dim: usize, tie_embeddings: bool) -> ModelConfig {
     }
 }
 
+/// `device` with a binding limit so low that the vocabulary of the model beside it takes two
+/// parts; its embedding is tied, so both of its uses add to one gradient.
+pub fn in_parts(device: &Device) -> (Device, ModelConfig) {
+    let model = ModelConfig {
+        vocab_size: 200,
+        ..tiny_model(16, true)
+    };
+    (device.with_max_binding_words(128 * model.d_model), model)
+}
+
 /// The default settings with these batches, and an eps of the gradients' size: with a tiny one the
 /// first update is the learning rate times the gradient's sign, whatever is left of its value.
 ///

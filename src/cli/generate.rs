@@ -71,7 +71,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
         top_p: args.top_p,
     };
     let device = args.adapter.open()?;
-    let model = InferenceModel::open(&args.checkpoint, device.max_binding_words())?;
+    let model = InferenceModel::open(&args.checkpoint, device.target().max_binding_words)?;
     model
         .checkpoint()
         .expect_tokenizer(tokenizer.as_ref().map(Tokenizer::hash).as_deref())?;

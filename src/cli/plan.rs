@@ -9,7 +9,7 @@ use crate::Error;
 use crate::config::{Resolved, SettingFlags};
 use crate::gpu::{Device, DeviceOptions, SectionId};
 use crate::train::builtin;
-use crate::train::step_plan::{StepPlan, Target};
+use crate::train::step_plan::StepPlan;
 
 /// Arguments of `gpu-tlm plan`.
 #[derive(Debug, clap::Args)]
@@ -42,11 +42,7 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
         ..DeviceOptions::default()
     };
     let device = Device::open(&options)?;
-    let target = Target {
-        class: device.class(),
-        max_binding_words: device.max_binding_words(),
-    };
-    let plan = StepPlan::new(&model, &train, target);
+    let plan = StepPlan::new(&model, &train, device.target());
     let summary = summarise(&plan);
     if args.json {
         return super::print_json(&summary);

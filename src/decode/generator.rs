@@ -209,7 +209,7 @@ impl Generator {
     fn plan(&self, time: usize) -> Result<(Executable, SectionId), Error> {
         let config = &self.model.config;
         let memory = &self.memory;
-        let mut plan = Plan::new(self.device.class());
+        let mut plan = Plan::new(self.device.target());
         let weights = self.model.table.bind(&mut plan, memory, &self.weights);
         let mut vector =
             |id: PersistentId, len: usize| -> Tensor { plan.persistent(memory, id).slice(0, len) };
@@ -231,7 +231,7 @@ impl Generator {
         let mut pass = Pass::new(&mut plan, &weights, &[], false);
         let forward = self.model.transformer.forward(&mut pass, tokens, &shape);
         // Gathering a row is what an embedding does.
-        let hidden = embedding::forward(pass.plan, forward.hidden, last);
+        let hidden = embedding::forward(pass.plan, &[forward.hidden], last);
         self.model
             .transformer
             .logits_into(&mut pass, hidden, logits);

@@ -59,7 +59,7 @@ impl InferenceModel {
     ) -> Result<(), Error> {
         for parameter in self.table.iter() {
             let values = self.checkpoint.values("", parameter)?;
-            buffers.write(device, ids[parameter.buffer], parameter.offset, &values);
+            parameter.write(device, buffers, ids, &values);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
 use super::kernel::{Constant, Kernel};
-use super::{GpuError, trusted};
+use super::{GpuError, Target, trusted};
 
 /// How much of the adapter to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -159,13 +159,29 @@ impl Device {
         [opened, all - opened].map(adapter::feature_names)
     }
 
-    /// Largest range that one binding may cover, in 4-byte words.
-    pub fn max_binding_words(&self) -> usize {
+    /// The same device, as if one binding covered at most `words` 4-byte words, to check that
+    /// larger tensors are split rightly.
+    pub fn with_max_binding_words(&self, words: usize) -> Self {
+        let limits = wgpu::Limits {
+            max_storage_buffer_binding_size: words as u64 * 4,
+            ..self.limits.clone()
+        };
+        Self {
+            limits,
+            ..self.clone()
+        }
+    }
+
+    /// What of it shapes a plan.
+    pub fn target(&self) -> Target {
         let bytes = self
             .limits
             .max_storage_buffer_binding_size
             .min(self.limits.max_buffer_size);
-        usize::try_from(bytes / 4).unwrap_or(usize::MAX)
+        Target {
+            class: self.class,
+            max_binding_words: usize::try_from(bytes / 4).unwrap_or(usize::MAX),
+        }
     }
 
     pub(super) fn limits(&self) -> &wgpu::Limits {

@@ -23,7 +23,7 @@ pub use error::GpuError;
 pub use executable::Executable;
 pub use kernel::{Binding, Constant, Kernel, ParamsLayout, Role, Source};
 pub use memory::{Buffers, Memory, PersistentId};
-pub use plan::{Dispatch, Plan, SectionId};
+pub use plan::{Dispatch, Plan, SectionId, Target};
 pub use readback::Readback;
 pub use tensor::{Tensor, Texture, Window};
 pub use timing::Elapsed;

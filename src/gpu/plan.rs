@@ -5,10 +5,34 @@ use std::ops::Range;
 use super::AdapterClass;
 use super::kernel::{Constant, Kernel};
 use super::memory::{Memory, PersistentId};
+use super::tensor::ALIGNMENT_WORDS;
 use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
 
 /// Largest number of workgroups in one dimension that WebGPU guarantees.
 const MAX_WORKGROUPS: u32 = 65_535;
+
+/// Operations of one dispatch at most: half a second on an adapter of 128 GFLOP/s, where drivers
+/// reset a GPU that does not answer for two.
+const MAX_DISPATCH_FLOPS: usize = 1 << 36;
+
+/// What of the adapter shapes a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Kernel variants and sizes.
+    pub class: AdapterClass,
+    /// Largest range that one binding may cover, in words; operations on larger tensors are split.
+    pub max_binding_words: usize,
+}
+
+impl Target {
+    /// An adapter of `class` that binds no more than WebGPU guarantees: 128 MiB.
+    pub fn portable(class: AdapterClass) -> Self {
+        Self {
+            class,
+            max_binding_words: (128 << 20) / 4,
+        }
+    }
+}
 
 /// What a storage of the plan is backed by.
 #[derive(Clone, Debug)]
@@ -139,7 +163,7 @@ pub(super) struct Section {
 /// replayed in any order and any number of times.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub(super) class: AdapterClass,
+    target: Target,
     pub(super) storages: Vec<Storage>,
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) sections: Vec<Section>,
@@ -151,10 +175,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// An empty plan for adapters of `class`.
-    pub fn new(class: AdapterClass) -> Self {
+    /// An empty plan for adapters like `target`.
+    pub fn new(target: Target) -> Self {
         Self {
-            class,
+            target,
             storages: Vec::new(),
             dispatches: Vec::new(),
             sections: Vec::new(),
@@ -171,7 +195,55 @@ impl Plan {
 
     /// The class of adapter that kernels are chosen for.
     pub fn class(&self) -> AdapterClass {
-        self.class
+        self.target.class
+    }
+
+    /// Splits what is pushed from here on as for an adapter of this binding limit.
+    pub fn set_max_binding_words(&mut self, words: usize) {
+        self.target.max_binding_words = words;
+    }
+
+    /// Blocks of the rows of `tensors`, which have equally many, such that each block of each
+    /// tensor can be bound alone. A block begins at a multiple of `step` rows and of what the
+    /// binding alignment asks for.
+    ///
+    /// # Panics
+    /// If there is no tensor or no row: a bug of the caller.
+    pub fn row_blocks(&self, tensors: &[Tensor], step: usize) -> Vec<Range<usize>> {
+        self.row_blocks_of(tensors, step, 0)
+    }
+
+    /// [`Plan::row_blocks`] for an operation of `flops_per_row`, of which no block asks for more
+    /// than a driver's watchdog allows one dispatch.
+    ///
+    /// # Panics
+    /// If there is no tensor or no row: a bug of the caller.
+    pub fn row_blocks_of(
+        &self,
+        tensors: &[Tensor],
+        step: usize,
+        flops_per_row: usize,
+    ) -> Vec<Range<usize>> {
+        let rows = tensors[0].rows;
+        let strides = tensors.iter().map(|t| t.row_stride);
+        // Powers of two, so that the largest is a multiple of all.
+        let aligned = strides
+            .clone()
+            .map(|s| ALIGNMENT_WORDS >> s.trailing_zeros().min(6));
+        let step = lcm(step, aligned.max().expect("a tensor"));
+        let widest = strides.max().expect("a tensor").max(1);
+        let fitting =
+            (self.target.max_binding_words / widest).min(MAX_DISPATCH_FLOPS / flops_per_row.max(1));
+        // A step that does not fit is refused by the name of the limit when the plan is compiled.
+        let len = if fitting < rows {
+            (fitting / step * step).max(step)
+        } else {
+            rows
+        };
+        (0..rows)
+            .step_by(len)
+            .map(|first| first..rows.min(first + len))
+            .collect()
     }
 
     /// Starts a section; the dispatches pushed from here on belong to it.
@@ -193,12 +265,7 @@ impl Plan {
     pub fn scratch(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
         let words = align_words((rows * cols).max(1));
         let storage = self.add(label, StorageKind::Scratch { words });
-        Tensor {
-            storage,
-            offset: 0,
-            rows,
-            cols,
-        }
+        Tensor::dense(storage, rows, cols)
     }
 
     /// A new scratch texture for a matrix of `[rows, cols]`.
@@ -247,12 +314,7 @@ impl Plan {
                 storage_id(self.storages.len() - 1)
             }
         };
-        Tensor {
-            storage,
-            offset: 0,
-            rows: 1,
-            cols: memory.words(id),
-        }
+        Tensor::dense(storage, 1, memory.words(id))
     }
 
     fn add(&mut self, label: &str, kind: StorageKind) -> StorageId {
@@ -294,6 +356,7 @@ impl Plan {
             dispatch.workgroups
         );
         check_aliases(&dispatch);
+        check_strides(&dispatch);
         for (binding, bound) in kernel.bindings.iter().zip(&dispatch.bindings) {
             if binding.role.is_written() {
                 self.staged
@@ -387,6 +450,29 @@ fn check_aliases(dispatch: &Dispatch) {
     }
 }
 
+/// A kernel without strides among its `Params` would read the gaps of a view.
+fn check_strides(dispatch: &Dispatch) {
+    let fields = dispatch.kernel.params.fields;
+    let takes_views = fields.iter().any(|field| field.name.ends_with("stride"));
+    for bound in &dispatch.bindings {
+        if let Bound::Tensor(tensor) = bound {
+            assert!(
+                takes_views || tensor.is_dense(),
+                "{} takes no view with gaps: {tensor:?}",
+                dispatch.kernel.name
+            );
+        }
+    }
+}
+
+fn lcm(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
+}
+
 /// `value` as the `u32` that shaders count in.
 ///
 /// # Panics
@@ -406,6 +492,43 @@ pub fn flat_workgroups(count: usize, per_group: usize) -> [u32; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn row_blocks_are_bindable_and_cover_every_row_once() {
+        let mut target = Target::portable(AdapterClass::Gpu);
+        for (limit, rows, cols, step) in [
+            (64, 1, 64, 1),
+            (64, 7, 64, 1),
+            (1000, 130, 7, 1),
+            (1000, 129, 10, 3),
+            (4096, 1000, 1, 1),
+            (1 << 20, 33, 5, 11),
+        ] {
+            target.max_binding_words = limit;
+            let plan = Plan::new(target);
+            let tensor = Tensor::dense(StorageId(0), rows, cols);
+            let mut next = 0;
+            for block in plan.row_blocks(&[tensor], step) {
+                assert_eq!(block.start, next);
+                assert_eq!(block.start * cols % ALIGNMENT_WORDS, 0, "{block:?}");
+                assert_eq!(block.start % step, 0, "{block:?}");
+                assert!(
+                    block.len() * cols <= limit.max(64 * step * cols),
+                    "{block:?}"
+                );
+                next = block.end;
+            }
+            assert_eq!(next, rows);
+        }
+    }
+
+    #[test]
+    fn an_operation_past_the_watchdogs_patience_is_split() {
+        let plan = Plan::new(Target::portable(AdapterClass::Gpu));
+        let tensor = Tensor::dense(StorageId(0), 1000, 64);
+        let blocks = plan.row_blocks_of(&[tensor], 1, MAX_DISPATCH_FLOPS / 300);
+        assert_eq!(blocks, [0..300, 300..600, 600..900, 900..1000]);
+    }
 
     #[test]
     fn flat_workgroups_cover_every_item_within_the_limit() {

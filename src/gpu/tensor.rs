@@ -16,12 +16,30 @@ pub struct Tensor {
     pub rows: usize,
     /// Number of columns.
     pub cols: usize,
+    /// Words from one row to the next: more than `cols` in a view of some columns.
+    pub row_stride: usize,
 }
 
 impl Tensor {
-    /// Number of 4-byte words.
+    /// All of `[rows, cols]` from a storage's start, without gaps.
+    pub(crate) fn dense(storage: StorageId, rows: usize, cols: usize) -> Self {
+        Self {
+            storage,
+            offset: 0,
+            rows,
+            cols,
+            row_stride: cols,
+        }
+    }
+
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.rows * self.cols
+    }
+
+    /// Whether its elements lie without gaps.
+    pub fn is_dense(&self) -> bool {
+        self.rows <= 1 || self.row_stride == self.cols
     }
 
     /// Whether there is no element at all.
@@ -29,22 +47,54 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Size in bytes.
+    /// Words from its first element to its last, gaps included.
+    pub fn span(&self) -> usize {
+        match self.rows {
+            0 => 0,
+            rows => (rows - 1) * self.row_stride + self.cols,
+        }
+    }
+
+    /// Size in bytes of what has to be bound, gaps included.
     pub fn size_bytes(&self) -> u64 {
-        self.len() as u64 * 4
+        self.span() as u64 * 4
     }
 
     /// The same words seen as `[rows, cols]`.
     ///
     /// # Panics
-    /// If the number of elements differs.
+    /// If the number of elements differs, or there are gaps between them.
     pub fn reshape(self, rows: usize, cols: usize) -> Self {
         assert_eq!(
             self.len(),
             rows * cols,
             "reshape must keep the number of elements"
         );
-        Self { rows, cols, ..self }
+        assert!(self.is_dense(), "reshape of {self:?}, which has gaps");
+        Self {
+            rows,
+            cols,
+            row_stride: cols,
+            ..self
+        }
+    }
+
+    /// `count` columns from `first`: a view with gaps, which only kernels with strides take; the
+    /// start must suit the device's binding alignment.
+    ///
+    /// # Panics
+    /// If the columns lie outside of the tensor.
+    pub fn columns(self, first: usize, count: usize) -> Self {
+        assert!(
+            first + count <= self.cols,
+            "columns {first}+{count} of {}",
+            self.cols
+        );
+        Self {
+            offset: self.offset + first,
+            cols: count,
+            ..self
+        }
     }
 
     /// `count` rows from `first`; the start must suit the device's binding alignment.
@@ -58,7 +108,7 @@ impl Tensor {
             self.rows
         );
         Self {
-            offset: self.offset + first * self.cols,
+            offset: self.offset + first * self.row_stride,
             rows: count,
             ..self
         }
@@ -67,17 +117,19 @@ impl Tensor {
     /// `len` words from word `first`, as a vector.
     ///
     /// # Panics
-    /// If the words lie outside of the tensor.
+    /// If the words lie outside of the tensor, or there are gaps between them.
     pub fn slice(self, first: usize, len: usize) -> Self {
         assert!(
             first + len <= self.len(),
             "words {first}+{len} of {}",
             self.len()
         );
+        assert!(self.is_dense(), "slice of {self:?}, which has gaps");
         Self {
             offset: self.offset + first,
             rows: 1,
             cols: len,
+            row_stride: len,
             ..self
         }
     }

@@ -12,7 +12,9 @@ use crate::{params, shader};
 
 params!(ForwardParams {
     rows: u32,
-    d_model: u32
+    d_model: u32,
+    first_token: u32,
+    tokens: u32,
 });
 params!(SegmentsParams {
     segments: u32,
@@ -66,24 +68,29 @@ pub static BACKWARD: Kernel = Kernel {
     params: BackwardParams::LAYOUT,
 };
 
-/// Gathers `output[row] = weight[tokens[row]]`, `[rows, d_model]`.
+/// Gathers `output[row] = weight[tokens[row]]`, `[rows, d_model]`; `weight` may lie in parts of
+/// some rows each.
 ///
 /// `tokens` is a vector of ids below the rows of `weight`, which the data layer has checked.
-pub fn forward(plan: &mut Plan, weight: Tensor, tokens: Tensor) -> Tensor {
-    let (rows, d_model) = (tokens.len(), weight.cols);
+pub fn forward(plan: &mut Plan, weight: &[Tensor], tokens: Tensor) -> Tensor {
+    let (rows, d_model) = (tokens.len(), weight[0].cols);
     let output = plan.scratch("embedded", rows, d_model);
-    let params = ForwardParams {
-        rows: word(rows),
-        d_model: word(d_model),
-    };
-    plan.push(
-        Dispatch::new(
-            &FORWARD,
-            params,
-            [tokens.into(), weight.into(), output.into()],
-        )
-        .workgroups(flat_workgroups(output.len(), FLAT_LANES)),
-    );
+    let mut first_token = 0;
+    // Each token is in one part, so together the launches write every row.
+    for &part in weight {
+        let params = ForwardParams {
+            rows: word(rows),
+            d_model: word(d_model),
+            first_token: word(first_token),
+            tokens: word(part.rows),
+        };
+        let bindings = [tokens.into(), part.into(), output.into()];
+        plan.push(
+            Dispatch::new(&FORWARD, params, bindings)
+                .workgroups(flat_workgroups(output.len(), FLAT_LANES)),
+        );
+        first_token += part.rows;
+    }
     output
 }
 
@@ -99,15 +106,16 @@ pub struct SegmentTensors {
 }
 
 /// Adds `d_output` `[rows, d_model]` into the rows of `d_weight` that the tokens name; overwrites
-/// `d_weight` unless `accumulate`.
+/// `d_weight` unless `accumulate`. It may lie in parts of some rows each, all but the last of a
+/// multiple of 64.
 pub fn backward(
     plan: &mut Plan,
     d_output: Tensor,
     segments: &SegmentTensors,
-    d_weight: Tensor,
+    d_weight: &[Tensor],
     accumulate: bool,
 ) {
-    let (vocab_size, d_model) = (d_weight.rows, d_weight.cols);
+    let d_model = d_output.cols;
     let count = segments.segment_starts.len() - 1;
     let partials = plan.scratch("segment_sums", count, d_model);
     let params = SegmentsParams {
@@ -125,21 +133,22 @@ pub fn backward(
             .workgroups(flat_workgroups(partials.len(), FLAT_LANES))
             .flops(d_output.len()),
     );
-    let params = BackwardParams {
-        vocab_size: word(vocab_size),
-        d_model: word(d_model),
-    };
-    let bindings = [
-        partials.into(),
-        segments.token_segments.into(),
-        d_weight.into(),
-    ];
-    plan.push(
-        Dispatch::new(&BACKWARD, params, bindings)
-            .constant("ACCUMULATE", accumulate.into())
-            .workgroups(flat_workgroups(d_weight.len(), FLAT_LANES))
-            .flops(partials.len()),
-    );
+    let mut first_token = 0;
+    for &part in d_weight {
+        let params = BackwardParams {
+            vocab_size: word(part.rows),
+            d_model: word(d_model),
+        };
+        let own_segments = segments.token_segments.slice(first_token, part.rows + 1);
+        let bindings = [partials.into(), own_segments.into(), part.into()];
+        plan.push(
+            Dispatch::new(&BACKWARD, params, bindings)
+                .constant("ACCUMULATE", accumulate.into())
+                .workgroups(flat_workgroups(part.len(), FLAT_LANES))
+                .flops(partials.len() / d_weight.len()),
+        );
+        first_token += part.rows;
+    }
 }
 
 /// Most positions that one lane adds up in the first stage.

@@ -13,7 +13,10 @@ params!(MatmulParams {
     m: u32,
     n: u32,
     k: u32,
-    k_per_split: u32
+    k_per_split: u32,
+    a_stride: u32,
+    b_stride: u32,
+    output_stride: u32
 });
 
 /// 64x64 tiles in workgroup memory, 8x8 outputs a lane: the portable variant, meant for GPUs.
@@ -39,6 +42,7 @@ params!(MatmulTextureParams {
     first_row: u32,
     first_col: u32,
     first_split: u32,
+    output_stride: u32,
 });
 
 /// Operands in textures, 8x8 outputs a lane: meant for software adapters, where a storage load
@@ -184,11 +188,53 @@ pub fn matmul(
     );
 }
 
-/// Pushes a product by a given variant.
+/// Pushes a product by a given variant, in blocks of rows where an operand is larger than a
+/// binding or the whole would take longer than a driver's watchdog allows.
 ///
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
 pub fn matmul_by(plan: &mut Plan, variant: Variant, product: Product) {
+    let Product {
+        form,
+        a,
+        b,
+        output,
+        epilogue,
+    } = product;
+    let block = |tensor: Tensor, rows: &Range<usize>| tensor.slice_rows(rows.start, rows.len());
+    if form == Form::Tn {
+        // Rows are what is added up: every block but the first adds to the output.
+        for rows in plan.row_blocks_of(&[a, b], 1, 2 * a.cols * b.cols) {
+            let part = Product {
+                a: block(a, &rows),
+                b: block(b, &rows),
+                epilogue: if rows.start == 0 {
+                    epilogue
+                } else {
+                    Epilogue::Accumulate
+                },
+                ..product
+            };
+            push_rows(plan, variant, part);
+        }
+        return;
+    }
+    for rows in plan.row_blocks_of(&[a, output], 1, 2 * a.cols * output.cols) {
+        let part = Product {
+            a: block(a, &rows),
+            output: block(output, &rows),
+            epilogue: match epilogue {
+                Epilogue::Residual(residual) => Epilogue::Residual(block(residual, &rows)),
+                other => other,
+            },
+            ..product
+        };
+        push_rows(plan, variant, part);
+    }
+}
+
+/// A product whose operands can all be bound.
+fn push_rows(plan: &mut Plan, variant: Variant, product: Product) {
     let Product {
         form,
         a,
@@ -211,12 +257,19 @@ pub fn matmul_by(plan: &mut Plan, variant: Variant, product: Product) {
         (b_k, output.rows, output.cols),
         "matmul {form:?} of {a:?} and {b:?}"
     );
+    if let Epilogue::Residual(residual) = epilogue {
+        assert_eq!(
+            (m, n, output.row_stride),
+            (residual.rows, residual.cols, residual.row_stride),
+            "a residual lies like the output"
+        );
+    }
     let workgroups = m.div_ceil(variant.tile().0) * n.div_ceil(variant.tile().1);
     let splits = (ENOUGH_WORKGROUPS / workgroups)
         .min(k / SHORTEST_SPLIT)
         .max(1);
-    // Adding up partial products has no epilogue for a residual.
-    if splits == 1 || matches!(epilogue, Epilogue::Residual(_)) {
+    // Adding up partial products has no epilogue for a residual, and writes no view with gaps.
+    if splits == 1 || matches!(epilogue, Epilogue::Residual(_)) || !output.is_dense() {
         push(
             plan,
             variant,
@@ -276,6 +329,9 @@ fn push_tiled(plan: &mut Plan, product: Product, sizes: Sizes) {
         n: word(n),
         k: word(k),
         k_per_split: word(k_per_split),
+        a_stride: word(a.row_stride),
+        b_stride: word(b.row_stride),
+        output_stride: word(output.row_stride),
     };
     // The binding has to hold something where there is no residual; the kernel does not read it.
     let residual = if let Epilogue::Residual(tensor) = epilogue {
@@ -383,6 +439,7 @@ fn push_block(plan: &mut Plan, product: Product, sizes: Sizes, block: &Block) {
         } else {
             0
         }),
+        output_stride: word(output.row_stride),
     };
     // The binding has to hold something where there is no residual; the kernel does not read it.
     let residual = if let Epilogue::Residual(tensor) = epilogue {

@@ -43,7 +43,7 @@ pub fn stage(plan: &mut Plan, window: Window) -> Texture {
     let rows = window.rows.next_multiple_of(ROWS_MULTIPLE);
     let cols = window.cols.next_multiple_of(COLS_MULTIPLE);
     let texture = plan.scratch_texture("staged", rows, cols);
-    let stride = window.tensor.cols;
+    let stride = window.tensor.row_stride;
     let (row_stride, col_stride) = if window.transposed {
         (1, stride)
     } else {

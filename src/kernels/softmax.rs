@@ -46,35 +46,35 @@ pub static BACKWARD: Kernel = Kernel {
 /// Softmax of each row of `input` `[rows, cols]`.
 pub fn forward(plan: &mut Plan, input: Tensor) -> Tensor {
     let output = plan.scratch("probabilities", input.rows, input.cols);
-    let params = SoftmaxParams {
-        rows: word(input.rows),
-        cols: word(input.cols),
-    };
-    plan.push(
-        Dispatch::new(&FORWARD, params, [input.into(), output.into()])
-            .constant("WORKGROUP_SIZE", row_lanes(plan))
-            .workgroups(flat_workgroups(input.rows, 1))
-            .flops(5 * input.len()),
-    );
+    push(plan, &FORWARD, [input, output], 5);
     output
 }
 
 /// Gradient for the input `[rows, cols]`.
 pub fn backward(plan: &mut Plan, output: Tensor, d_output: Tensor) -> Tensor {
     let d_input = plan.scratch("d_softmax", output.rows, output.cols);
-    let params = SoftmaxParams {
-        rows: word(output.rows),
-        cols: word(output.cols),
-    };
-    plan.push(
-        Dispatch::new(
-            &BACKWARD,
-            params,
-            [output.into(), d_output.into(), d_input.into()],
-        )
-        .constant("WORKGROUP_SIZE", row_lanes(plan))
-        .workgroups(flat_workgroups(output.rows, 1))
-        .flops(4 * output.len()),
-    );
+    push(plan, &BACKWARD, [output, d_output, d_input], 4);
     d_input
+}
+
+/// A workgroup a row, in as many launches as the bindings ask for.
+fn push<const N: usize>(
+    plan: &mut Plan,
+    kernel: &'static Kernel,
+    tensors: [Tensor; N],
+    flops_per_element: usize,
+) {
+    for rows in plan.row_blocks(&tensors, 1) {
+        let blocks = tensors.map(|t| t.slice_rows(rows.start, rows.len()));
+        let params = SoftmaxParams {
+            rows: word(rows.len()),
+            cols: word(blocks[0].cols),
+        };
+        plan.push(
+            Dispatch::new(kernel, params, blocks.map(Tensor::into))
+                .constant("WORKGROUP_SIZE", row_lanes(plan))
+                .workgroups(flat_workgroups(rows.len(), 1))
+                .flops(flops_per_element * blocks[0].len()),
+        );
+    }
 }

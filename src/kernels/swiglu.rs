@@ -46,17 +46,7 @@ pub static BACKWARD: Kernel = Kernel {
 /// `silu(gate) * up`, element by element; all of one shape.
 pub fn forward(plan: &mut Plan, gate: Tensor, up: Tensor) -> Tensor {
     let output = plan.scratch("gated", gate.rows, gate.cols);
-    plan.push(
-        Dispatch::new(
-            &FORWARD,
-            SwigluParams {
-                len: word(gate.len()),
-            },
-            [gate.into(), up.into(), output.into()],
-        )
-        .workgroups(flat_workgroups(gate.len(), FLAT_LANES))
-        .flops(5 * gate.len()),
-    );
+    push(plan, &FORWARD, [gate, up, output], 5);
     output
 }
 
@@ -64,23 +54,25 @@ pub fn forward(plan: &mut Plan, gate: Tensor, up: Tensor) -> Tensor {
 pub fn backward(plan: &mut Plan, gate: Tensor, up: Tensor, d_output: Tensor) -> (Tensor, Tensor) {
     let d_gate = plan.scratch("d_gate", gate.rows, gate.cols);
     let d_up = plan.scratch("d_up", up.rows, up.cols);
-    let bindings = [
-        gate.into(),
-        up.into(),
-        d_output.into(),
-        d_gate.into(),
-        d_up.into(),
-    ];
-    plan.push(
-        Dispatch::new(
-            &BACKWARD,
-            SwigluParams {
-                len: word(gate.len()),
-            },
-            bindings,
-        )
-        .workgroups(flat_workgroups(gate.len(), FLAT_LANES))
-        .flops(10 * gate.len()),
-    );
+    push(plan, &BACKWARD, [gate, up, d_output, d_gate, d_up], 10);
     (d_gate, d_up)
+}
+
+/// A lane an element, in as many launches as the bindings ask for.
+fn push<const N: usize>(
+    plan: &mut Plan,
+    kernel: &'static Kernel,
+    tensors: [Tensor; N],
+    flops_per_element: usize,
+) {
+    for rows in plan.row_blocks(&tensors, 1) {
+        let blocks = tensors.map(|t| t.slice_rows(rows.start, rows.len()));
+        let len = blocks[0].len();
+        let params = SwigluParams { len: word(len) };
+        plan.push(
+            Dispatch::new(kernel, params, blocks.map(Tensor::into))
+                .workgroups(flat_workgroups(len, FLAT_LANES))
+                .flops(flops_per_element * len),
+        );
+    }
 }

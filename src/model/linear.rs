@@ -23,35 +23,57 @@ pub enum Into {
 impl Linear {
     /// `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
-        self.push_forward(pass, x, Epilogue::Store)
+        let y = self.output(pass, x);
+        self.push_forward(pass, x, y, Epilogue::Store);
+        y
     }
 
     /// `[rows, in]` to a given `[rows, out]`.
     pub fn forward_into(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor) {
-        let weight = pass.weight(self.weight);
-        matmul(pass.plan, Form::Nt, x, weight, y, Epilogue::Store);
+        self.push_forward(pass, x, y, Epilogue::Store);
     }
 
     /// `[rows, in]` to `[rows, out]`, added to the residual stream `[rows, out]`.
     pub fn forward_residual(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> Tensor {
-        self.push_forward(pass, x, Epilogue::Residual(residual))
+        let y = self.output(pass, x);
+        self.push_forward(pass, x, y, Epilogue::Residual(residual));
+        y
     }
 
-    fn push_forward(&self, pass: &mut Pass<'_>, x: Tensor, epilogue: Epilogue) -> Tensor {
-        let weight = pass.weight(self.weight);
-        let y = pass.plan.scratch("projected", x.rows, weight.rows);
-        matmul(pass.plan, Form::Nt, x, weight, y, epilogue);
-        y
+    fn output(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
+        let cols = pass.weight(self.weight).iter().map(|part| part.rows).sum();
+        pass.plan.scratch("projected", x.rows, cols)
+    }
+
+    /// Each part of the weight makes some columns of the output.
+    fn push_forward(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor, epilogue: Epilogue) {
+        for (part, first) in with_first_rows(pass.weight(self.weight)) {
+            let epilogue = match epilogue {
+                Epilogue::Residual(residual) => {
+                    Epilogue::Residual(residual.columns(first, part.rows))
+                }
+                other => other,
+            };
+            let y = y.columns(first, part.rows);
+            matmul(pass.plan, Form::Nt, x, part, y, epilogue);
+        }
     }
 
     /// Gradient for the input, `[rows, in]`, from that of the output, `[rows, out]`.
     pub fn backward_input(&self, pass: &mut Pass<'_>, d_y: Tensor, into: Into) {
-        let weight = pass.weight(self.weight);
-        let (d_x, epilogue) = match into {
+        let (d_x, store) = match into {
             Into::Store(d_x) => (d_x, Epilogue::Store),
             Into::Add(d_x) => (d_x, Epilogue::Accumulate),
         };
-        matmul(pass.plan, Form::Nn, d_y, weight, d_x, epilogue);
+        for (part, first) in with_first_rows(pass.weight(self.weight)) {
+            let d_y = d_y.columns(first, part.rows);
+            let epilogue = if first == 0 {
+                store
+            } else {
+                Epilogue::Accumulate
+            };
+            matmul(pass.plan, Form::Nn, d_y, part, d_x, epilogue);
+        }
     }
 
     /// Gradient for the weight from the input and the output's gradient; added to what is there
@@ -62,7 +84,18 @@ impl Linear {
         } else {
             Epilogue::Store
         };
-        let d_weight = pass.gradient(self.weight);
-        matmul(pass.plan, Form::Tn, d_y, x, d_weight, epilogue);
+        for (d_part, first) in with_first_rows(pass.gradient(self.weight)) {
+            let d_y = d_y.columns(first, d_part.rows);
+            matmul(pass.plan, Form::Tn, d_y, x, d_part, epilogue);
+        }
     }
+}
+
+/// Each part of a parameter with the number of its first row.
+pub(super) fn with_first_rows(parts: &[Tensor]) -> impl Iterator<Item = (Tensor, usize)> {
+    parts.iter().scan(0, |next, part| {
+        let first = *next;
+        *next += part.rows;
+        Some((*part, first))
+    })
 }

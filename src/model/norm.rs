@@ -15,17 +15,22 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
+    /// A gain is one row, which is never cut into parts.
+    fn gain(&self, parts: &[Tensor]) -> Tensor {
+        parts[0]
+    }
+
     /// Normalises `x` `[rows, d_model]`.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor) -> (Tensor, Saved) {
-        let weight = pass.weight(self.weight);
+        let weight = self.gain(pass.weight(self.weight));
         let (y, inv_rms) = rmsnorm::forward(pass.plan, x, weight, self.eps);
         (y, Saved { input: x, inv_rms })
     }
 
     /// Adds the gradient for the input to `d_x`, or stores it there unless `add`.
     pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_y: Tensor, d_x: Tensor, add: bool) {
-        let weight = pass.weight(self.weight);
-        let (d_weight, accumulate) = (pass.gradient(self.weight), pass.accumulates());
+        let weight = self.gain(pass.weight(self.weight));
+        let (d_weight, accumulate) = (self.gain(pass.gradient(self.weight)), pass.accumulates());
         rmsnorm::backward_weight(pass.plan, saved, d_y, d_weight, accumulate);
         rmsnorm::backward_input(pass.plan, saved, weight, d_y, d_x, add);
     }

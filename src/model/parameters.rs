@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use crate::config::ModelConfig;
-use crate::gpu::tensor::align_words;
-use crate::gpu::{Memory, PersistentId, Plan, Tensor};
+use crate::gpu::tensor::{ALIGNMENT_WORDS, align_words};
+use crate::gpu::{Buffers, Device, Memory, PersistentId, Plan, Tensor};
 use crate::random::{Philox, Stream};
 
 /// Names one parameter of a [`ParameterTable`].
@@ -36,10 +36,19 @@ pub struct Parameter {
     pub decays: bool,
     /// Initial distribution.
     pub init: Init,
-    /// Which of the flat buffers it lies in.
+    /// Where its rows lie: one part, unless they are more than one binding may cover.
+    pub parts: Vec<ParameterPart>,
+}
+
+/// Some rows of a parameter in one of the flat buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterPart {
+    /// Which buffer.
     pub buffer: usize,
-    /// First word in that buffer.
+    /// First word in it.
     pub offset: usize,
+    /// Number of rows.
+    pub rows: usize,
 }
 
 impl Parameter {
@@ -53,6 +62,20 @@ impl Parameter {
         self.len() == 0
     }
 
+    /// Writes all its values to the flat buffers `ids`.
+    ///
+    /// # Panics
+    /// If there are more or fewer values than it has.
+    pub fn write(&self, device: &Device, buffers: &Buffers, ids: &[PersistentId], values: &[f32]) {
+        assert_eq!(values.len(), self.len(), "values of {}", self.name);
+        let mut rest = values;
+        for part in &self.parts {
+            let (now, later) = rest.split_at(part.rows * self.cols);
+            buffers.write(device, ids[part.buffer], part.offset, now);
+            rest = later;
+        }
+    }
+
     /// The shape as checkpoints write it: `[cols]` for a gain, `[rows, cols]` for a matrix.
     pub fn shape(&self) -> Vec<usize> {
         if self.init == Init::Ones {
@@ -63,6 +86,10 @@ impl Parameter {
     }
 }
 
+/// Rows between the starts of two parts: column `PART_ROWS` of any matrix is at a binding offset,
+/// as the logits of a part of the language-model head have to be.
+const PART_ROWS: usize = ALIGNMENT_WORDS;
+
 /// Every parameter of a model and its place in flat buffers, which parameters, gradients and both
 /// moments share.
 #[derive(Clone, Debug)]
@@ -72,8 +99,9 @@ pub struct ParameterTable {
 }
 
 impl ParameterTable {
-    /// Lays out the parameters of `config` in buffers of at most `max_buffer_words` (a tensor
-    /// larger than that gets a buffer of its own, which the device then refuses by name).
+    /// Lays out the parameters of `config` in buffers of at most `max_buffer_words`; a tensor
+    /// larger than that is cut between rows. (One of which 64 rows are larger gets a buffer that
+    /// the device then refuses by name.)
     ///
     /// `no_decay` holds patterns of names without weight decay: a part of the name, in which `*`
     /// stands for anything.
@@ -93,8 +121,7 @@ impl ParameterTable {
                     cols,
                     decays,
                     init,
-                    buffer: 0,
-                    offset: 0,
+                    parts: Vec::new(),
                 },
                 max_buffer_words,
             );
@@ -156,22 +183,29 @@ impl ParameterTable {
         table
     }
 
-    fn place(&mut self, parameter: Parameter, max_buffer_words: usize) {
-        let words = align_words(parameter.len());
-        let last = self.buffer_words.len() - 1;
-        let full =
-            self.buffer_words[last] > 0 && self.buffer_words[last] + words > max_buffer_words;
-        if full {
-            self.buffer_words.push(0);
+    fn place(&mut self, mut parameter: Parameter, max_buffer_words: usize) {
+        let rows_of_a_part = if align_words(parameter.len()) <= max_buffer_words {
+            parameter.rows
+        } else {
+            let fitting = max_buffer_words / parameter.cols;
+            (fitting / PART_ROWS * PART_ROWS).max(PART_ROWS)
+        };
+        for first in (0..parameter.rows).step_by(rows_of_a_part) {
+            let rows = rows_of_a_part.min(parameter.rows - first);
+            let words = align_words(rows * parameter.cols);
+            let used = self.buffer_words[self.buffer_words.len() - 1];
+            if used > 0 && used + words > max_buffer_words {
+                self.buffer_words.push(0);
+            }
+            let buffer = self.buffer_words.len() - 1;
+            parameter.parts.push(ParameterPart {
+                buffer,
+                offset: self.buffer_words[buffer],
+                rows,
+            });
+            self.buffer_words[buffer] += words;
         }
-        let buffer = self.buffer_words.len() - 1;
-        let offset = self.buffer_words[buffer];
-        self.buffer_words[buffer] += words;
-        self.parameters.push(Parameter {
-            buffer,
-            offset,
-            ..parameter
-        });
+        self.parameters.push(parameter);
     }
 
     /// The parameters in order.
@@ -223,18 +257,24 @@ impl ParameterTable {
         self.buffer_words.iter().enumerate().map(declare).collect()
     }
 
-    /// One tensor for each parameter, in `buffers` as [`ParameterTable::declare`] made them.
-    pub fn bind(&self, plan: &mut Plan, memory: &Memory, buffers: &[PersistentId]) -> Vec<Tensor> {
+    /// The parts of each parameter, in `buffers` as [`ParameterTable::declare`] made them.
+    pub fn bind(
+        &self,
+        plan: &mut Plan,
+        memory: &Memory,
+        buffers: &[PersistentId],
+    ) -> Vec<Vec<Tensor>> {
         let whole: Vec<Tensor> = buffers
             .iter()
             .map(|&id| plan.persistent(memory, id))
             .collect();
-        let tensor = |p: &Parameter| {
-            whole[p.buffer]
-                .slice(p.offset, p.len())
-                .reshape(p.rows, p.cols)
+        let tensor = |part: &ParameterPart, cols: usize| {
+            whole[part.buffer]
+                .slice(part.offset, part.rows * cols)
+                .reshape(part.rows, cols)
         };
-        self.parameters.iter().map(tensor).collect()
+        let tensors = |p: &Parameter| p.parts.iter().map(|part| tensor(part, p.cols)).collect();
+        self.parameters.iter().map(tensors).collect()
     }
 
     /// Ranges of each flat buffer whose parameters share the same decay: `(buffer, first word,
@@ -242,10 +282,12 @@ impl ParameterTable {
     pub fn decay_ranges(&self) -> Vec<(usize, usize, usize, bool)> {
         let mut ranges: Vec<(usize, usize, usize, bool)> = Vec::new();
         for p in &self.parameters {
-            let end = p.offset + align_words(p.len());
-            match ranges.last_mut() {
-                Some(last) if last.0 == p.buffer && last.3 == p.decays => last.2 = end - last.1,
-                _ => ranges.push((p.buffer, p.offset, end - p.offset, p.decays)),
+            for part in &p.parts {
+                let words = align_words(part.rows * p.cols);
+                match ranges.last_mut() {
+                    Some(last) if last.0 == part.buffer && last.3 == p.decays => last.2 += words,
+                    _ => ranges.push((part.buffer, part.offset, words, p.decays)),
+                }
             }
         }
         ranges
@@ -317,9 +359,9 @@ mod tests {
     }
 
     #[test]
-    fn tensors_past_a_buffers_end_go_to_the_next() {
+    fn tensors_past_a_buffers_end_go_to_the_next_or_are_cut() {
         let config = ModelConfig {
-            vocab_size: 50,
+            vocab_size: 200,
             context_length: 8,
             d_model: 16,
             num_layers: 2,
@@ -331,14 +373,15 @@ mod tests {
             tie_embeddings: false,
         };
         let table = ParameterTable::new(&config, &["ln".to_owned()], 1024);
-        assert!(table.buffer_words.len() > 2);
+        assert_eq!(table[table.id("lm_head.weight")].parts.len(), 4);
+        assert_eq!(table[table.id("layers.0.ffn.w1.weight")].parts.len(), 1);
         assert!(table.buffer_words.iter().all(|&words| words <= 1024));
         for p in table.iter() {
-            assert!(
-                p.offset + p.len() <= table.buffer_words[p.buffer],
-                "{}",
-                p.name
-            );
+            assert_eq!(p.parts.iter().map(|part| part.rows).sum::<usize>(), p.rows);
+            for part in &p.parts {
+                let end = part.offset + part.rows * p.cols;
+                assert!(end <= table.buffer_words[part.buffer], "{}", p.name);
+            }
         }
         let covered: usize = table.decay_ranges().iter().map(|r| r.2).sum();
         assert_eq!(covered, table.buffer_words.iter().sum::<usize>());

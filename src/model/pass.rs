@@ -7,8 +7,8 @@ use crate::gpu::{Plan, Tensor};
 pub struct Pass<'a> {
     /// The plan that dispatches go to.
     pub plan: &'a mut Plan,
-    weights: &'a [Tensor],
-    gradients: &'a [Tensor],
+    weights: &'a [Vec<Tensor>],
+    gradients: &'a [Vec<Tensor>],
     accumulate: bool,
 }
 
@@ -17,8 +17,8 @@ impl<'a> Pass<'a> {
     /// where there is no backward pass; `accumulate` adds to what they hold.
     pub fn new(
         plan: &'a mut Plan,
-        weights: &'a [Tensor],
-        gradients: &'a [Tensor],
+        weights: &'a [Vec<Tensor>],
+        gradients: &'a [Vec<Tensor>],
         accumulate: bool,
     ) -> Self {
         Self {
@@ -29,17 +29,17 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The values of a parameter.
-    pub fn weight(&self, id: ParameterId) -> Tensor {
-        self.weights[id.index()]
+    /// The values of a parameter, some rows in each part.
+    pub fn weight(&self, id: ParameterId) -> &'a [Tensor] {
+        &self.weights[id.index()]
     }
 
-    /// Where the gradient of a parameter goes.
+    /// Where the gradient of a parameter goes, in parts of the same rows.
     ///
     /// # Panics
     /// In a pass without gradients.
-    pub fn gradient(&self, id: ParameterId) -> Tensor {
-        self.gradients[id.index()]
+    pub fn gradient(&self, id: ParameterId) -> &'a [Tensor] {
+        &self.gradients[id.index()]
     }
 
     /// Whether a gradient's first contribution is added to what is there, as in every micro-batch

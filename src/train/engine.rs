@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use super::step_plan::{self, LOSS_WORD, METRICS_WORDS, NORM_WORD, StepPlan, Target};
+use super::step_plan::{self, LOSS_WORD, METRICS_WORDS, NORM_WORD, StepPlan};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::dataset::Batch;
 use crate::gpu::executable::check_limits;
 use crate::gpu::{Buffers, Device, Executable, GpuError, PersistentId, Readback};
 use crate::kernels::adamw::{self, AdamwSettings};
 use crate::kernels::cross_entropy::IGNORED;
+use crate::model::parameters::Parameter;
 use crate::model::{ParameterTable, Transformer};
 
 /// What a step reports.
@@ -51,11 +52,7 @@ impl Engine {
     /// # Errors
     /// When the model does not fit the device or a shader does not compile.
     pub fn new(device: Device, model: &ModelConfig, train: &TrainConfig) -> Result<Self, GpuError> {
-        let target = Target {
-            class: device.class(),
-            max_binding_words: device.max_binding_words(),
-        };
-        let plan = StepPlan::new(model, train, target);
+        let plan = StepPlan::new(model, train, device.target());
         check_limits(&plan.plan, &device)?;
         let buffers = plan.memory.allocate(&device)?;
         let executable = Executable::compile(&plan.plan, &device, &buffers)?;
@@ -234,8 +231,13 @@ impl Engine {
     /// # Errors
     /// When the device fails.
     pub fn read(&self, part: Part, index: usize) -> Result<Vec<f32>, GpuError> {
-        let (id, first, len) = self.place(part, index);
-        self.buffers.read(&self.device, id, first, len)
+        let (buffers, parameter) = self.place(part, index);
+        let mut values = Vec::with_capacity(parameter.len());
+        for p in &parameter.parts {
+            let (id, len) = (buffers[p.buffer], p.rows * parameter.cols);
+            values.extend(self.buffers.read::<f32>(&self.device, id, p.offset, len)?);
+        }
+        Ok(values)
     }
 
     /// Writes one tensor, by its place in the table.
@@ -243,12 +245,11 @@ impl Engine {
     /// # Panics
     /// If there are more or fewer values than the tensor has.
     pub fn write(&self, part: Part, index: usize, values: &[f32]) {
-        let (id, first, len) = self.place(part, index);
-        assert_eq!(values.len(), len, "values of parameter {index}");
-        self.buffers.write(&self.device, id, first, values);
+        let (buffers, parameter) = self.place(part, index);
+        parameter.write(&self.device, &self.buffers, buffers, values);
     }
 
-    fn place(&self, part: Part, index: usize) -> (PersistentId, usize, usize) {
+    fn place(&self, part: Part, index: usize) -> (&[PersistentId], &Parameter) {
         let buffers = match part {
             Part::Parameters => &self.plan.parameters.parameters,
             Part::Gradients => &self.plan.parameters.gradients,
@@ -261,6 +262,6 @@ impl Engine {
             .iter()
             .nth(index)
             .expect("an index of the table");
-        (buffers[parameter.buffer], parameter.offset, parameter.len())
+        (buffers, parameter)
     }
 }

@@ -1,7 +1,7 @@
 //! The plan of a training step as data: what it keeps, and its four sections.
 
 use crate::config::{ModelConfig, TrainConfig};
-use crate::gpu::{AdapterClass, Memory, PersistentId, Plan, SectionId, Tensor};
+use crate::gpu::{Memory, PersistentId, Plan, SectionId, Target, Tensor};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
 use crate::kernels::grad_norm;
 use crate::kernels::rope::RopeTables;
@@ -69,15 +69,6 @@ pub struct StepPlan {
     pub micro_batches: usize,
 }
 
-/// What of the adapter shapes the plan.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// Kernel variants and sizes.
-    pub class: AdapterClass,
-    /// Largest range that one binding may cover, in words.
-    pub max_binding_words: usize,
-}
-
 /// The AdamW settings of `config`, with the decay of parameters that decay.
 pub fn adamw_settings(config: &TrainConfig) -> AdamwSettings {
     AdamwSettings {
@@ -109,7 +100,7 @@ impl StepPlan {
             cosines: memory.declare("rope_cosines", angles),
             sines: memory.declare("rope_sines", angles),
         };
-        let mut plan = Plan::new(target.class);
+        let mut plan = Plan::new(target);
         let mut builder = Builder {
             transformer: Transformer::new(model, &table),
             weights: table.bind(&mut plan, &memory, &parameters.parameters),
@@ -174,8 +165,8 @@ fn table_tensor(
 struct Builder {
     plan: Plan,
     transformer: Transformer,
-    weights: Vec<Tensor>,
-    gradients: Vec<Tensor>,
+    weights: Vec<Vec<Tensor>>,
+    gradients: Vec<Vec<Tensor>>,
     inputs: Inputs,
     pass_shape: PassShape,
     loss: Tensor,

@@ -59,7 +59,7 @@ fn past_the_portable_binding(table: &mut Table) {
         let last = u32::try_from(VOCAB - 1).expect("a token fits u32");
         let tokens = [last, 0, last / 2];
         let tokens_tensor = case.words(&tokens);
-        let output = embedding::forward(&mut case.plan, weight.tensor, tokens_tensor);
+        let output = embedding::forward(&mut case.plan, &[weight.tensor], tokens_tensor);
         let want = reference::embedding::forward(&weight.values, &tokens, D_MODEL);
         case.expect_within("output", output, want, 0.0);
     });
@@ -67,7 +67,7 @@ fn past_the_portable_binding(table: &mut Table) {
 }
 
 /// Values that cost less than random ones: multiples of 1/64 with a period of no tile's size.
-fn cheap(case: &mut crate::check::Case, rows: usize, cols: usize) -> Data {
+pub(super) fn cheap(case: &mut crate::check::Case, rows: usize, cols: usize) -> Data {
     let values = (0..rows * cols).map(|i| (i % 509) as f64 / 64.0 - 4.0);
     case.floats(rows, cols, values.collect())
 }

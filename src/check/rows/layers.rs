@@ -42,7 +42,7 @@ fn embedding_rows(table: &mut Table) {
             let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
             let weight = case.random(vocab, d_model, 1.0);
             let tokens_tensor = case.words(&tokens);
-            let output = embedding::forward(&mut case.plan, weight.tensor, tokens_tensor);
+            let output = embedding::forward(&mut case.plan, &[weight.tensor], tokens_tensor);
             case.expect(
                 "output",
                 output,
@@ -65,7 +65,7 @@ fn embedding_rows(table: &mut Table) {
                     plan,
                     d_output.tensor,
                     &segments,
-                    d_weight.tensor,
+                    &[d_weight.tensor],
                     accumulate,
                 );
                 let mut want =

@@ -8,6 +8,7 @@ mod matmul;
 mod optimiser;
 mod probe;
 mod sample;
+mod split;
 
 use super::{Build, Case, Row};
 use crate::gpu::{AdapterClass, Kernel};
@@ -22,6 +23,7 @@ pub(super) fn all() -> Vec<Row> {
     sample::rows(&mut table);
     probe::rows(&mut table);
     large::rows(&mut table);
+    split::rows(&mut table);
     table.rows
 }
 
@@ -76,6 +78,7 @@ impl Table {
             shape,
             class,
             binding_bytes: 0,
+            large: false,
             build,
         });
     }
@@ -84,6 +87,14 @@ impl Table {
     fn last_binds(&mut self, bytes: u64) {
         if let Some(row) = self.rows.last_mut() {
             row.binding_bytes = bytes;
+            row.large = true;
+        }
+    }
+
+    /// Says that the last row takes long to make and to compare.
+    fn last_is_large(&mut self) {
+        if let Some(row) = self.rows.last_mut() {
+            row.large = true;
         }
     }
 }
