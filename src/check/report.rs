@@ -131,12 +131,13 @@ pub fn run(
     reopen: impl Fn() -> Result<Device, GpuError>,
     done: impl Fn() + Sync,
 ) -> Result<Report, GpuError> {
+    let devices = one_a_core(device, &reopen)?;
     let run = |row: &Row| {
-        let result = row.run(device);
+        let own = rayon::current_thread_index().unwrap_or(0) % devices.len();
+        let result = row.run(&devices[own]);
         done();
         result
     };
-    // On a software adapter most of the time is the shader compiler's, which takes one core a row.
     let mut results: Vec<_> = rows.par_iter().map(run).collect();
     let mut spare = None;
     rerun_alone(&mut results, |index| {
@@ -163,6 +164,24 @@ pub fn run(
     Ok(report)
 }
 
+/// The devices that rows run on side by side. On a software adapter most of the time is the shader
+/// compiler's, which works on one core for each device; a GPU takes the rows of all cores at once.
+///
+/// # Errors
+/// When another device cannot be opened.
+fn one_a_core(
+    device: &Device,
+    reopen: impl Fn() -> Result<Device, GpuError>,
+) -> Result<Vec<Device>, GpuError> {
+    let further = match device.class() {
+        AdapterClass::Gpu => 0,
+        AdapterClass::Software => rayon::current_num_threads() - 1,
+    };
+    std::iter::once(Ok(device.clone()))
+        .chain((0..further).map(|_| reopen()))
+        .collect()
+}
+
 fn is_device_failure<T>(result: &Result<T, GpuError>) -> bool {
     matches!(result, Err(GpuError::Device(_)))
 }
@@ -182,8 +201,13 @@ fn rerun_alone<T>(
 
 fn add_step(report: &mut Report, device: &Device) {
     let class = class_name(Some(device.class()));
-    for tie_embeddings in [false, true] {
-        let variant = if tie_embeddings { "tied" } else { "untied" };
+    let [untied, tied] = [false, true].map(|tie| step::tiny_model(16, tie));
+    let parts = step::in_parts(device);
+    for (variant, device, model) in [
+        ("untied", device, &untied),
+        ("tied", device, &tied),
+        ("in parts", &parts.0, &parts.1),
+    ] {
         let row = |shape: String, worst, tolerance, failure: Option<String>| RowReport {
             kernel: step::NAME.to_owned(),
             variant: variant.to_owned(),
@@ -194,8 +218,7 @@ fn add_step(report: &mut Report, device: &Device) {
             ok: failure.is_none(),
             failure,
         };
-        let model = step::tiny_model(16, tie_embeddings);
-        match step::check(device, &model, &step::train_config(4, 2)) {
+        match step::check(device, model, &step::train_config(4, 2)) {
             Ok(tensors) => {
                 let rows = tensors
                     .into_iter()
