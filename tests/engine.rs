@@ -74,7 +74,9 @@ fn micro_batches_add_up_to_the_gradients_of_the_whole_batch() {
         let mut engine = engine(&model, &train_config(8, micro));
         // Twice, so that a sum that is never started afresh shows.
         for t in 1..=2 {
-            engine.submit_step(&batch, 0.0, t).unwrap();
+            engine
+                .submit_step(&engine.packer().pack(&batch), 0.0, t)
+                .unwrap();
         }
         engine.take_metrics().unwrap().unwrap();
         (engine.take_metrics().unwrap().unwrap(), gradients(&engine))
@@ -124,7 +126,9 @@ fn guards_and_short_submissions_change_no_bit() {
     let state = |options: &DeviceOptions| {
         let mut engine = engine_on(options, &model, &train);
         for t in 1..=3 {
-            engine.submit_step(&batch, 1e-2, t).unwrap();
+            engine
+                .submit_step(&engine.packer().pack(&batch), 1e-2, t)
+                .unwrap();
         }
         let tensors = 0..engine.table().iter().count();
         let read = |index| engine.read(Part::Parameters, index).unwrap();

@@ -155,7 +155,7 @@ fn follow(case: &str, run: &str, class: Option<AdapterClass>) {
         let batch = fixture.batch(iteration, &model, &train);
         let rate = learning_rate(&train, iteration as u64);
         engine
-            .submit_step(&batch, rate, iteration as u64 + 1)
+            .submit_step(&engine.packer().pack(&batch), rate, iteration as u64 + 1)
             .unwrap();
         let metrics = engine.take_metrics().unwrap().unwrap();
         let at = |what: &str| format!("{case} {run}: {what} of iteration {iteration}");

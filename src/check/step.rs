@@ -140,7 +140,7 @@ fn run_step(
     let mut engine = Engine::new(device.clone(), model, train)?;
     engine.initialise(SEED);
     let before = read(&engine, Part::Parameters)?;
-    engine.submit_step(batch, LEARNING_RATE, 1)?;
+    engine.submit_step(&engine.packer().pack(batch), LEARNING_RATE, 1)?;
     let metrics = engine.take_metrics()?.expect("a step was submitted");
     Ok(Step {
         before,

@@ -30,6 +30,10 @@ pub struct TrainArgs {
     /// Keep bounds checks and loop guards in the shaders: slower, to find a fault
     #[arg(long)]
     checked: bool,
+    /// Write a trace of one early step, with the device time of each dispatch, for
+    /// chrome://tracing or ui.perfetto.dev, and print the ten dearest kernels
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
 }
 
 /// Trains; Ctrl-C finishes the iteration, writes a checkpoint and ends well, a second one ends at
@@ -55,7 +59,8 @@ pub fn run(args: &TrainArgs) -> Result<(), Error> {
         Some(path) => Checkpoint::open(path)?.restore(&engine, false)?,
         None => engine.initialise(train.seed),
     }
-    let run_options = run_options(&resolved, &prepared);
+    let mut run_options = run_options(&resolved, &prepared);
+    run_options.profile.clone_from(&args.profile);
     let data = (prepared.data, prepared.validation);
     let mut trainer = Trainer::new(engine, train, run_options, data, prepared.resume.as_ref())?;
     let ending = trainer.run(&stop_on_interrupt())?;
@@ -209,6 +214,7 @@ fn run_options(resolved: &Resolved, prepared: &Prepared) -> RunOptions {
         keep_checkpoints: settings.keep_checkpoints,
         tokenizer_hash: prepared.tokenizer_hash.clone(),
         floor: prepared.floor,
+        profile: None,
         config: resolved.to_json(),
     }
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::memory::{Buffers, PersistentId, create_buffer};
 use super::plan::{Bound, Dispatch, Plan, SectionId, Storage, StorageKind};
+use super::profile::{DispatchTime, Profile};
 use super::{Device, GpuError, Kernel};
 
 /// Bytes between two `Params` in the shared uniform buffer: the largest
@@ -22,8 +23,10 @@ pub struct Executable {
     pub(super) slots: Vec<Option<usize>>,
 }
 
-struct Step {
+pub(super) struct Step {
     kernel: &'static Kernel,
+    label: String,
+    flops: u64,
     pipeline: Arc<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
@@ -32,7 +35,17 @@ struct Step {
 }
 
 impl Step {
-    fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+    pub(super) fn untimed(&self) -> DispatchTime {
+        DispatchTime {
+            label: self.label.clone(),
+            workgroups: self.workgroups,
+            flops: self.flops,
+            start_us: 0.0,
+            duration_us: 0.0,
+        }
+    }
+
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         let [x, y, z] = self.workgroups;
         tracing::trace!(
             "{}.{} {x} x {y} x {z}",
@@ -91,6 +104,8 @@ impl Executable {
                 bind_group: bind(device, dispatch, &pipeline, &backings, &params),
                 pipeline,
                 kernel: dispatch.kernel,
+                label: dispatch.label.clone(),
+                flops: dispatch.flops,
                 workgroups: dispatch.workgroups,
                 work: dispatch.work(),
             })
@@ -116,15 +131,29 @@ impl Executable {
         device: &Device,
         record: impl FnOnce(&mut Recorder<'_>),
     ) -> Result<(), GpuError> {
-        let mut recorder = Recorder {
-            executable: self,
-            device,
-            encoder: new_encoder(device),
-            recorded: 0,
-        };
+        let mut recorder = Recorder::new(self, device, None);
         record(&mut recorder);
         recorder.flush();
         device.check()
+    }
+
+    /// [`Executable::submit`], with the time that each dispatch took; waits for all of them.
+    ///
+    /// # Errors
+    /// When the device has failed.
+    pub fn submit_profiled(
+        &self,
+        device: &Device,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) -> Result<Vec<DispatchTime>, GpuError> {
+        let mut recorder = Recorder::new(self, device, Some(Profile::new(device)));
+        record(&mut recorder);
+        recorder.flush();
+        device.wait()?;
+        match recorder.profile {
+            Some(profile) => profile.times(device),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Records the dispatches of a section, those of `only` where it is given.
@@ -170,9 +199,20 @@ pub struct Recorder<'a> {
     encoder: wgpu::CommandEncoder,
     /// Work recorded since the last submission.
     recorded: u64,
+    profile: Option<Profile>,
 }
 
-impl Recorder<'_> {
+impl<'a> Recorder<'a> {
+    fn new(executable: &'a Executable, device: &'a Device, profile: Option<Profile>) -> Self {
+        Self {
+            executable,
+            device,
+            encoder: new_encoder(device),
+            recorded: 0,
+            profile,
+        }
+    }
+
     /// Records every dispatch of a section.
     pub fn replay(&mut self, section: SectionId) {
         let budget = self.device.work_per_submission();
@@ -191,6 +231,12 @@ impl Recorder<'_> {
     }
 
     fn record(&mut self, steps: &[Step]) {
+        if let Some(profile) = &mut self.profile {
+            for step in steps {
+                profile.record(self.device, &mut self.encoder, step);
+            }
+            return;
+        }
         let mut pass = self
             .encoder
             .begin_compute_pass(&wgpu::ComputePassDescriptor {

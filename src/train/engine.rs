@@ -5,12 +5,12 @@ use std::time::Instant;
 use super::step_plan::{self, LOSS_WORD, METRICS_WORDS, NORM_WORD, StepPlan};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::dataset::Batch;
-use crate::gpu::executable::check_limits;
-use crate::gpu::{Buffers, Device, Executable, GpuError, PersistentId, Readback};
+use crate::gpu::executable::{Recorder, check_limits};
+use crate::gpu::{Buffers, Device, DispatchTime, Executable, GpuError, PersistentId, Readback};
 use crate::kernels::adamw::{self, AdamwSettings};
 use crate::kernels::cross_entropy::IGNORED;
 use crate::model::parameters::Parameter;
-use crate::model::{ParameterTable, Transformer};
+use crate::model::{InputLayout, ParameterTable, Transformer};
 
 /// What a step reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +32,37 @@ pub enum Part {
     Moment1,
     /// Second moments.
     Moment2,
+}
+
+/// A batch as the device reads it: the inputs of its micro-batches, one after the other.
+#[derive(Clone, Debug)]
+pub struct PackedBatch {
+    words: Vec<u32>,
+}
+
+/// Packs batches for one engine, on any thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Packer {
+    layout: InputLayout,
+    rows: usize,
+}
+
+impl Packer {
+    /// Cuts a batch into micro-batches, and sorts the positions of each by token.
+    ///
+    /// # Panics
+    /// If the batch is no whole number of micro-batches: a bug of the caller.
+    pub fn pack(&self, batch: &Batch) -> PackedBatch {
+        let micro_batches = batch
+            .tokens
+            .chunks(self.rows)
+            .zip(batch.targets.chunks(self.rows));
+        PackedBatch {
+            words: micro_batches
+                .flat_map(|(tokens, targets)| self.layout.pack(tokens, targets))
+                .collect(),
+        }
+    }
 }
 
 /// A model in training on a device.
@@ -93,58 +124,78 @@ impl Engine {
         }
     }
 
+    /// What turns batches into the form that steps take.
+    pub fn packer(&self) -> Packer {
+        Packer {
+            layout: self.plan.layout,
+            rows: self.plan.shape.rows(),
+        }
+    }
+
     /// Submits step `t`, counted from 1, on a batch of `batch_size` windows.
     ///
     /// # Errors
     /// When the device fails.
     pub fn submit_step(
         &mut self,
-        batch: &Batch,
+        batch: &PackedBatch,
         learning_rate: f64,
         t: u64,
     ) -> Result<(), GpuError> {
-        let StepPlan {
-            step,
-            sections,
-            layout,
-            micro_batches,
-            shape,
-            ..
-        } = &self.plan;
+        self.upload_step(batch, learning_rate, t);
+        self.executable
+            .submit(&self.device, |recorder| self.record_step(recorder))?;
+        self.request_metrics();
+        Ok(())
+    }
+
+    /// [`Engine::submit_step`], with the time of each dispatch; waits for all of them.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn profile_step(
+        &mut self,
+        batch: &PackedBatch,
+        learning_rate: f64,
+        t: u64,
+    ) -> Result<Vec<DispatchTime>, GpuError> {
+        self.upload_step(batch, learning_rate, t);
+        let times = self
+            .executable
+            .submit_profiled(&self.device, |recorder| self.record_step(recorder))?;
+        self.request_metrics();
+        Ok(times)
+    }
+
+    fn upload_step(&mut self, batch: &PackedBatch, learning_rate: f64, t: u64) {
         if self.pending() == 0 {
             self.step_started = Instant::now();
         }
-        let words = layout.words();
-        let micro_batch = |m: usize| m * shape.rows()..(m + 1) * shape.rows();
-        for m in 0..*micro_batches {
-            let packed = layout.pack(
-                &batch.tokens[micro_batch(m)],
-                &batch.targets[micro_batch(m)],
-            );
-            self.buffers
-                .write(&self.device, step.batch, m * words, &packed);
-        }
+        let step = self.plan.step;
+        self.buffers
+            .write(&self.device, step.batch, 0, &batch.words);
         let step_words = adamw::step_words(&self.adamw, learning_rate, t);
         self.buffers.write(&self.device, step.step, 0, &step_words);
-        self.executable.submit(&self.device, |recorder| {
-            for m in 0..*micro_batches {
-                recorder.copy(
-                    &self.buffers,
-                    (step.batch, m * words),
-                    (step.inputs, 0),
-                    words,
-                );
-                recorder.replay(if m == 0 {
-                    sections.first
-                } else {
-                    sections.next
-                });
-            }
-            recorder.replay(sections.update);
-        })?;
+    }
+
+    fn record_step(&self, recorder: &mut Recorder<'_>) {
+        let (step, sections) = (self.plan.step, self.plan.sections);
+        let words = self.plan.layout.words();
+        for m in 0..self.plan.micro_batches {
+            let from = (step.batch, m * words);
+            recorder.copy(&self.buffers, from, (step.inputs, 0), words);
+            recorder.replay(if m == 0 {
+                sections.first
+            } else {
+                sections.next
+            });
+        }
+        recorder.replay(sections.update);
+    }
+
+    fn request_metrics(&mut self) {
         self.readback
-            .request(&self.device, &self.buffers, step.metrics);
-        Ok(())
+            .request(&self.device, &self.buffers, self.plan.step.metrics);
     }
 
     /// Steps that were submitted and whose metrics were not taken yet.

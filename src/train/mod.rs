@@ -5,6 +5,8 @@ pub mod engine;
 pub mod evaluate;
 pub mod loss_plot;
 pub mod metrics;
+pub mod prefetch;
+pub mod profile;
 pub mod schedule;
 pub mod step_plan;
 pub mod tensorboard;

@@ -13,12 +13,17 @@ use serde_json::{Map, Value};
 use super::engine::{Engine, StepMetrics};
 use super::evaluate::mean_loss;
 use super::metrics::{Metrics, TrainRecord};
+use super::prefetch::Prefetch;
+use super::profile::Profiler;
 use super::{TrainError, schedule};
 use crate::Error;
 use crate::checkpoint::{self, Checkpoint, Metadata};
 use crate::config::TrainConfig;
 use crate::data::batches::BatchOrder;
 use crate::data::dataset::Dataset;
+
+/// The iteration of a run that is profiled: shaders are compiled and memory is touched by then.
+const PROFILED_ITERATION: u64 = 3;
 
 /// What a run does besides the mathematics.
 #[derive(Clone, Debug)]
@@ -39,6 +44,8 @@ pub struct RunOptions {
     pub tokenizer_hash: Option<String>,
     /// Entropy of the data in nats a token, where it is known.
     pub floor: Option<f64>,
+    /// Where a trace of one step goes.
+    pub profile: Option<PathBuf>,
     /// The resolved settings, as `config.json` and checkpoints keep them.
     pub config: Map<String, Value>,
 }
@@ -48,13 +55,14 @@ pub struct Trainer {
     engine: Engine,
     train: TrainConfig,
     options: RunOptions,
-    data: Dataset,
+    data: Arc<Dataset>,
     validation: Option<Dataset>,
     metrics: Metrics,
     state: Metadata,
     /// Iterations whose metrics have come back.
     reported: u64,
     pace: Pace,
+    profiler: Option<Profiler>,
 }
 
 /// How a run ended.
@@ -116,11 +124,14 @@ impl Trainer {
         )?;
         metrics.run(describe_run(&engine, &options))?;
         let reported = state.iteration;
+        let profiled = (reported + PROFILED_ITERATION).min(train.max_iters - 1);
+        let profile = options.profile.clone();
         Ok(Self {
+            profiler: profile.map(|path| Profiler::new(path, profiled)),
             engine,
             train,
             options,
-            data,
+            data: Arc::new(data),
             validation,
             metrics,
             state,
@@ -140,12 +151,11 @@ impl Trainer {
             self.train.seed,
             self.train.batch_size,
         );
-        for iteration in self.state.iteration..self.train.max_iters {
-            let batch = self.data.batch(&order.starts(iteration))?;
-            let learning_rate = schedule::learning_rate(&self.train, iteration);
-            self.engine
-                .submit_step(&batch, learning_rate, iteration + 1)?;
-            self.report(1)?;
+        let iterations = self.state.iteration..self.train.max_iters;
+        let packer = self.engine.packer();
+        let batches = Prefetch::start(self.data.clone(), order, packer, iterations.clone());
+        for iteration in iterations {
+            self.step(&batches, iteration)?;
             self.state.iteration = iteration + 1;
             if self.is_due(self.options.eval_interval) {
                 self.evaluate()?;
@@ -161,6 +171,38 @@ impl Trainer {
         }
         self.metrics.finish()?;
         Ok(Ending::Done)
+    }
+
+    /// Submits one iteration, and reports the one before it.
+    fn step(&mut self, batches: &Prefetch, iteration: u64) -> Result<(), Error> {
+        let start = Instant::now();
+        let batch = batches.next_batch()?;
+        self.span("wait for the batch", start);
+        let learning_rate = schedule::learning_rate(&self.train, iteration);
+        if let Some(profiler) = self.profiler.take_if(|p| p.is_due(iteration)) {
+            self.report(0)?;
+            let start = Instant::now();
+            let times = self
+                .engine
+                .profile_step(&batch, learning_rate, iteration + 1)?;
+            let dearest = profiler.finish(start, &times)?;
+            tracing::info!("device time of iteration {iteration}:\n{dearest}");
+            return Ok(());
+        }
+        let start = Instant::now();
+        self.engine
+            .submit_step(&batch, learning_rate, iteration + 1)?;
+        self.span("submit", start);
+        let start = Instant::now();
+        self.report(1)?;
+        self.span("wait for the step before", start);
+        Ok(())
+    }
+
+    fn span(&mut self, name: &'static str, start: Instant) {
+        if let Some(profiler) = &mut self.profiler {
+            profiler.span(name, start);
+        }
     }
 
     /// What the run knows of itself by now.
