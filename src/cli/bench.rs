@@ -7,9 +7,12 @@ use serde_json::json;
 
 use super::AdapterArgs;
 use crate::Error;
+use crate::bench::train::{BATCH_SIZE, Model, TrainReport, run as run_steps};
 use crate::bench::{Earlier, Report, RowReport, run as run_rows, select};
+use crate::config::Settings;
 use crate::gpu::Device;
 use crate::kernels::check_name;
+use crate::train::profile::dearest;
 
 /// Arguments of `gpu-tlm bench`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +25,43 @@ pub struct BenchArgs {
 enum What {
     /// Each kernel alone: time, GFLOP/s, GB/s, and the share of the adapter's own ceilings
     Kernels(KernelsArgs),
+    /// Whole training steps of a standard model, beside the matrix product's speed in the same run
+    Train(TrainArgs),
+}
+
+/// A standard model by its letter.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[value(rename_all = "verbatim")]
+enum ModelName {
+    /// d_model 128, 4 layers, 4 heads, d_ff 344, vocabulary 1,024, context 128, batch 8
+    S,
+    /// d_model 512, 4 layers, 16 heads, d_ff 1,344, vocabulary 10,000, context 256, batch 8
+    M,
+}
+
+/// Arguments of `gpu-tlm bench train`.
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// The model
+    #[arg(long, value_enum, default_value = "S")]
+    model: ModelName,
+    /// Sequences of a batch, instead of the model's 8
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Tokens of a sequence, instead of the model's
+    #[arg(long, value_name = "N")]
+    context_length: Option<usize>,
+    /// Width, instead of the model's: a multiple of twice its heads
+    #[arg(long, value_name = "N")]
+    d_model: Option<usize>,
+    /// Entries of the vocabulary, instead of the model's
+    #[arg(long, value_name = "N")]
+    vocab_size: Option<usize>,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `gpu-tlm bench kernels`.
@@ -48,8 +88,76 @@ pub struct KernelsArgs {
 /// # Errors
 /// When the request is wrong, the device fails, or outputs are wrong.
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
-    let What::Kernels(args) = &args.what;
-    kernels(args)
+    match &args.what {
+        What::Kernels(args) => kernels(args),
+        What::Train(args) => train(args),
+    }
+}
+
+fn train(args: &TrainArgs) -> Result<(), Error> {
+    let model = match args.model {
+        ModelName::S => Model::Small,
+        ModelName::M => Model::Medium,
+    };
+    let own = model.config();
+    let settings = Settings {
+        vocab_size: Some(args.vocab_size.unwrap_or(own.vocab_size)),
+        context_length: args.context_length.unwrap_or(own.context_length),
+        d_model: args.d_model.unwrap_or(own.d_model),
+        num_layers: own.num_layers,
+        num_heads: own.num_heads,
+        d_ff: Some(own.d_ff),
+        batch_size: args.batch_size.unwrap_or(BATCH_SIZE),
+        ..Settings::default()
+    };
+    let config = settings.model(None)?;
+    let batch_size = settings.train()?.batch_size;
+    let device = args.adapter.open()?;
+    let report = run_steps(&device, &config, batch_size)?;
+    if args.json {
+        let mut object = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "adapter": device.name(),
+            "driver": device.driver(),
+            "backend": device.backend(),
+            "model": model.name(),
+            "batch_size": batch_size,
+            "context_length": config.context_length,
+            "d_model": config.d_model,
+            "vocab_size": config.vocab_size,
+        });
+        let figures = json!(report);
+        for (key, value) in figures.as_object().into_iter().flatten() {
+            object[key] = value.clone();
+        }
+        return super::print_json(&object);
+    }
+    super::print(&describe_steps(&report))
+}
+
+fn describe_steps(report: &TrainReport) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let allocated = match report.peak_device_bytes {
+        Some(bytes) => format!("{:.1} MiB allocated", mib(bytes)),
+        None => "this backend does not say what is allocated".to_owned(),
+    };
+    format!(
+        "{:.0} tokens/s: {:.1} ms a step, median of {}, spread {:.0}%\n\
+         {:.2} GFLOP/s, {:.0}% of a 1024x1024x1024 product's {:.2} in the same run\n\
+         host {:.2}% of a step; first step after {:.2} s\n\
+         device memory: {allocated}, {:.1} MiB planned\n\n{}\n",
+        report.tokens_per_s,
+        report.ms_per_step,
+        report.steps,
+        report.spread * 100.0,
+        report.gflops,
+        100.0 * report.gflops / report.matmul_gflops,
+        report.matmul_gflops,
+        report.host_share * 100.0,
+        report.first_step_s,
+        mib(report.planned_device_bytes),
+        dearest(&report.dispatches),
+    )
 }
 
 fn kernels(args: &KernelsArgs) -> Result<(), Error> {

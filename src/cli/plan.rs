@@ -52,12 +52,11 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
 
 fn summarise(step: &StepPlan) -> Value {
     let mut device_bytes = serde_json::Map::new();
-    let mut total = step.plan.scratch_bytes();
-    for (label, size_bytes) in step.memory.parts() {
-        device_bytes.insert(label.to_owned(), size_bytes.into());
+    let mut total = 0;
+    for (label, size_bytes) in step.device_bytes() {
+        device_bytes.insert(label, size_bytes.into());
         total += size_bytes;
     }
-    device_bytes.insert("scratch".to_owned(), step.plan.scratch_bytes().into());
     device_bytes.insert("total".to_owned(), total.into());
     let sections = step.sections;
     let per_token = |section: SectionId| step.plan.flops(section) / step.shape.rows() as u64;

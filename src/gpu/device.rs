@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
 use super::kernel::{Constant, Kernel};
@@ -45,6 +46,7 @@ pub struct Device {
     pipelines: Arc<Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>>,
     failure: Arc<Mutex<Option<String>>>,
     work_per_submission: Arc<AtomicU64>,
+    submitting_ns: Arc<AtomicU64>,
     /// Whether the measured speed decides the length of a submission.
     watched: bool,
 }
@@ -120,6 +122,7 @@ impl Device {
             pipelines,
             failure,
             work_per_submission,
+            submitting_ns: Arc::default(),
             watched,
         })
     }
@@ -184,6 +187,13 @@ impl Device {
         }
     }
 
+    /// Bytes that the device's allocator has given out and not taken back; `None` where the backend
+    /// does not say.
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        let report = self.raw.generate_allocator_report();
+        report.map(|report| report.total_allocated_bytes)
+    }
+
     pub(super) fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }
@@ -206,6 +216,21 @@ impl Device {
             self.work_per_submission
                 .store(measured.max(1.0) as u64, Ordering::Relaxed);
         }
+    }
+
+    /// Hands commands to the driver.
+    pub(super) fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
+        let start = Instant::now();
+        let submission = self.queue.submit([commands]);
+        let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.submitting_ns.fetch_add(ns, Ordering::Relaxed);
+        submission
+    }
+
+    /// Seconds that the driver has taken to accept the plans' commands: little on a GPU, and all of
+    /// their run time on a software adapter that runs them at once.
+    pub fn submitting_s(&self) -> f64 {
+        self.submitting_ns.load(Ordering::Relaxed) as f64 / 1e9
     }
 
     /// The first failure that the device reported outside of a call, if any.

@@ -6,13 +6,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::memory::{Buffers, PersistentId, create_buffer};
-use super::plan::{Bound, Dispatch, Plan, SectionId, Storage, StorageKind};
+use super::plan::{Bound, Dispatch, PARAMS_STRIDE, Plan, SectionId, Storage, StorageKind};
 use super::profile::{DispatchTime, Profile};
-use super::{Device, GpuError, Kernel};
-
-/// Bytes between two `Params` in the shared uniform buffer: the largest
-/// `min_uniform_buffer_offset_alignment` that WebGPU allows.
-const PARAMS_STRIDE: usize = 256;
+use super::{Device, GpuError, Kernel, Readback};
 
 /// A compiled plan.
 pub struct Executable {
@@ -137,6 +133,29 @@ impl Executable {
         device.check()
     }
 
+    /// [`Executable::submit`], and asks for the first words of `source` as they are then.
+    ///
+    /// # Errors
+    /// When the device has failed.
+    pub fn submit_and_read(
+        &self,
+        device: &Device,
+        readback: &mut Readback,
+        (buffers, source): (&Buffers, PersistentId),
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) -> Result<(), GpuError> {
+        let mut recorder = Recorder::new(self, device, None);
+        record(&mut recorder);
+        let staging = readback.staging(device);
+        let size_bytes = readback.words() as u64 * 4;
+        recorder
+            .encoder
+            .copy_buffer_to_buffer(buffers.get(source), 0, &staging, 0, size_bytes);
+        let submission = recorder.flush();
+        readback.expect(staging, submission);
+        device.check()
+    }
+
     /// [`Executable::submit`], with the time that each dispatch took; waits for all of them.
     ///
     /// # Errors
@@ -248,10 +267,10 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> wgpu::SubmissionIndex {
         let full = std::mem::replace(&mut self.encoder, new_encoder(self.device));
-        self.device.queue.submit([full.finish()]);
         self.recorded = 0;
+        self.device.submit(full.finish())
     }
 
     /// Records a copy of `words` words between persistent buffers.

@@ -1,5 +1,6 @@
 //! The plan: every dispatch of a step as plain data, in order, before any GPU object exists.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::AdapterClass;
@@ -7,6 +8,10 @@ use super::kernel::{Constant, Kernel};
 use super::memory::{Memory, PersistentId};
 use super::tensor::ALIGNMENT_WORDS;
 use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
+
+/// Bytes between two `Params` in the shared uniform buffer: the largest
+/// `min_uniform_buffer_offset_alignment` that WebGPU allows.
+pub(super) const PARAMS_STRIDE: usize = 256;
 
 /// Largest number of workgroups in one dimension that WebGPU guarantees.
 const MAX_WORKGROUPS: u32 = 65_535;
@@ -396,6 +401,13 @@ impl Plan {
     /// Bytes of scratch memory that the plan takes, after sharing.
     pub fn scratch_bytes(&self) -> u64 {
         super::lifetimes::layout(self).total_bytes()
+    }
+
+    /// Bytes of the buffer that holds every dispatch's `Params`, equal ones once.
+    pub fn params_bytes(&self) -> u64 {
+        let distinct: HashSet<&[u8]> = self.dispatches.iter().map(|d| &*d.params).collect();
+        let stride = |params: &[u8]| params.len().next_multiple_of(PARAMS_STRIDE) as u64;
+        distinct.into_iter().map(stride).sum()
     }
 
     /// The dispatches of all sections.

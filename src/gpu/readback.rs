@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::mpsc;
 
-use super::memory::{Buffers, PersistentId};
 use super::{Device, GpuError};
 
 /// Reads `len` words from byte `offset` of `buffer`, waiting for all submitted work.
@@ -102,8 +101,8 @@ fn take<T: bytemuck::AnyBitPattern>(
         .collect())
 }
 
-/// A ring of staging buffers: the result of a submission is asked for when it is made and taken
-/// later, so that the device never waits for the host.
+/// A ring of staging buffers: a result is copied out at the end of the submission that makes it and
+/// taken later, so that the device never waits for the host.
 pub struct Readback {
     words: usize,
     idle: Vec<wgpu::Buffer>,
@@ -131,20 +130,19 @@ impl Readback {
         self.in_flight.len()
     }
 
-    /// Asks for the first words of `source` as they are after all work submitted so far.
-    pub fn request(&mut self, device: &Device, buffers: &Buffers, source: PersistentId) {
-        let size_bytes = self.words as u64 * 4;
-        let staging = self
-            .idle
-            .pop()
-            .unwrap_or_else(|| create_staging(device, size_bytes));
-        let mut encoder = device
-            .raw
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor {
-                label: Some("readback"),
-            });
-        encoder.copy_buffer_to_buffer(buffers.get(source), 0, &staging, 0, size_bytes);
-        let submission = device.queue.submit([encoder.finish()]);
+    /// A buffer that is free to take a result.
+    pub(super) fn staging(&mut self, device: &Device) -> wgpu::Buffer {
+        let free = self.idle.pop();
+        free.unwrap_or_else(|| create_staging(device, self.words as u64 * 4))
+    }
+
+    /// Number of words of a result.
+    pub(super) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Expects a result in `staging` once `submission` is done.
+    pub(super) fn expect(&mut self, staging: wgpu::Buffer, submission: wgpu::SubmissionIndex) {
         let (sender, receiver) = mpsc::channel();
         staging
             .slice(..)

@@ -85,6 +85,14 @@ impl Variant {
         }
     }
 
+    /// Its table entry.
+    pub fn kernel(self) -> &'static Kernel {
+        match self {
+            Self::Tiled => &TILED,
+            Self::Texture { .. } => &TEXTURE,
+        }
+    }
+
     /// Longest k of one split.
     fn longest_split(self) -> usize {
         match self {

@@ -108,6 +108,15 @@ impl Engine {
         &self.device
     }
 
+    /// Bytes of device memory that its plan takes.
+    pub fn planned_bytes(&self) -> u64 {
+        self.plan
+            .device_bytes()
+            .iter()
+            .map(|(_, bytes)| bytes)
+            .sum()
+    }
+
     /// The parameters' names, shapes and places.
     pub fn table(&self) -> &ParameterTable {
         &self.plan.table
@@ -143,10 +152,12 @@ impl Engine {
         t: u64,
     ) -> Result<(), GpuError> {
         self.upload_step(batch, learning_rate, t);
-        self.executable
-            .submit(&self.device, |recorder| self.record_step(recorder))?;
-        self.request_metrics();
-        Ok(())
+        self.executable.submit_and_read(
+            &self.device,
+            &mut self.readback,
+            (&self.buffers, self.plan.step.metrics),
+            |recorder| record_step(&self.plan, &self.buffers, recorder),
+        )
     }
 
     /// [`Engine::submit_step`], with the time of each dispatch; waits for all of them.
@@ -160,10 +171,15 @@ impl Engine {
         t: u64,
     ) -> Result<Vec<DispatchTime>, GpuError> {
         self.upload_step(batch, learning_rate, t);
-        let times = self
-            .executable
-            .submit_profiled(&self.device, |recorder| self.record_step(recorder))?;
-        self.request_metrics();
+        let times = self.executable.submit_profiled(&self.device, |recorder| {
+            record_step(&self.plan, &self.buffers, recorder)
+        })?;
+        self.executable.submit_and_read(
+            &self.device,
+            &mut self.readback,
+            (&self.buffers, self.plan.step.metrics),
+            |_| (),
+        )?;
         Ok(times)
     }
 
@@ -176,26 +192,6 @@ impl Engine {
             .write(&self.device, step.batch, 0, &batch.words);
         let step_words = adamw::step_words(&self.adamw, learning_rate, t);
         self.buffers.write(&self.device, step.step, 0, &step_words);
-    }
-
-    fn record_step(&self, recorder: &mut Recorder<'_>) {
-        let (step, sections) = (self.plan.step, self.plan.sections);
-        let words = self.plan.layout.words();
-        for m in 0..self.plan.micro_batches {
-            let from = (step.batch, m * words);
-            recorder.copy(&self.buffers, from, (step.inputs, 0), words);
-            recorder.replay(if m == 0 {
-                sections.first
-            } else {
-                sections.next
-            });
-        }
-        recorder.replay(sections.update);
-    }
-
-    fn request_metrics(&mut self) {
-        self.readback
-            .request(&self.device, &self.buffers, self.plan.step.metrics);
     }
 
     /// Steps that were submitted and whose metrics were not taken yet.
@@ -257,10 +253,13 @@ impl Engine {
             let packed = self.plan.layout.pack(&batch.tokens, &batch.targets);
             self.buffers
                 .write(&self.device, self.plan.step.inputs, 0, &packed);
-            self.executable
-                .run(&self.device, self.plan.sections.evaluate)?;
-            self.readback
-                .request(&self.device, &self.buffers, self.plan.step.metrics);
+            let evaluate = self.plan.sections.evaluate;
+            self.executable.submit_and_read(
+                &self.device,
+                &mut self.readback,
+                (&self.buffers, self.plan.step.metrics),
+                |recorder| recorder.replay(evaluate),
+            )?;
             // The next pass runs while this one's sum is on its way.
             if self.pending() > 1 {
                 total += self.take()?.map_or(0.0, |m| f64::from(m.loss));
@@ -315,4 +314,19 @@ impl Engine {
             .expect("an index of the table");
         (buffers, parameter)
     }
+}
+
+fn record_step(plan: &StepPlan, buffers: &Buffers, recorder: &mut Recorder<'_>) {
+    let (step, sections) = (plan.step, plan.sections);
+    let words = plan.layout.words();
+    for m in 0..plan.micro_batches {
+        let from = (step.batch, m * words);
+        recorder.copy(buffers, from, (step.inputs, 0), words);
+        recorder.replay(if m == 0 {
+            sections.first
+        } else {
+            sections.next
+        });
+    }
+    recorder.replay(sections.update);
 }

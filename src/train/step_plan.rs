@@ -148,6 +148,22 @@ impl StepPlan {
     }
 }
 
+impl StepPlan {
+    /// Bytes of device memory by part: each persistent buffer, what the plan's dispatches share,
+    /// and copies on their way between host and device.
+    pub fn device_bytes(&self) -> Vec<(String, u64)> {
+        let parts = self.memory.parts().map(|(l, bytes)| (l.to_owned(), bytes));
+        let uploads = 2 * self.layout.words() * self.micro_batches * 4;
+        parts
+            .chain([
+                ("scratch".to_owned(), self.plan.scratch_bytes()),
+                ("params".to_owned(), self.plan.params_bytes()),
+                ("uploads".to_owned(), uploads as u64),
+            ])
+            .collect()
+    }
+}
+
 fn table_tensor(
     plan: &mut Plan,
     memory: &Memory,
