@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::GpuError;
+use super::limits::LIMITS;
 
 /// A graphics API that wgpu can drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,31 +114,9 @@ fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDesc
     let mut show = |name: &str, value: u64| {
         shown.insert(name.to_owned(), value.into());
     };
-    show("max_buffer_size_bytes", limits.max_buffer_size);
-    show(
-        "max_storage_buffer_binding_size_bytes",
-        limits.max_storage_buffer_binding_size,
-    );
-    show(
-        "max_storage_buffers_per_shader_stage",
-        limits.max_storage_buffers_per_shader_stage.into(),
-    );
-    show(
-        "max_texture_dimension_2d",
-        limits.max_texture_dimension_2d.into(),
-    );
-    show(
-        "max_compute_workgroup_storage_size_bytes",
-        limits.max_compute_workgroup_storage_size.into(),
-    );
-    show(
-        "max_compute_invocations_per_workgroup",
-        limits.max_compute_invocations_per_workgroup.into(),
-    );
-    show(
-        "max_compute_workgroups_per_dimension",
-        limits.max_compute_workgroups_per_dimension.into(),
-    );
+    for limit in LIMITS {
+        show(limit.name, limit.of(&limits));
+    }
     show("min_subgroup_size", info.subgroup_min_size.into());
     show("max_subgroup_size", info.subgroup_max_size.into());
     AdapterDescription {

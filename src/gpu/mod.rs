@@ -9,6 +9,7 @@ mod export;
 mod inspect;
 pub mod kernel;
 mod lifetimes;
+pub mod limits;
 pub mod memory;
 pub mod plan;
 pub mod readback;
