@@ -17,6 +17,7 @@ pub mod tensor;
 mod timing;
 pub mod translate;
 mod trusted;
+pub mod validation;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};
 pub use device::{Device, DeviceOptions, LimitSet};
