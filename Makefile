@@ -85,6 +85,26 @@ test-compilers: toolchain vendor-tools ## give every shader to spirv-val, Direct
 	@echo "==> AMD: Mesa's compiler"
 	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md
 
+.PHONY: test-validation
+test-validation: toolchain loader ## run every kernel and a small model under Vulkan's validation layers
+	@scripts/ensure-validation.sh
+	@echo "==> building gpu-tlm"
+	$(CARGO) build --locked --bin gpu-tlm
+	@scripts/ensure-adapter.sh "$(DEBUG)"
+	@echo "==> under Vulkan's validation layers"
+	@scripts/test-validation.sh "$(DEBUG)"
+
+# Windows' and macOS' backends of wgpu, and what of our own code is for them alone. The standard
+# library is compiled and not only checked, so without optimisation.
+.PHONY: test-platforms
+test-platforms: toolchain ## check the types of the whole program for Windows and macOS
+	@rustc=$$(scripts/ensure-platforms.sh) && echo "==> the program on Windows and macOS" && \
+		RUSTC=$$rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-D warnings" \
+		CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=false \
+		$(CARGO) check --locked --lib --bins -Zbuild-std=std,panic_abort \
+			--target x86_64-pc-windows-msvc --target aarch64-apple-darwin \
+			--target-dir "$(TARGET_DIR)/platforms"
+
 .PHONY: amd-shader-stats
 amd-shader-stats: toolchain vendor-tools ## write docs/amd-shader-stats.md
 	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md --write

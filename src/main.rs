@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gpu_tlm::cli::Cli;
-use tracing_subscriber::EnvFilter;
+use gpu_tlm::gpu::validation;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -14,15 +17,21 @@ fn main() -> ExitCode {
         1 => "debug",
         _ => "trace",
     };
+    let hal = if cli.validation { "warn" } else { "off" };
     let filter = EnvFilter::try_from_env("GPU_TLM_LOG").unwrap_or_else(|_| {
-        EnvFilter::new(format!("warn,gpu_tlm={level},wgpu_hal=off,wgpu_core=warn"))
+        EnvFilter::new(format!(
+            "warn,gpu_tlm={level},wgpu_hal={hal},wgpu_core=warn"
+        ))
     });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
+        .with_filter(filter);
+    tracing_subscriber::registry()
+        .with(log)
+        .with(cli.validation.then(validation::listen))
         .init();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,

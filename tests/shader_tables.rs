@@ -141,22 +141,3 @@ fn every_op_has_a_reference_file_and_no_kernel_is_listed_twice() {
         );
     }
 }
-
-/// The entry point's bindings must fit WebGPU's default limits: 8 storage buffers and 4 storage
-/// textures a stage.
-#[test]
-fn kernels_bind_at_most_eight_storage_buffers_and_four_textures() {
-    for kernel in kernels::ALL {
-        let textures = kernel
-            .bindings
-            .iter()
-            .filter(|b| b.role.is_texture())
-            .count();
-        let buffers = kernel.bindings.len() - textures;
-        assert!(
-            buffers <= 8 && textures <= 4,
-            "{} binds {buffers} and {textures}",
-            kernel.label()
-        );
-    }
-}

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gpu_tlm::check;
 use gpu_tlm::config::{Resolved, SettingFlags};
+use gpu_tlm::gpu::limits::{LIMITS, Limit};
 use gpu_tlm::gpu::translate::ShaderFormat;
 use gpu_tlm::gpu::{AdapterClass, Target};
 use gpu_tlm::kernels;
@@ -26,19 +28,37 @@ fn every_pipeline_translates_to_every_language() {
     }
 }
 
-/// WebGPU's defaults: 256 lanes a workgroup and 16 KiB of workgroup memory.
 #[test]
-fn every_pipeline_fits_the_portable_floor() {
+fn every_pipeline_keeps_to_the_portable_floor() {
+    let mut over = Vec::new();
     for pipeline in pipelines() {
         let shader = pipeline.translate(ShaderFormat::Spirv).unwrap();
-        let lanes: u32 = shader.workgroup_size.iter().product();
-        assert!(
-            lanes <= 256 && shader.workgroup_bytes <= 16 << 10,
-            "{} has {lanes} lanes and {} bytes",
-            pipeline.name(),
-            shader.workgroup_bytes
-        );
+        for limit in LIMITS {
+            let taken = limit.taken_by(pipeline.kernel, &shader).unwrap_or(0);
+            if taken > limit.floor {
+                let (pipeline, Limit { name, floor, .. }) = (pipeline.name(), limit);
+                over.push(format!("{pipeline} takes {taken} of {name}, {floor}"));
+            }
+        }
     }
+    assert!(over.is_empty(), "{}", over.join("\n"));
+}
+
+#[test]
+fn no_dispatch_has_more_workgroups_in_a_dimension_than_the_portable_floor() {
+    let name = "max_compute_workgroups_per_dimension";
+    let limit = LIMITS.iter().find(|limit| limit.name == name).unwrap();
+    let mut most = 0;
+    for row in check::all_rows().iter().filter(|row| !row.is_large()) {
+        for class in row.classes() {
+            for dispatch in row.plan(class).all_dispatches() {
+                let workgroups = dispatch.workgroups.into_iter().max().unwrap();
+                assert!(u64::from(workgroups) <= limit.floor, "{}", row.label());
+                most = most.max(workgroups);
+            }
+        }
+    }
+    assert!(most > 10_000, "no row has more than {most} workgroups");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::AdapterArgs;
 use crate::Error;
 use crate::check::{self, Report, RowReport, step};
-use crate::gpu::Device;
+use crate::gpu::{Device, validation};
 use crate::kernels::check_name;
 
 /// Arguments of `gpu-tlm check`.
@@ -63,6 +63,7 @@ fn to_json(device: &Device, report: &Report) -> serde_json::Value {
         "failed": report.failures().count(),
         "rows": report.rows,
         "skipped": report.skipped,
+        "validation_messages": validation::faults(),
         "summary": summary(device, report),
     })
 }
@@ -87,17 +88,18 @@ fn describe(device: &Device, report: &Report, every_row: bool) -> String {
 
 /// One line that says it all, for a bug report.
 fn summary(device: &Device, report: &Report) -> String {
+    let messages = validation::faults();
+    let sound = report.verdict().is_ok() && messages.unwrap_or(0) == 0;
+    let said = messages.map_or(String::new(), |n| {
+        format!(", {n} messages of the validation layers")
+    });
     format!(
-        "gpu-tlm {}, {}, {}, {}: {}, {} of {} checks passed, {} skipped",
+        "gpu-tlm {}, {}, {}, {}: {}, {} of {} checks passed, {} skipped{said}",
         env!("CARGO_PKG_VERSION"),
         device.name(),
         device.driver(),
         device.backend(),
-        if report.verdict().is_ok() {
-            "PASS"
-        } else {
-            "FAIL"
-        },
+        if sound { "PASS" } else { "FAIL" },
         report.passed(),
         report.rows.len(),
         report.skipped.len(),

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::AdapterArgs;
 use crate::Error;
 use crate::gpu::adapter::{AdapterDescription, describe_all};
+use crate::gpu::limits::LIMITS;
 
 /// Arguments of `gpu-tlm devices`.
 #[derive(Debug, clap::Args)]
@@ -18,14 +19,19 @@ pub struct DevicesArgs {
     json: bool,
 }
 
-/// Lists every adapter; the one that would be taken is marked.
+/// Lists every adapter; the one that would be taken is marked. Beside a limit stands the portable
+/// floor, which every kernel keeps to.
 ///
 /// # Errors
 /// When there is none.
 pub fn run(args: &DevicesArgs) -> Result<(), Error> {
     let devices = describe_all(&args.adapter.request()?)?;
     if args.json {
-        return super::print_json(&json!({ "devices": devices }));
+        let floor: Map<String, Value> = LIMITS
+            .iter()
+            .map(|limit| (limit.name.to_owned(), limit.floor.into()))
+            .collect();
+        return super::print_json(&json!({ "devices": devices, "portable_floor": floor }));
     }
     let text: String = devices.iter().map(describe).collect();
     super::print(&text)
@@ -48,7 +54,10 @@ fn describe(device: &AdapterDescription) -> String {
     };
     line("driver", &device.driver);
     for (name, value) in &device.limits {
-        line(name, &value.to_string());
+        match LIMITS.iter().find(|limit| limit.name == name) {
+            Some(limit) => line(name, &format!("{value:<12} floor {}", limit.floor)),
+            None => line(name, &value.to_string()),
+        }
     }
     let list = |names: &[String]| {
         if names.is_empty() {

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::Error;
 use crate::data::tokenizer::Tokenizer;
-use crate::gpu::{AdapterRequest, Device, DeviceOptions, GpuError};
+use crate::gpu::{AdapterRequest, Device, DeviceOptions, GpuError, validation};
 
 /// Trains and samples Transformer language models on any GPU
 #[derive(Debug, Parser)]
@@ -35,6 +35,9 @@ pub struct Cli {
     /// Say more: -v each kernel that is compiled, -vv each dispatch too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Run under Vulkan's validation layers; whatever they have to say fails the run
+    #[arg(long, global = true)]
+    pub validation: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -69,7 +72,7 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// Those of the command.
+    /// Those of the command, and what the validation layers said.
     pub fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Train(args) => train::run(&args),
@@ -83,7 +86,8 @@ impl Cli {
             Command::Plan(args) => plan::run(&args),
             Command::Schedule(args) => schedule::run(&args),
             Command::Shaders(args) => shaders::run(&args),
-        }
+        }?;
+        Ok(validation::verdict()?)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use super::GpuError;
+use super::limits::LIMITS;
+use super::{GpuError, validation};
 
 /// A graphics API that wgpu can drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ pub struct AdapterDescription {
 /// # Errors
 /// When there is none, or none by the name that is asked for.
 pub fn describe_all(request: &AdapterRequest) -> Result<Vec<AdapterDescription>, GpuError> {
-    let adapters = enumerate(request.backend);
+    let adapters = enumerate(request.backend)?;
     let chosen = choose(&adapters, request)?;
     Ok(adapters
         .iter()
@@ -113,31 +114,9 @@ fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDesc
     let mut show = |name: &str, value: u64| {
         shown.insert(name.to_owned(), value.into());
     };
-    show("max_buffer_size_bytes", limits.max_buffer_size);
-    show(
-        "max_storage_buffer_binding_size_bytes",
-        limits.max_storage_buffer_binding_size,
-    );
-    show(
-        "max_storage_buffers_per_shader_stage",
-        limits.max_storage_buffers_per_shader_stage.into(),
-    );
-    show(
-        "max_texture_dimension_2d",
-        limits.max_texture_dimension_2d.into(),
-    );
-    show(
-        "max_compute_workgroup_storage_size_bytes",
-        limits.max_compute_workgroup_storage_size.into(),
-    );
-    show(
-        "max_compute_invocations_per_workgroup",
-        limits.max_compute_invocations_per_workgroup.into(),
-    );
-    show(
-        "max_compute_workgroups_per_dimension",
-        limits.max_compute_workgroups_per_dimension.into(),
-    );
+    for limit in LIMITS {
+        show(limit.name, limit.of(&limits));
+    }
     show("min_subgroup_size", info.subgroup_min_size.into());
     show("max_subgroup_size", info.subgroup_max_size.into());
     AdapterDescription {
@@ -186,12 +165,12 @@ fn kind_name(kind: wgpu::DeviceType) -> &'static str {
 /// # Errors
 /// When there is none, or none by that index or name.
 pub(super) fn find(request: &AdapterRequest) -> Result<wgpu::Adapter, GpuError> {
-    let mut adapters = enumerate(request.backend);
+    let mut adapters = enumerate(request.backend)?;
     let chosen = choose(&adapters, request)?;
     Ok(adapters.swap_remove(chosen))
 }
 
-fn enumerate(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
+fn enumerate(backend: Option<Backend>) -> Result<Vec<wgpu::Adapter>, GpuError> {
     let backends = match backend {
         None => wgpu::Backends::PRIMARY,
         Some(Backend::Vulkan) => wgpu::Backends::VULKAN,
@@ -201,13 +180,19 @@ fn enumerate(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
     };
     let descriptor = wgpu::InstanceDescriptor {
         backends,
+        // The default differs from build to build: debug builds load the validation layers where
+        // they are installed, and nobody hears them.
+        flags: wgpu::InstanceFlags::empty(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     };
-    let instance = wgpu::Instance::new(descriptor);
+    let instance = match validation::instance(backend)? {
+        Some(instance) => instance,
+        None => wgpu::Instance::new(descriptor),
+    };
     let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
     // A stable order: real GPUs first, and within a kind as the driver lists them.
     adapters.sort_by_key(|adapter| preference(adapter.get_info().device_type));
-    adapters
+    Ok(adapters)
 }
 
 /// Lower is better; software adapters come last, so that they are taken only when alone.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
 use super::kernel::{Constant, Kernel};
-use super::{GpuError, Target, trusted};
+use super::{GpuError, Target, limits, trusted};
 
 /// How much of the adapter to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -381,25 +381,15 @@ fn layout_entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
         .collect()
 }
 
-/// The portable floor is WebGPU's defaults; an adapter below it (some OpenGL ones) is refused.
+/// An adapter below WebGPU's defaults (some OpenGL ones) is refused.
 fn check_floor(adapter: &str, limits: &wgpu::Limits) -> Result<(), GpuError> {
-    let floor = wgpu::Limits::default();
-    let missing = |what: &str| {
-        Err(GpuError::MissingFeature {
+    match limits::below_floor(limits) {
+        None => Ok(()),
+        Some(what) => Err(GpuError::MissingFeature {
             adapter: adapter.to_owned(),
-            what: what.to_owned(),
-        })
-    };
-    if limits.max_storage_buffers_per_shader_stage < floor.max_storage_buffers_per_shader_stage {
-        return missing("8 storage buffers a stage");
+            what,
+        }),
     }
-    if limits.max_compute_invocations_per_workgroup < floor.max_compute_invocations_per_workgroup {
-        return missing("256 invocations a workgroup");
-    }
-    if limits.max_compute_workgroup_storage_size < floor.max_compute_workgroup_storage_size {
-        return missing("16 KiB of workgroup memory");
-    }
-    Ok(())
 }
 
 fn watch_failures(device: &wgpu::Device, failure: &Arc<Mutex<Option<String>>>) {

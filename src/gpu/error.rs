@@ -93,6 +93,20 @@ pub enum GpuError {
         "the device failed: {0}; run again with --checked to find the dispatch, or update the driver"
     )]
     Device(String),
+    /// Vulkan's validation layers were asked for and are not there.
+    #[error("no Vulkan validation layers: {reason}")]
+    NoValidation {
+        /// How that is known, and what to do.
+        reason: String,
+    },
+    /// Vulkan's validation layers found fault with a run.
+    #[error("Vulkan's validation layers gave {faults} message(s), the first of them: {first}")]
+    Validation {
+        /// Number of messages.
+        faults: usize,
+        /// The first.
+        first: String,
+    },
 }
 
 impl GpuError {

@@ -9,6 +9,7 @@ mod export;
 mod inspect;
 pub mod kernel;
 mod lifetimes;
+pub mod limits;
 pub mod memory;
 pub mod plan;
 mod profile;
@@ -17,6 +18,7 @@ pub mod tensor;
 mod timing;
 pub mod translate;
 mod trusted;
+pub mod validation;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};
 pub use device::{Device, DeviceOptions, LimitSet};

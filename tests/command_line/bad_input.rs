@@ -411,3 +411,16 @@ fn a_missing_adapter_is_named_with_the_remedy() {
         &["no GPU adapter", "mesa-vulkan-drivers"],
     );
 }
+
+#[test]
+fn validation_layers_that_are_not_there_are_a_failure() {
+    let run = super::command(&["devices", "--validation"])
+        .env("VK_LAYER_PATH", "/nowhere")
+        .output()
+        .unwrap();
+    let run = super::finished(run);
+    let parts = ["no Vulkan validation layers"];
+    expect_refusal(&run.stderr, run.code, FAILED, &parts);
+    let run = super::gpu_tlm(&["devices", "--validation", "--backend", "gl"]);
+    expect_refusal(&run.stderr, run.code, FAILED, &["--backend vulkan"]);
+}

@@ -341,9 +341,14 @@ fn plan_counts_what_training_takes() {
 
 #[test]
 fn devices_lists_what_would_be_used() {
-    let devices: Value = serde_json::from_str(&succeed(&["devices", "--json"])).unwrap();
-    let devices = devices["devices"].as_array().unwrap();
+    let answer: Value = serde_json::from_str(&succeed(&["devices", "--json"])).unwrap();
+    let devices = answer["devices"].as_array().unwrap();
     assert_eq!(devices.iter().filter(|d| d["default"] == true).count(), 1);
+    let floor = answer["portable_floor"].as_object().unwrap();
+    assert_eq!(floor["max_storage_buffers_per_shader_stage"], 8);
+    for name in floor.keys() {
+        assert!(devices[0]["limits"][name].is_u64(), "{name}");
+    }
     assert!(
         devices[0]["limits"]["max_storage_buffer_binding_size_bytes"].as_u64() >= Some(128 << 20)
     );

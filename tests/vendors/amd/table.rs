@@ -1,6 +1,6 @@
 //! The table of figures: written to Markdown, read back, compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -13,8 +13,9 @@ const HEAD: &str = "\
 What Mesa's AMD compiler makes of every shader, for chips that were not there: `make amd-shader-stats` writes this file, `make test-compilers` fails where a shader of the first table spills more or has fewer waves than here.
 
 A cell has the vector registers of a lane, the scalar registers of a wave, and the waves that a SIMD can hold, which hide each other's waits; more is better, up to 8 (Polaris), 10 (Vega), 40 (RDNA1) or 32 (RDNA2, RDNA3).
-Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time and are listed as known.
+Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time, and only the shaders that are listed as known may: `make amd-shader-stats` takes a shader off the list and never puts one on it.
 ";
+const KNOWN_HEAD: &str = "Known to spill or to use scratch memory:";
 const SOFTWARE_HEAD: &str = "
 ## Shaders for software adapters
 
@@ -127,38 +128,77 @@ impl Cell {
     }
 }
 
-/// Writes the table to `path` and says what spills.
+/// Writes the table to `path`, unless a shader spills that the table there does not know to.
 pub(crate) fn write(figures: &Figures, path: &str) -> Result<(), Failure> {
-    let mut text = HEAD.to_owned();
-    let _ = writeln!(text, "\nCompiler: {}\n", figures.driver);
-    write_known(&mut text, figures);
-    write_rows(&mut text, figures, true);
-    text.push_str(SOFTWARE_HEAD);
-    text.push('\n');
-    write_rows(&mut text, figures, false);
-    std::fs::write(path, text)?;
+    let before = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let new = figures.unknown_spills(&known_to_spill(&before));
+    if !new.is_empty() {
+        let advice = "mend it; where that cannot be, add it by hand to the list of known ones";
+        return Err(format!("{}\n{advice} in {path}", new.join("\n")).into());
+    }
+    std::fs::write(path, figures.text())?;
     println!("{} shaders in {path}", figures.rows.len());
     Ok(())
 }
 
-fn write_known(text: &mut String, figures: &Figures) {
-    let mut known = Vec::new();
-    for (name, row) in figures.rows.iter().filter(|(_, row)| row.gpu) {
-        let spilled = row.cells.iter().map(|cell| cell.spilled).max().unwrap_or(0);
-        let scratch = row.cells.iter().map(|cell| cell.scratch).max().unwrap_or(0);
-        if spilled + scratch > 0 {
-            known.push(format!(
-                "- `{name}`: up to {spilled} registers, {scratch} bytes\n"
-            ));
-        }
+impl Figures {
+    fn text(&self) -> String {
+        let mut text = HEAD.to_owned();
+        let _ = writeln!(text, "\nCompiler: {}\n", self.driver);
+        write_known(&mut text, self);
+        write_rows(&mut text, self, true);
+        text.push_str(SOFTWARE_HEAD);
+        text.push('\n');
+        write_rows(&mut text, self, false);
+        text
     }
+
+    /// Shaders that GPUs run and that spill or use scratch memory, with the most of both.
+    fn spills(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        let most = |row: &Row, of: fn(&Cell) -> u64| row.cells.iter().map(of).max().unwrap_or(0);
+        self.rows
+            .iter()
+            .filter(|(_, row)| row.gpu)
+            .map(move |(name, row)| {
+                let (spilled, scratch) = (most(row, |c| c.spilled), most(row, |c| c.scratch));
+                (name.as_str(), spilled, scratch)
+            })
+            .filter(|(_, spilled, scratch)| spilled + scratch > 0)
+    }
+
+    fn unknown_spills(&self, known: &BTreeSet<&str>) -> Vec<String> {
+        self.spills()
+            .filter(|(name, ..)| !known.contains(name))
+            .map(|(name, spilled, scratch)| {
+                format!("{name} spills {spilled} registers and uses {scratch} bytes of scratch")
+            })
+            .collect()
+    }
+}
+
+fn write_known(text: &mut String, figures: &Figures) {
+    let known: Vec<String> = figures
+        .spills()
+        .map(|(name, spilled, scratch)| {
+            format!("- `{name}`: up to {spilled} registers, {scratch} bytes\n")
+        })
+        .collect();
     if known.is_empty() {
         text.push_str("No shader spills or uses scratch memory.\n\n");
     } else {
-        text.push_str("Known to spill or to use scratch memory:\n\n");
+        text.push_str(KNOWN_HEAD);
+        text.push_str("\n\n");
         text.extend(known);
         text.push('\n');
     }
+}
+
+/// Names in the list of shaders that may spill.
+fn known_to_spill(table: &str) -> BTreeSet<&str> {
+    table
+        .lines()
+        .filter_map(|line| line.strip_prefix("- `")?.split('`').next())
+        .collect()
 }
 
 fn write_rows(text: &mut String, figures: &Figures, gpu: bool) {
@@ -173,30 +213,41 @@ fn write_rows(text: &mut String, figures: &Figures, gpu: bool) {
 /// Fails where a shader that GPUs run is worse than in the table at `path`, or missing from it.
 pub(crate) fn compare(figures: &Figures, path: &str) -> Result<(), Failure> {
     let table = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let worse = faults(figures, &table)?;
+    if worse.is_empty() {
+        let (shaders, families) = (figures.rows.len(), FAMILIES.len());
+        println!("{shaders} shaders on {families} families, none worse than in {path}");
+        return Ok(());
+    }
+    let advice = "where that is meant, run `make amd-shader-stats` and commit the table";
+    Err(format!("{}\n{advice}", worse.join("\n")).into())
+}
+
+/// What is worse in `figures` than in the text of a table.
+fn faults(figures: &Figures, table: &str) -> Result<Vec<String>, Failure> {
     let driver = table.lines().find_map(|l| l.strip_prefix("Compiler: "));
     if driver != Some(&figures.driver) {
         let (was, is) = (driver.unwrap_or("no compiler"), &figures.driver);
-        return Err(
-            format!("{path} is of {was}, here is {is}: run `make amd-shader-stats`").into(),
-        );
+        let advice = "run `make amd-shader-stats`";
+        return Err(format!("the table is of {was}, here is {is}: {advice}").into());
     }
-    let known = read(&table)?;
-    let mut worse = Vec::new();
-    let mut better = 0;
+    let known = read(table)?;
+    let mut worse = figures.unknown_spills(&known_to_spill(table));
     for (name, row) in figures.rows.iter().filter(|(_, row)| row.gpu) {
         let Some(cells) = known.get(name) else {
             worse.push(format!("{name} is not in the table"));
             continue;
         };
+        if row.cells.len() != FAMILIES.len() {
+            let (found, all) = (row.cells.len(), FAMILIES.len());
+            worse.push(format!(
+                "{name} has figures of {found} families and not {all}"
+            ));
+        }
         for ((family, now), was) in FAMILIES.iter().zip(&row.cells).zip(cells) {
             if now.spilled > was.spilled || now.scratch > was.scratch || now.waves < was.waves {
-                worse.push(format!(
-                    "{name} on {family}: {} was {}",
-                    now.text(),
-                    was.text()
-                ));
-            } else if now != was {
-                better += 1;
+                let (now, was) = (now.text(), was.text());
+                worse.push(format!("{name} on {family}: {now} was {was}"));
             }
         }
     }
@@ -204,16 +255,7 @@ pub(crate) fn compare(figures: &Figures, path: &str) -> Result<(), Failure> {
         .keys()
         .filter(|name| !figures.rows.contains_key(*name));
     worse.extend(gone.map(|name| format!("{name} is in the table and no more in the program")));
-    println!(
-        "{} shaders on {} families, {better} cells changed for no worse",
-        figures.rows.len(),
-        FAMILIES.len()
-    );
-    if worse.is_empty() {
-        return Ok(());
-    }
-    let advice = "where that is meant, run `make amd-shader-stats` and commit the table";
-    Err(format!("{}\n{advice}", worse.join("\n")).into())
+    Ok(worse)
 }
 
 fn read(table: &str) -> Result<BTreeMap<String, Vec<Cell>>, Failure> {
@@ -237,4 +279,101 @@ fn read(table: &str) -> Result<BTreeMap<String, Vec<Cell>>, Failure> {
 
 fn stem(file: &str) -> String {
     file.trim_end_matches(".spv").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What `vulkan::print_figures` prints of a shader: registers, waves, spills, scratch.
+    const SOUND: &str = "84 32 4 0 0 0";
+
+    fn figures(shaders: &[(&str, &str)]) -> Figures {
+        let entries: Vec<Value> = shaders
+            .iter()
+            .map(|(name, _)| json!({ "file": format!("{name}.spv"), "classes": ["gpu"] }))
+            .collect();
+        let mut figures = Figures::new(&entries);
+        let mut printed = "driver radv 1\n".to_owned();
+        for (name, cell) in shaders {
+            let _ = writeln!(printed, "{name}.spv {cell}");
+        }
+        for _ in FAMILIES {
+            figures.add(&printed).unwrap();
+        }
+        figures
+    }
+
+    fn faults_of(shaders: &[(&str, &str)], table: &str) -> Vec<String> {
+        faults(&figures(shaders), table).unwrap()
+    }
+
+    #[test]
+    fn any_worsening_is_a_fault_and_a_betterment_is_none() {
+        let before = "84 32 4 3 0 1024";
+        let table = figures(&[("matmul", before)]).text();
+        for same_or_better in [before, "99 99 5 2 0 0", SOUND] {
+            let found = faults_of(&[("matmul", same_or_better)], &table);
+            assert!(found.is_empty(), "{same_or_better}: {found:?}");
+        }
+        for worse in [
+            "84 32 3 3 0 1024",
+            "84 32 4 4 0 1024",
+            "84 32 4 3 1 1024",
+            "84 32 4 3 0 1028",
+        ] {
+            let found = faults_of(&[("matmul", worse)], &table);
+            assert_eq!(found.len(), FAMILIES.len(), "{worse}: {found:?}");
+            assert!(found[0].starts_with("matmul on polaris10"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_shader_without_a_row_a_row_without_a_shader_and_another_compiler_are_faults() {
+        let table = figures(&[("matmul", SOUND)]).text();
+        let found = faults_of(&[("matmul", SOUND), ("softmax", SOUND)], &table);
+        assert_eq!(found, ["softmax is not in the table"]);
+        let found = faults_of(&[("softmax", SOUND)], &table).join(" ");
+        assert!(
+            found.contains("matmul is in the table and no more"),
+            "{found}"
+        );
+        let other = table.replace("radv 1", "radv 2");
+        let error = faults(&figures(&[("matmul", SOUND)]), &other).unwrap_err();
+        assert!(
+            error.to_string().contains("of radv 2, here is radv 1"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_shader_may_spill_only_where_the_list_says_so_and_writing_does_not_lengthen_it() {
+        let spilling = figures(&[("matmul", "84 32 4 3 0 1024")]);
+        let listed = spilling.text();
+        assert_eq!(faults(&spilling, &listed).unwrap(), [""; 0]);
+        let list = "- `matmul`: up to 3 registers, 1024 bytes\n";
+        let unlisted = listed.replace(list, "");
+        assert_ne!(unlisted, listed);
+        let found = faults(&spilling, &unlisted).unwrap();
+        assert_eq!(
+            found,
+            ["matmul spills 3 registers and uses 1024 bytes of scratch"]
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.md");
+        let path = path.to_str().unwrap();
+        std::fs::write(path, &unlisted).unwrap();
+        let error = write(&spilling, path).unwrap_err().to_string();
+        assert!(
+            error.contains("matmul spills 3") && error.contains(path),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_to_string(path).unwrap(), unlisted);
+        std::fs::write(path, &listed).unwrap();
+        write(&figures(&[("matmul", SOUND)]), path).unwrap();
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(written.contains("No shader spills"), "{written}");
+    }
 }
