@@ -68,6 +68,7 @@ fn pipelines_of_a_training_plan_are_among_the_checks_own() {
     for class in [AdapterClass::Gpu, AdapterClass::Software] {
         let target = Target {
             class,
+            subgroup_size: Some(8),
             max_binding_words: 1 << 25,
         };
         let step = StepPlan::new(&model, &train, target);

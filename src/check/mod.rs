@@ -11,7 +11,8 @@ pub use export::export;
 pub use report::{CheckFailed, Report, RowReport, Skipped, run};
 
 use crate::gpu::{
-    AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId,
+    AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan, Requirement,
+    SectionId,
 };
 
 /// One kernel at one shape, for one class of adapter.
@@ -87,6 +88,11 @@ impl Row {
     /// constants.
     pub fn is_large(&self) -> bool {
         self.binding_bytes > 0
+    }
+
+    /// Whether a sound adapter may refuse the row.
+    pub fn may_be_unsupported(&self) -> bool {
+        self.is_large() || self.kernel.requires != Requirement::Portable
     }
 
     /// The classes of adapter that the row stands for.

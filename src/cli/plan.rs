@@ -44,6 +44,7 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
     let device = Device::open(&options)?;
     let target = Target {
         class: device.class(),
+        subgroup_size: device.subgroup_size(),
         max_binding_words: device.max_binding_words(),
     };
     let plan = StepPlan::new(&model, &train, target);

@@ -210,6 +210,7 @@ impl Generator {
         let config = &self.model.config;
         let memory = &self.memory;
         let mut plan = Plan::new(self.device.class());
+        plan.offer_subgroups(self.device.subgroup_size());
         let weights = self.model.table.bind(&mut plan, memory, &self.weights);
         let mut vector =
             |id: PersistentId, len: usize| -> Tensor { plan.persistent(memory, id).slice(0, len) };

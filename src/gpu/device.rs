@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
-use super::kernel::{Constant, Kernel};
+use super::kernel::{Constant, Kernel, Requirement};
 use super::{GpuError, trusted};
 
 /// How much of the adapter to ask for.
@@ -166,6 +166,35 @@ impl Device {
             .max_storage_buffer_binding_size
             .min(self.limits.max_buffer_size);
         usize::try_from(bytes / 4).unwrap_or(usize::MAX)
+    }
+
+    /// Lanes of a subgroup, where subgroup operations are there and all subgroups have one size.
+    pub fn subgroup_size(&self) -> Option<u32> {
+        let (smallest, largest) = (self.info.subgroup_min_size, self.info.subgroup_max_size);
+        let usable = self.raw.features().contains(wgpu::Features::SUBGROUP);
+        (usable && smallest == largest).then_some(smallest)
+    }
+
+    /// Makes sure that the device has what `kernel` needs.
+    ///
+    /// # Errors
+    /// Names what is missing.
+    pub(super) fn check_requirement(&self, kernel: &Kernel) -> Result<(), GpuError> {
+        let Requirement::Subgroup(lanes) = kernel.requires else {
+            return Ok(());
+        };
+        let found = match self.subgroup_size() {
+            Some(size) if size == lanes => return Ok(()),
+            Some(size) => format!("has subgroups of {size}"),
+            None => "was opened without subgroups of one size".to_owned(),
+        };
+        Err(GpuError::Unsupported {
+            kernel: kernel.label(),
+            reason: format!(
+                "it needs subgroups of {lanes} lanes, and '{}' {found}",
+                self.info.name
+            ),
+        })
     }
 
     pub(super) fn limits(&self) -> &wgpu::Limits {

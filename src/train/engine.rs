@@ -53,6 +53,7 @@ impl Engine {
     pub fn new(device: Device, model: &ModelConfig, train: &TrainConfig) -> Result<Self, GpuError> {
         let target = Target {
             class: device.class(),
+            subgroup_size: device.subgroup_size(),
             max_binding_words: device.max_binding_words(),
         };
         let plan = StepPlan::new(model, train, target);

@@ -74,6 +74,8 @@ pub struct StepPlan {
 pub struct Target {
     /// Kernel variants and sizes.
     pub class: AdapterClass,
+    /// Lanes of a subgroup, if kernels may rely on it.
+    pub subgroup_size: Option<u32>,
     /// Largest range that one binding may cover, in words.
     pub max_binding_words: usize,
 }
@@ -110,6 +112,7 @@ impl StepPlan {
             sines: memory.declare("rope_sines", angles),
         };
         let mut plan = Plan::new(target.class);
+        plan.offer_subgroups(target.subgroup_size);
         let mut builder = Builder {
             transformer: Transformer::new(model, &table),
             weights: table.bind(&mut plan, &memory, &parameters.parameters),
