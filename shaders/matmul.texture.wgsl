@@ -1,6 +1,7 @@
 // output = A B for A [m, k] and B [k, n], both staged with k along y: a texel holds four rows of A
-// or four columns of B. A lane computes 8x8 outputs, a workgroup 64 rows by 8 columns.
-// For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
+// or four columns of B. A lane computes 16x16 outputs, a workgroup 64 rows by 32 columns.
+// For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load, but
+// still as dear as 50 multiply-adds, and registers that spill stay in the nearest cache.
 // The textures are padded with zeros to whole tiles, so the loop has no guards.
 struct Params {
     m: u32,
@@ -23,45 +24,79 @@ override ACCUMULATE: bool = false;
 override RESIDUAL: bool = false;
 
 const LANES: u32 = 8u;
-const ROW_QUADS: u32 = 2u;
-const COL_QUADS: u32 = 2u;
-const ROWS: u32 = ROW_QUADS * 4u;
-const DEPTH: u32 = 4u;
+const LANE_COLS: u32 = 2u;
+const ROW_QUADS: u32 = 4u;
+const COL_QUADS: u32 = 4u;
+const DEPTH: u32 = 2u;
+
+// Values, not arrays that a loop indexes: Mesa leaves such an array in memory where the loop that
+// indexes it is too long to unroll, and every access to it is then a gather.
+struct Quads {
+    q0: vec4<f32>,
+    q1: vec4<f32>,
+    q2: vec4<f32>,
+    q3: vec4<f32>,
+}
+
+// Sums of 4 rows by 16 columns.
+struct Strip {
+    s0: mat4x4<f32>,
+    s1: mat4x4<f32>,
+    s2: mat4x4<f32>,
+    s3: mat4x4<f32>,
+}
+
+fn b_quads(col_quad: u32, k: u32) -> Quads {
+    return Quads(
+        textureLoad(b, vec2(col_quad, k)),
+        textureLoad(b, vec2(col_quad + 1u, k)),
+        textureLoad(b, vec2(col_quad + 2u, k)),
+        textureLoad(b, vec2(col_quad + 3u, k)),
+    );
+}
+
+fn add(sums: Strip, row_quad: u32, k: u32, b0: Quads, b1: Quads) -> Strip {
+    let a0 = textureLoad(a, vec2(row_quad, k));
+    let a1 = textureLoad(a, vec2(row_quad, k + 1u));
+    // Both steps of k at once, so that a sum stays in a register for both.
+    return Strip(
+        add_outer(add_outer(sums.s0, a0, b0.q0), a1, b1.q0),
+        add_outer(add_outer(sums.s1, a0, b0.q1), a1, b1.q1),
+        add_outer(add_outer(sums.s2, a0, b0.q2), a1, b1.q2),
+        add_outer(add_outer(sums.s3, a0, b0.q3), a1, b1.q3),
+    );
+}
+
+fn store_strip(split: u32, row: u32, col: u32, sums: Strip) {
+    store_tile(split, row, col, sums.s0);
+    store_tile(split, row, col + 4u, sums.s1);
+    store_tile(split, row, col + 8u, sums.s2);
+    store_tile(split, row, col + 12u, sums.s3);
+}
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let row_quad = (group.y * LANES + local.x) * ROW_QUADS;
-    let col_quad = group.x * COL_QUADS;
+    let row_quad = (group.y * (LANES / LANE_COLS) + local.x / LANE_COLS) * ROW_QUADS;
+    let col_quad = (group.x * LANE_COLS + local.x % LANE_COLS) * COL_QUADS;
     let k_start = group.z * params.k_per_split;
     let k_end = min(k_start + params.k_per_split, params.k);
-    var sums: array<array<vec4<f32>, COL_QUADS>, ROWS>;
+    var sums0 = Strip();
+    var sums1 = Strip();
+    var sums2 = Strip();
+    var sums3 = Strip();
     for (var k = k_start; k < k_end; k += DEPTH) {
-        var a_quads: array<array<vec4<f32>, ROW_QUADS>, DEPTH>;
-        var b_quads: array<array<vec4<f32>, COL_QUADS>, DEPTH>;
-        for (var kk = 0u; kk < DEPTH; kk++) {
-            for (var q = 0u; q < ROW_QUADS; q++) {
-                a_quads[kk][q] = textureLoad(a, vec2(row_quad + q, k + kk));
-            }
-            for (var q = 0u; q < COL_QUADS; q++) {
-                b_quads[kk][q] = textureLoad(b, vec2(col_quad + q, k + kk));
-            }
-        }
-        // The depth is innermost, so that a sum stays in a register for all of it.
-        for (var i = 0u; i < ROWS; i++) {
-            for (var j = 0u; j < COL_QUADS; j++) {
-                for (var kk = 0u; kk < DEPTH; kk++) {
-                    sums[i][j] = fma(vec4(a_quads[kk][i / 4u][i % 4u]), b_quads[kk][j], sums[i][j]);
-                }
-            }
-        }
+        let b0 = b_quads(col_quad, k);
+        let b1 = b_quads(col_quad, k + 1u);
+        sums0 = add(sums0, row_quad, k, b0, b1);
+        sums1 = add(sums1, row_quad + 1u, k, b0, b1);
+        sums2 = add(sums2, row_quad + 2u, k, b0, b1);
+        sums3 = add(sums3, row_quad + 3u, k, b0, b1);
     }
-    for (var i = 0u; i < ROWS; i++) {
-        let row = params.first_row + row_quad * 4u + i;
-        for (var j = 0u; j < COL_QUADS; j++) {
-            let col = params.first_col + (col_quad + j) * 4u;
-            for (var c = 0u; c < 4u; c++) {
-                store(params.first_split + group.z, row, col + c, sums[i][j][c]);
-            }
-        }
-    }
+    let split = params.first_split + group.z;
+    let row = params.first_row + row_quad * 4u;
+    let col = params.first_col + col_quad * 4u;
+    store_strip(split, row, col, sums0);
+    store_strip(split, row + 4u, col, sums1);
+    store_strip(split, row + 8u, col, sums2);
+    store_strip(split, row + 12u, col, sums3);
 }

@@ -12,21 +12,25 @@ struct Params {
 @group(0) @binding(1) var<storage, read> input: array<f32>;                 // [rows, cols] at `first`, with strides
 @group(0) @binding(2) var staged: texture_storage_2d<rgba32float, write>;   // [rows, cols], padded to whole workgroups
 
-fn input_at(row: u32, col: u32) -> f32 {
-    if (row >= params.rows || col >= params.cols) {
-        return 0.0;
-    }
-    return input[params.first + row * params.row_stride + col * params.col_stride];
+const LANES: u32 = 8u;
+const ROWS: u32 = 8u;
+
+// Columns col..col+3 of a row. Loads outside of the window go to its edge and are masked: without
+// branches lavapipe takes a third less time.
+fn quad_at(row: u32, col: u32) -> vec4<f32> {
+    let cols = vec4(col) + vec4(0u, 1u, 2u, 3u);
+    let inside = vec4(row < params.rows) & (cols < vec4(params.cols));
+    let start = params.first + min(row, params.rows - 1u) * params.row_stride;
+    let at = vec4(start) + min(cols, vec4(params.cols - 1u)) * params.col_stride;
+    let quad = vec4(input[at.x], input[at.y], input[at.z], input[at.w]);
+    return select(vec4(0.0), quad, inside);
 }
 
-@compute @workgroup_size(8, 8)
-fn main(@builtin(global_invocation_id) texel: vec3<u32>) {
-    let col = texel.x * 4u;
-    let quad = vec4(
-        input_at(texel.y, col),
-        input_at(texel.y, col + 1u),
-        input_at(texel.y, col + 2u),
-        input_at(texel.y, col + 3u),
-    );
-    textureStore(staged, texel.xy, quad);
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let x = group.x * LANES + local.x;
+    for (var row = 0u; row < ROWS; row++) {
+        let y = group.y * ROWS + row;
+        textureStore(staged, vec2(x, y), quad_at(y, x * 4u));
+    }
 }

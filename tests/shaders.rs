@@ -86,7 +86,11 @@ fn pipelines_of_a_training_plan_are_among_the_checks_own() {
     let settings = Resolved::load(None, &flags).unwrap().settings;
     let (model, train) = (settings.model(None).unwrap(), settings.train().unwrap());
     for class in [AdapterClass::Gpu, AdapterClass::Software] {
-        let step = StepPlan::new(&model, &train, Target::portable(class));
+        let target = Target {
+            subgroup_size: Some(8),
+            ..Target::portable(class)
+        };
+        let step = StepPlan::new(&model, &train, target);
         let mut used = BTreeMap::new();
         collect(&mut used, class, step.plan.all_dispatches());
         assert!(used.len() > 10, "a step uses {} pipelines", used.len());

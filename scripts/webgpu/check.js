@@ -24,8 +24,9 @@ async function openDevice() {
     if (architecture !== "swiftshader") {
         throw new Error("the adapter is not SwiftShader");
     }
-    // Nothing is asked for, so the device has WebGPU's default limits and no optional feature.
-    const device = await adapter.requestDevice();
+    // Nothing else is asked for, so the device has WebGPU's default limits; the one optional feature
+    // lets shaders compile that plans use only where subgroups have the right size.
+    const device = await adapter.requestDevice({ requiredFeatures: adapter.features.has("subgroups") ? ["subgroups"] : [] });
     device.lost.then(({ message }) => finish(new Error(`device lost: ${message}`)));
     device.addEventListener("uncapturederror", ({ error }) => fail(error.message));
     return device;

@@ -59,7 +59,7 @@ fn tensor(case: &mut Case, rows: usize, cols: usize) -> Tensor {
 }
 
 fn matmul_table(table: &mut Table) {
-    const SHAPES: [(Form, usize, usize, usize); 13] = [
+    const SHAPES: [(Form, usize, usize, usize); 26] = [
         (Form::Nn, 64, 64, 64),
         (Form::Nn, 512, 512, 512),
         (Form::Nn, 1024, 1024, 1024),
@@ -73,6 +73,21 @@ fn matmul_table(table: &mut Table) {
         (Form::Tn, D_FF, D_MODEL, ROWS),
         (Form::Tn, VOCAB, D_MODEL, ROWS),
         (Form::Nt, 1, VOCAB, D_MODEL),
+        // A larger model: d_model 512, d_ff 1344, 10,000 tokens, batches of 8 times 256; logits
+        // come in chunks of 448 rows.
+        (Form::Nt, 2048, 512, 512),
+        (Form::Nt, 2048, 1344, 512),
+        (Form::Nt, 2048, 512, 1344),
+        (Form::Nt, 448, 10_000, 512),
+        (Form::Nn, 2048, 512, 512),
+        (Form::Nn, 2048, 512, 1344),
+        (Form::Nn, 2048, 1344, 512),
+        (Form::Nn, 448, 512, 10_000),
+        (Form::Tn, 512, 512, 2048),
+        (Form::Tn, 1344, 512, 2048),
+        (Form::Tn, 512, 1344, 2048),
+        (Form::Tn, 10_000, 512, 448),
+        (Form::Nt, 1, 10_000, 512),
     ];
     for (form, m, n, k) in SHAPES {
         product_rows(table, form, (m, n, k));
@@ -105,10 +120,16 @@ pub fn matmul_rows(m: usize, n: usize, k: usize) -> Vec<Row> {
 }
 
 fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize)) {
+    let side = TEXTURE_SIDE;
     for (kernel, variant) in [
-        (&matmul::TEXTURE, Variant::Texture { side: TEXTURE_SIDE }),
+        (&matmul::TEXTURE_SUBGROUP, Variant::TextureSubgroup { side }),
+        (&matmul::TEXTURE, Variant::Texture { side }),
         (&matmul::TILED, Variant::Tiled),
+        (&matmul::ROW, Variant::Row),
     ] {
+        if variant == Variant::Row && (m, form) != (1, Form::Nt) {
+            continue;
+        }
         table.add(kernel, format!("{m}x{n}x{k} {form:?}"), move |case| {
             product(case, variant, form, (m, n, k));
         });

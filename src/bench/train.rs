@@ -6,7 +6,7 @@ use super::{BenchError, matmul_rows};
 use crate::check::step::{random_batch, train_config};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::gpu::{AdapterClass, Device, DispatchTime, GpuError};
-use crate::kernels::matmul;
+use crate::kernels::matmul::{self, Form};
 use crate::train::engine::Engine;
 
 /// A model whose speed is compared between programs and machines.
@@ -171,7 +171,7 @@ fn take(engine: &mut Engine) -> Result<(), GpuError> {
 
 /// Speed of the product that the device's plans use, operands that have to be staged included.
 fn matmul_gflops(device: &Device) -> Result<f64, BenchError> {
-    let kernel = matmul::Variant::for_class(device.class()).kernel();
+    let kernel = matmul::Variant::for_target(device.target(), Form::Nt, 1024).kernel();
     let rows = matmul_rows(1024, 1024, 1024);
     let row = rows.iter().find(|row| std::ptr::eq(row.kernel, kernel));
     match row.expect("each variant has a row").run(device)? {

@@ -209,7 +209,7 @@ pub fn describe(device: &Device, report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{:<30} {:<9} {:<40} {:>10} {:>7} {:>9} {:>8} {:>8}{last}",
+        "{:<30} {:<16} {:<40} {:>10} {:>7} {:>9} {:>8} {:>8}{last}",
         "kernel", "variant", "shape", "ms", "spread", "GFLOP/s", "GB/s", "ceiling"
     );
     for row in &report.rows {
@@ -222,7 +222,7 @@ pub fn describe(device: &Device, report: &Report) -> String {
 }
 
 fn describe_row(row: &RowReport, compared: bool) -> String {
-    let head = format!("{:<30} {:<9} {:<40}", row.kernel, row.variant, row.shape);
+    let head = format!("{:<30} {:<16} {:<40}", row.kernel, row.variant, row.shape);
     if let Some(failure) = &row.failure {
         return format!("{head} WRONG: {failure}\n");
     }

@@ -133,8 +133,9 @@ fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDesc
     }
 }
 
-/// Features that are requested where the adapter has them; nothing depends on them.
-pub(super) const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
+/// Features that are requested where the adapter has them; every op has a kernel that needs none.
+pub(super) const OPTIONAL_FEATURES: wgpu::Features =
+    wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);
 
 pub(super) fn feature_names(features: wgpu::Features) -> Vec<String> {
     features

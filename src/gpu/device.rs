@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
-use super::kernel::{Constant, Kernel};
+use super::kernel::{Constant, Kernel, Requirement};
 use super::{GpuError, Target, limits, trusted};
 
 /// How much of the adapter to ask for.
@@ -183,6 +183,7 @@ impl Device {
             .min(self.limits.max_buffer_size);
         Target {
             class: self.class,
+            subgroup_size: self.subgroup_size(),
             max_binding_words: usize::try_from(bytes / 4).unwrap_or(usize::MAX),
         }
     }
@@ -192,6 +193,35 @@ impl Device {
     pub fn allocated_bytes(&self) -> Option<u64> {
         let report = self.raw.generate_allocator_report();
         report.map(|report| report.total_allocated_bytes)
+    }
+
+    /// Lanes of a subgroup, where subgroup operations are there and all subgroups have one size.
+    pub fn subgroup_size(&self) -> Option<u32> {
+        let (smallest, largest) = (self.info.subgroup_min_size, self.info.subgroup_max_size);
+        let usable = self.raw.features().contains(wgpu::Features::SUBGROUP);
+        (usable && smallest == largest).then_some(smallest)
+    }
+
+    /// Makes sure that the device has what `kernel` needs.
+    ///
+    /// # Errors
+    /// Names what is missing.
+    pub(super) fn check_requirement(&self, kernel: &Kernel) -> Result<(), GpuError> {
+        let Requirement::Subgroup(lanes) = kernel.requires else {
+            return Ok(());
+        };
+        let found = match self.subgroup_size() {
+            Some(size) if size == lanes => return Ok(()),
+            Some(size) => format!("has subgroups of {size}"),
+            None => "was opened without subgroups of one size".to_owned(),
+        };
+        Err(GpuError::Unsupported {
+            kernel: kernel.label(),
+            reason: format!(
+                "it needs subgroups of {lanes} lanes, and '{}' {found}",
+                self.info.name
+            ),
+        })
     }
 
     pub(super) fn limits(&self) -> &wgpu::Limits {

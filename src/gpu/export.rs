@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::kernel::{Constant, Kernel, Role};
+use super::kernel::{Constant, Kernel, Requirement, Role};
 use super::plan::{Bound, Dispatch, Plan, StorageKind};
 
 impl Kernel {
@@ -10,9 +10,14 @@ impl Kernel {
     /// `read_write` storage, or a texture that is read or written.
     pub fn to_json(&self) -> Value {
         let bindings: Vec<_> = self.bindings.iter().map(|b| binding_type(b.role)).collect();
+        // What WGSL asks for and naga 30 does not know.
+        let enable = match self.requires {
+            Requirement::Portable => "",
+            Requirement::Subgroup(_) => "enable subgroups;\n",
+        };
         json!({
             "label": self.label(),
-            "source": self.joined_source(),
+            "source": enable.to_owned() + &self.joined_source(),
             "params_bytes": self.params.size,
             "bindings": bindings,
         })

@@ -85,7 +85,14 @@ impl Executable {
         texture: Texture,
     ) -> Result<Vec<T>, GpuError> {
         let slot = self.slots[texture.storage.0 as usize].expect("the plan binds the texture");
-        read_texture_now(device, &self.scratch.textures[slot].texture)
+        let whole: Vec<T> = read_texture_now(device, &self.scratch.textures[slot].texture)?;
+        // The texture may be wider than the matrix.
+        let pitch = whole.len() / texture.rows;
+        Ok(whole
+            .chunks_exact(pitch)
+            .flat_map(|row| &row[..texture.cols])
+            .copied()
+            .collect())
     }
 
     fn scratch_buffer(&self, tensor: Tensor) -> &wgpu::Buffer {

@@ -78,6 +78,15 @@ pub struct Constant {
     pub value: u32,
 }
 
+/// What a kernel needs of a device beyond WebGPU's default limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Nothing.
+    Portable,
+    /// Subgroup operations, in subgroups of exactly so many lanes.
+    Subgroup(u32),
+}
+
 /// A compute shader with one entry point `main`.
 #[derive(Debug)]
 pub struct Kernel {
@@ -93,6 +102,8 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
     /// The uniform at binding 0.
     pub params: ParamsLayout,
+    /// What the device has to offer.
+    pub requires: Requirement,
 }
 
 impl Kernel {

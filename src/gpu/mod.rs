@@ -24,7 +24,7 @@ pub use adapter::{AdapterClass, AdapterRequest, Backend};
 pub use device::{Device, DeviceOptions, LimitSet};
 pub use error::GpuError;
 pub use executable::Executable;
-pub use kernel::{Binding, Constant, Kernel, ParamsLayout, Role, Source};
+pub use kernel::{Binding, Constant, Kernel, ParamsLayout, Requirement, Role, Source};
 pub use memory::{Buffers, Memory, PersistentId};
 pub use plan::{Dispatch, Plan, SectionId, Target};
 pub use profile::DispatchTime;

@@ -141,7 +141,7 @@ pub struct Texture {
     pub(crate) storage: StorageId,
     /// Height in texels: the matrix's rows.
     pub rows: usize,
-    /// Columns of the matrix; the width is `cols.div_ceil(4)` texels.
+    /// Columns of the matrix; the width is at least `cols.div_ceil(4)` texels.
     pub cols: usize,
 }
 

@@ -11,7 +11,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ResourceBinding, ShaderStage};
 
 use super::GpuError;
-use super::kernel::{Constant, Kernel, Role};
+use super::kernel::{Constant, Kernel, Requirement, Role};
 
 /// What a Vulkan 1.3 device gets; older ones get 1.0 to 1.5.
 const SPIRV_VERSION: (u8, u8) = (1, 6);
@@ -84,7 +84,11 @@ pub fn translate(
     let source = kernel.joined_source();
     let module = naga::front::wgsl::parse_str(&source)
         .map_err(|error| failed(error.emit_to_string(&source)))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let capabilities = match kernel.requires {
+        Requirement::Portable => Capabilities::empty(),
+        Requirement::Subgroup(_) => Capabilities::SUBGROUP,
+    };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|error| failed(error.emit_to_string(&source)))?;
     let mut values = PipelineConstants::default();
@@ -225,16 +229,7 @@ fn write_spirv(
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
         fake_missing_bindings: false,
         binding_map,
-        // What every Vulkan device has, so that a kernel that needs more is an error here.
-        capabilities: Some(
-            [
-                spv::Capability::Shader,
-                spv::Capability::ImageQuery,
-                spv::Capability::StorageImageExtendedFormats,
-            ]
-            .into_iter()
-            .collect(),
-        ),
+        capabilities: Some(spirv_capabilities(kernel).iter().copied().collect()),
         bounds_check_policies: UNCHECKED,
         zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
         force_loop_bounding: false,
@@ -251,6 +246,26 @@ fn write_spirv(
         .map_err(|error| error.to_string())?;
     let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     Ok((bytes, ENTRY_POINT.to_owned()))
+}
+
+/// What every Vulkan device has and what the kernel says that it needs, so that one that needs
+/// more is an error here.
+fn spirv_capabilities(kernel: &Kernel) -> &'static [spv::Capability] {
+    use spv::Capability;
+    match kernel.requires {
+        Requirement::Portable => &[
+            Capability::Shader,
+            Capability::ImageQuery,
+            Capability::StorageImageExtendedFormats,
+        ],
+        Requirement::Subgroup(_) => &[
+            Capability::Shader,
+            Capability::ImageQuery,
+            Capability::StorageImageExtendedFormats,
+            Capability::GroupNonUniform,
+            Capability::GroupNonUniformShuffle,
+        ],
+    }
 }
 
 fn write_hlsl(

@@ -6,7 +6,9 @@ use super::matmul_stage::stage;
 use super::{FLAT_LANES, binding};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::{Bound, flat_workgroups, word};
-use crate::gpu::{AdapterClass, Binding, Dispatch, Kernel, Plan, Role, Tensor, Window};
+use crate::gpu::{
+    AdapterClass, Binding, Dispatch, Kernel, Plan, Requirement, Role, Tensor, Window,
+};
 use crate::{params, shader};
 
 params!(AttentionParams {
@@ -56,6 +58,7 @@ pub static FORWARD: Kernel = Kernel {
     ],
     bindings: &forward_bindings(Variant::Storage),
     params: AttentionParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// [`FORWARD`] with operands in textures.
@@ -83,6 +86,7 @@ pub static BACKWARD_DELTA: Kernel = Kernel {
         binding("delta", Role::Out),
     ],
     params: DeltaParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 const fn backward_inputs(variant: Variant) -> [Binding; 6] {
@@ -127,6 +131,7 @@ pub static BACKWARD_QUERY: Kernel = Kernel {
     ],
     bindings: &query_bindings(Variant::Storage),
     params: AttentionParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// [`BACKWARD_QUERY`] with operands in textures.
@@ -154,6 +159,7 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
     ],
     bindings: &key_value_bindings(Variant::Storage),
     params: AttentionParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// [`BACKWARD_KEY_VALUE`] with operands in textures.

@@ -3,7 +3,7 @@
 use super::{binding, row_lanes};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::{flat_workgroups, word};
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(CrossEntropyParams {
@@ -36,6 +36,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("losses", Role::Out),
     ],
     params: CrossEntropyParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Adds losses up.
@@ -49,6 +50,7 @@ pub static LOSS_SUM: Kernel = Kernel {
         binding("total", Role::OutOrAccumulate),
     ],
     params: LossSumParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Writes the loss of each row in nats to `losses` `[rows]`; with `gradient_scale`, replaces

@@ -7,7 +7,7 @@
 use super::{FLAT_LANES, binding};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::{flat_workgroups, word};
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(ForwardParams {
@@ -37,6 +37,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("output", Role::Out),
     ],
     params: ForwardParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// First stage of the scatter-add: one partial sum a segment.
@@ -52,6 +53,7 @@ pub static BACKWARD_SEGMENTS: Kernel = Kernel {
         binding("partials", Role::Out),
     ],
     params: SegmentsParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Second stage of the scatter-add: one sum a token.
@@ -66,6 +68,7 @@ pub static BACKWARD: Kernel = Kernel {
         binding("d_weight", Role::OutOrAccumulate),
     ],
     params: BackwardParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Gathers `output[row] = weight[tokens[row]]`, `[rows, d_model]`; `weight` may lie in parts of

@@ -3,7 +3,7 @@
 use super::binding;
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::word;
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(SquaresParams {
@@ -27,6 +27,7 @@ pub static SQUARES: Kernel = Kernel {
         binding("squares", Role::Out),
     ],
     params: SquaresParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Norm and clip factor.
@@ -40,6 +41,7 @@ pub static CLIP: Kernel = Kernel {
         binding("norm_and_clip", Role::Out),
     ],
     params: ClipParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Elements of a block at least: 16 for each lane of a workgroup.

@@ -5,8 +5,11 @@ use std::ops::Range;
 use super::binding;
 use super::matmul_stage::stage;
 use super::sum::sum_partials;
-use crate::gpu::plan::word;
-use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Role, Tensor, Texture, Window};
+use crate::gpu::plan::{Bound, word};
+use crate::gpu::{
+    AdapterClass, Binding, Dispatch, Kernel, Plan, Requirement, Role, Source, Target, Tensor,
+    Texture, Window,
+};
 use crate::{params, shader};
 
 params!(MatmulParams {
@@ -25,13 +28,9 @@ pub static TILED: Kernel = Kernel {
     variant: "tiled",
     source: shader!("matmul.tiled.wgsl"),
     shared: &[shader!("shared/matmul_store.wgsl")],
-    bindings: &[
-        binding("a", Role::In),
-        binding("b", Role::In),
-        binding("residual", Role::In),
-        binding("output", Role::OutOrAccumulate),
-    ],
+    bindings: BUFFER_BINDINGS,
     params: MatmulParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 params!(MatmulTextureParams {
@@ -45,21 +44,61 @@ params!(MatmulTextureParams {
     output_stride: u32,
 });
 
-/// Operands in textures, 8x8 outputs a lane: meant for software adapters, where a storage load
+/// Operands in textures, 16x16 outputs a lane: meant for software adapters, where a storage load
 /// costs as much as 150 multiply-adds.
 pub static TEXTURE: Kernel = Kernel {
     name: "matmul",
     variant: "texture",
     source: shader!("matmul.texture.wgsl"),
-    shared: &[shader!("shared/matmul_store.wgsl")],
-    bindings: &[
-        binding("a", Role::Texture),
-        binding("b", Role::Texture),
-        binding("residual", Role::In),
-        binding("output", Role::OutOrAccumulate),
-    ],
+    shared: TEXTURE_SHARED,
+    bindings: TEXTURE_BINDINGS,
     params: MatmulTextureParams::LAYOUT,
+    requires: Requirement::Portable,
 };
+
+/// Lanes of a subgroup that [`TEXTURE_SUBGROUP`] is written for: those of llvmpipe with AVX2.
+pub const SUBGROUP_LANES: u32 = 8;
+
+/// The same operands; a subgroup shares the rows that its lanes load, 32x64 outputs a subgroup.
+pub static TEXTURE_SUBGROUP: Kernel = Kernel {
+    name: "matmul",
+    variant: "texture_subgroup",
+    source: shader!("matmul.texture_subgroup.wgsl"),
+    shared: TEXTURE_SHARED,
+    bindings: TEXTURE_BINDINGS,
+    params: MatmulTextureParams::LAYOUT,
+    requires: Requirement::Subgroup(SUBGROUP_LANES),
+};
+
+const TEXTURE_SHARED: &[Source] = &[
+    shader!("shared/matmul_tile.wgsl"),
+    shader!("shared/matmul_store.wgsl"),
+];
+const TEXTURE_BINDINGS: &[Binding] = &[
+    binding("a", Role::Texture),
+    binding("b", Role::Texture),
+    binding("residual", Role::In),
+    binding("output", Role::OutOrAccumulate),
+];
+
+/// One row times a matrix that lies as `[n, k]`, from buffers: for software adapters in decoding,
+/// where staging a weight would load each element once, as this does, and then store it.
+pub static ROW: Kernel = Kernel {
+    name: "matmul",
+    variant: "row",
+    source: shader!("matmul.row.wgsl"),
+    shared: TEXTURE_SHARED,
+    bindings: BUFFER_BINDINGS,
+    params: MatmulParams::LAYOUT,
+    requires: Requirement::Portable,
+};
+
+const BUFFER_BINDINGS: &[Binding] = &[
+    binding("a", Role::In),
+    binding("b", Role::In),
+    binding("residual", Role::In),
+    binding("output", Role::OutOrAccumulate),
+];
 
 /// Which kernel computes a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,17 +110,26 @@ pub enum Variant {
         /// Longest side of a texture, a multiple of 8; a larger product takes several launches.
         side: usize,
     },
+    /// [`TEXTURE_SUBGROUP`].
+    TextureSubgroup {
+        /// As for `Texture`.
+        side: usize,
+    },
+    /// [`ROW`], for products of one row in the form `Nt`.
+    Row,
 }
 
-/// Longest side of a texture that WebGPU guarantees.
-pub const TEXTURE_SIDE: usize = 8192;
+pub use crate::gpu::plan::TEXTURE_SIDE;
 
 impl Variant {
-    /// The variant for adapters of `class` where nothing was measured.
-    pub fn for_class(class: AdapterClass) -> Self {
-        match class {
-            AdapterClass::Gpu => Self::Tiled,
-            AdapterClass::Software => Self::Texture { side: TEXTURE_SIDE },
+    /// The variant for adapters like `target` where nothing was measured, for a product of `rows`.
+    pub fn for_target(target: Target, form: Form, rows: usize) -> Self {
+        let side = TEXTURE_SIDE;
+        match (target.class, target.subgroup_size) {
+            (AdapterClass::Software, _) if rows == 1 && form == Form::Nt => Self::Row,
+            (AdapterClass::Gpu, _) => Self::Tiled,
+            (AdapterClass::Software, Some(SUBGROUP_LANES)) => Self::TextureSubgroup { side },
+            (AdapterClass::Software, _) => Self::Texture { side },
         }
     }
 
@@ -90,14 +138,16 @@ impl Variant {
         match self {
             Self::Tiled => &TILED,
             Self::Texture { .. } => &TEXTURE,
+            Self::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
+            Self::Row => &ROW,
         }
     }
 
     /// Longest k of one split.
     fn longest_split(self) -> usize {
         match self {
-            Self::Tiled => usize::MAX,
-            Self::Texture { side } => side,
+            Self::Tiled | Self::Row => usize::MAX,
+            Self::Texture { side } | Self::TextureSubgroup { side } => side,
         }
     }
 
@@ -105,7 +155,19 @@ impl Variant {
     fn tile(self) -> (usize, usize) {
         match self {
             Self::Tiled => (64, 64),
-            Self::Texture { .. } => (64, 8),
+            Self::Texture { .. } => (64, 32),
+            Self::TextureSubgroup { .. } => (32, 64),
+            Self::Row => (1, 64),
+        }
+    }
+
+    /// A product with fewer workgroups than this leaves an adapter idle, so a long k is split. On
+    /// a software adapter a core takes a workgroup at a time, and adding up the parts is dear.
+    fn enough_workgroups(self) -> usize {
+        match self {
+            Self::Tiled => 64,
+            Self::Texture { .. } | Self::TextureSubgroup { .. } => 8,
+            Self::Row => 1,
         }
     }
 }
@@ -162,11 +224,9 @@ impl Sizes {
     }
 }
 
-/// A product with fewer workgroups than this leaves an adapter idle, so a long k is split.
-const ENOUGH_WORKGROUPS: usize = 64;
 /// Shortest k of a split: shorter ones cost more to add up than they win.
 const SHORTEST_SPLIT: usize = 256;
-/// Splits begin at multiples of this, the depth that the texture variant takes at once.
+/// Splits begin at multiples of this; the texture variants take two steps of k at once.
 const SPLIT_MULTIPLE: usize = 4;
 
 /// Pushes `output = A B` for `form`, `output` being `[m, n]`, by the variant that suits the plan's
@@ -182,7 +242,7 @@ pub fn matmul(
     output: Tensor,
     epilogue: Epilogue,
 ) {
-    let variant = Variant::for_class(plan.class());
+    let variant = Variant::for_target(plan.target(), form, output.rows);
     matmul_by(
         plan,
         variant,
@@ -273,7 +333,7 @@ fn push_rows(plan: &mut Plan, variant: Variant, product: Product) {
         );
     }
     let workgroups = m.div_ceil(variant.tile().0) * n.div_ceil(variant.tile().1);
-    let splits = (ENOUGH_WORKGROUPS / workgroups)
+    let splits = (variant.enough_workgroups() / workgroups)
         .min(k / SHORTEST_SPLIT)
         .max(1);
     // Adding up partial products has no epilogue for a residual, and writes no view with gaps.
@@ -314,7 +374,23 @@ fn push_rows(plan: &mut Plan, variant: Variant, product: Product) {
 fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
     match variant {
         Variant::Tiled => push_tiled(plan, product, sizes),
-        Variant::Texture { side } => push_texture(plan, product, sizes, side),
+        Variant::Row => push_row(plan, product, sizes),
+        Variant::Texture { side } | Variant::TextureSubgroup { side } => {
+            push_texture(plan, variant, product, sizes, side);
+        }
+    }
+}
+
+/// Sizes and strides of a product that reads its operands from buffers.
+fn buffer_params(product: &Product, sizes: &Sizes) -> MatmulParams {
+    MatmulParams {
+        m: word(sizes.m),
+        n: word(sizes.n),
+        k: word(sizes.k),
+        k_per_split: word(sizes.k_per_split),
+        a_stride: word(product.a.row_stride),
+        b_stride: word(product.b.row_stride),
+        output_stride: word(product.output.row_stride),
     }
 }
 
@@ -326,21 +402,8 @@ fn push_tiled(plan: &mut Plan, product: Product, sizes: Sizes) {
         output,
         epilogue,
     } = product;
-    let Sizes {
-        m,
-        n,
-        k,
-        k_per_split,
-    } = sizes;
-    let params = MatmulParams {
-        m: word(m),
-        n: word(n),
-        k: word(k),
-        k_per_split: word(k_per_split),
-        a_stride: word(a.row_stride),
-        b_stride: word(b.row_stride),
-        output_stride: word(output.row_stride),
-    };
+    let Sizes { m, n, k, .. } = sizes;
+    let params = buffer_params(&product, &sizes);
     // The binding has to hold something where there is no residual; the kernel does not read it.
     let residual = if let Epilogue::Residual(tensor) = epilogue {
         tensor
@@ -367,7 +430,34 @@ fn push_tiled(plan: &mut Plan, product: Product, sizes: Sizes) {
     );
 }
 
-/// One launch of the texture variant: parts of m, n and k whose operands fit textures.
+fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
+    let Product {
+        form,
+        a,
+        b,
+        output,
+        epilogue,
+    } = product;
+    let Sizes { m, n, k, .. } = sizes;
+    assert_eq!((m, form), (1, Form::Nt), "{} takes one row", ROW.label());
+    let params = buffer_params(&product, &sizes);
+    // The binding has to hold something where there is no residual; the kernel does not read it.
+    let residual = if let Epilogue::Residual(tensor) = epilogue {
+        tensor
+    } else {
+        a
+    };
+    let bindings = [a, b, residual, output].map(Bound::from);
+    plan.push(
+        Dispatch::new(&ROW, params, bindings)
+            .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
+            .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
+            .workgroups([word(n.div_ceil(Variant::Row.tile().1)), 1, 1])
+            .flops(2 * n * k),
+    );
+}
+
+/// One launch of a texture variant: parts of m, n and k whose operands fit textures.
 #[derive(Clone, Debug)]
 struct Block {
     rows: Range<usize>,
@@ -375,7 +465,7 @@ struct Block {
     depth: Range<usize>,
 }
 
-fn push_texture(plan: &mut Plan, product: Product, sizes: Sizes, side: usize) {
+fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes, side: usize) {
     let Sizes {
         m,
         n,
@@ -405,6 +495,7 @@ fn push_texture(plan: &mut Plan, product: Product, sizes: Sizes, side: usize) {
                 };
                 push_block(
                     plan,
+                    variant,
                     Product {
                         epilogue,
                         ..product
@@ -423,7 +514,7 @@ fn blocks(len: usize, block_len: usize) -> impl Iterator<Item = Range<usize>> {
         .map(move |first| first..len.min(first + block_len))
 }
 
-fn push_block(plan: &mut Plan, product: Product, sizes: Sizes, block: &Block) {
+fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes, block: &Block) {
     let Product {
         form,
         a,
@@ -455,7 +546,11 @@ fn push_block(plan: &mut Plan, product: Product, sizes: Sizes, block: &Block) {
     } else {
         a
     };
-    let (tile_rows, tile_cols) = Variant::Texture { side: 0 }.tile();
+    let (tile_rows, tile_cols) = variant.tile();
+    let kernel = match variant {
+        Variant::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
+        _ => &TEXTURE,
+    };
     let splits = depth.len().div_ceil(k_per_split);
     let workgroups = [
         cols.len().div_ceil(tile_cols),
@@ -464,7 +559,7 @@ fn push_block(plan: &mut Plan, product: Product, sizes: Sizes, block: &Block) {
     ];
     plan.push(
         Dispatch::new(
-            &TEXTURE,
+            kernel,
             params,
             [
                 a_texture.into(),

@@ -3,7 +3,7 @@
 use super::binding;
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::word;
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Texture, Window};
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Texture, Window};
 use crate::{params, shader};
 
 params!(MatmulStageParams {
@@ -25,6 +25,7 @@ pub static STAGE: Kernel = Kernel {
         binding("staged", Role::TextureOut),
     ],
     params: MatmulStageParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Texels that a workgroup writes along each side.

@@ -24,6 +24,8 @@ pub static ALL: &[&Kernel] = &[
     &embedding::BACKWARD,
     &matmul::TILED,
     &matmul::TEXTURE,
+    &matmul::TEXTURE_SUBGROUP,
+    &matmul::ROW,
     &matmul_stage::STAGE,
     &rmsnorm::FORWARD,
     &rmsnorm::BACKWARD_INPUT,

@@ -4,7 +4,7 @@ use super::sum::sum_partials;
 use super::{FLAT_LANES, binding, row_lanes};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::{flat_workgroups, word};
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Source, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
 use crate::{params, shader};
 
 params!(ForwardParams {
@@ -40,6 +40,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("inv_rms", Role::Out),
     ],
     params: ForwardParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Gradient for the input.
@@ -56,6 +57,7 @@ pub static BACKWARD_INPUT: Kernel = Kernel {
         binding("d_input", Role::OutOrAccumulate),
     ],
     params: InputParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Gradient for the gain, one partial sum a block of rows.
@@ -71,6 +73,7 @@ pub static BACKWARD_WEIGHT: Kernel = Kernel {
         binding("partials", Role::Out),
     ],
     params: WeightParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Rows that one lane of the gain's gradient adds up.

@@ -3,7 +3,7 @@
 use super::{FLAT_LANES, binding};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::{flat_workgroups, word};
-use crate::gpu::{Binding, Dispatch, Kernel, Plan, Role, Source, Tensor};
+use crate::gpu::{Binding, Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
 use crate::{params, shader};
 
 params!(RopeParams {
@@ -31,6 +31,7 @@ pub static FORWARD: Kernel = Kernel {
     shared: SHARED,
     bindings: BINDINGS,
     params: RopeParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Rotates a gradient in place by the negative angle.
@@ -41,6 +42,7 @@ pub static BACKWARD: Kernel = Kernel {
     shared: SHARED,
     bindings: BINDINGS,
     params: RopeParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// The angles of every position and pair, each `[time, head_dim / 2]`.

@@ -3,7 +3,7 @@
 use super::{binding, softmax};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::word;
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::random::Stream;
 use crate::{params, shader};
 
@@ -43,6 +43,7 @@ pub static TOP_K: Kernel = Kernel {
     ],
     bindings: &[binding("logits", Role::In), binding("scaled", Role::Out)],
     params: TopKParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// The nucleus.
@@ -56,6 +57,7 @@ pub static TOP_P: Kernel = Kernel {
         binding("kept", Role::Out),
     ],
     params: TopPParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// One draw a row.
@@ -73,6 +75,7 @@ pub static DRAW: Kernel = Kernel {
         binding("tokens", Role::Out),
     ],
     params: DrawParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// The largest logit.
@@ -83,6 +86,7 @@ pub static GREEDY: Kernel = Kernel {
     shared: &[shader!("shared/most_negative.wgsl")],
     bindings: &[binding("logits", Role::In), binding("tokens", Role::Out)],
     params: GreedyParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// How tokens are chosen from logits.

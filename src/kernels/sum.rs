@@ -3,7 +3,7 @@
 use super::{FLAT_LANES, binding};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::{flat_workgroups, word};
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(SumParams {
@@ -22,6 +22,7 @@ pub static PARTIALS: Kernel = Kernel {
         binding("output", Role::OutOrAccumulate),
     ],
     params: SumParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Sums `partials` `[count, len]` over its rows into `output`, of `len` elements; overwrites it

@@ -3,7 +3,7 @@
 use super::{FLAT_LANES, binding};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::plan::{flat_workgroups, word};
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Source, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
 use crate::{params, shader};
 
 params!(SwigluParams { len: u32 });
@@ -25,6 +25,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("output", Role::Out),
     ],
     params: SwigluParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// Gradients for gate and up.
@@ -41,6 +42,7 @@ pub static BACKWARD: Kernel = Kernel {
         binding("d_up", Role::Out),
     ],
     params: SwigluParams::LAYOUT,
+    requires: Requirement::Portable,
 };
 
 /// `silu(gate) * up`, element by element; all of one shape.

@@ -1,4 +1,4 @@
-//! Rows of the matrix product: both variants in three forms, three epilogues, every edge of a
+//! Rows of the matrix product: every variant in three forms, three epilogues, every edge of a
 //! tile, splits of k, and operands that take several textures.
 
 use super::{Table, added};
@@ -8,15 +8,17 @@ use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Varian
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
 use crate::reference::{matmul as reference, matmul_stage as stage_reference};
 
-/// `(m, n, k)`: size one, around the tile of 64 and the slice of 16, one row as in decoding, and
-/// two depths that are split.
-const SHAPES: [(usize, usize, usize); 9] = [
+/// `(m, n, k)`: size one, around the tiles of 64 and 32 and the slice of 16, one row as in decoding,
+/// texture rows with padding behind them, and two depths that are split.
+const SHAPES: [(usize, usize, usize); 11] = [
     (1, 1, 1),
     (63, 65, 17),
     (64, 64, 16),
     (65, 63, 15),
     (1, 130, 64),
     (130, 1, 33),
+    (31, 33, 6),
+    (512, 3, 5),
     (40, 24, 100),
     (33, 70, 512),
     (10, 12, 1031),
@@ -38,9 +40,18 @@ pub(super) fn rows(table: &mut Table) {
     for sizes in SHAPES {
         product_rows(table, sizes, Variant::Tiled);
         product_rows(table, sizes, Variant::Texture { side: TEXTURE_SIDE });
+        product_rows(
+            table,
+            sizes,
+            Variant::TextureSubgroup { side: TEXTURE_SIDE },
+        );
+    }
+    for (n, k) in [(1, 1), (7, 3), (63, 33), (65, 64), (130, 1031)] {
+        product_rows(table, (1, n, k), Variant::Row);
     }
     for (sizes, side) in BLOCKED {
         product_rows(table, sizes, Variant::Texture { side });
+        product_rows(table, sizes, Variant::TextureSubgroup { side });
     }
     table.add_for(
         AdapterClass::Software,
@@ -51,18 +62,25 @@ pub(super) fn rows(table: &mut Table) {
 }
 
 fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Variant) {
-    let (class, kernel, blocks) = match variant {
-        Variant::Tiled => (AdapterClass::Gpu, &matmul::TILED, String::new()),
-        Variant::Texture { side: TEXTURE_SIDE } => {
-            (AdapterClass::Software, &matmul::TEXTURE, String::new())
+    let (class, kernel, side) = match variant {
+        Variant::Row => (AdapterClass::Software, &matmul::ROW, TEXTURE_SIDE),
+        Variant::Tiled => (AdapterClass::Gpu, &matmul::TILED, TEXTURE_SIDE),
+        Variant::Texture { side } => (AdapterClass::Software, &matmul::TEXTURE, side),
+        Variant::TextureSubgroup { side } => {
+            (AdapterClass::Software, &matmul::TEXTURE_SUBGROUP, side)
         }
-        Variant::Texture { side } => (
-            AdapterClass::Software,
-            &matmul::TEXTURE,
-            format!(" side {side}"),
-        ),
     };
-    for form in [Form::Nn, Form::Nt, Form::Tn] {
+    let blocks = if side == TEXTURE_SIDE {
+        String::new()
+    } else {
+        format!(" side {side}")
+    };
+    let forms: &[Form] = if variant == Variant::Row {
+        &[Form::Nt]
+    } else {
+        &[Form::Nn, Form::Nt, Form::Tn]
+    };
+    for &form in forms {
         for epilogue in ["store", "accumulate", "residual"] {
             let shape = format!("{m}x{n}x{k} {form:?} {epilogue}{blocks}");
             table.add_for(class, kernel, shape, move |case| {

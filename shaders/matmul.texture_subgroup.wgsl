@@ -1,0 +1,111 @@
+// output = A B for A [m, k] and B [k, n], both staged with k along y: a texel holds four rows of A
+// or four columns of B. A subgroup of eight lanes computes 32 rows by 64 columns: each lane loads
+// one quad of rows and hands it to the others, and keeps two quads of columns to itself.
+// For drivers that run shaders on the CPU: there a texel costs as much as 18 broadcasts.
+// The textures are padded with zeros to whole tiles, so the loop has no guards.
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    k_per_split: u32,
+    first_row: u32,
+    first_col: u32,
+    first_split: u32,
+    output_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [k, rows from first_row on]
+@group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
+@group(0) @binding(3) var<storage, read> residual: array<f32>;       // [m, n] if RESIDUAL, else unused
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;   // [splits, m, n]
+
+override ACCUMULATE: bool = false;
+override RESIDUAL: bool = false;
+
+const LANES: u32 = 8u;
+const DEPTH: u32 = 2u;
+
+// What a lane loads for two steps of k: four rows of A, and four columns of B twice, LANES quads
+// apart.
+struct Loaded {
+    a0: vec4<f32>,
+    a1: vec4<f32>,
+    b0: vec4<f32>,
+    b1: vec4<f32>,
+    c0: vec4<f32>,
+    c1: vec4<f32>,
+}
+
+// Sums of 4 rows by two quads of columns.
+struct Strip {
+    s0: mat4x4<f32>,
+    s1: mat4x4<f32>,
+}
+
+fn load(row_quad: u32, col_quad: u32, k: u32) -> Loaded {
+    return Loaded(
+        textureLoad(a, vec2(row_quad, k)),
+        textureLoad(a, vec2(row_quad, k + 1u)),
+        textureLoad(b, vec2(col_quad, k)),
+        textureLoad(b, vec2(col_quad, k + 1u)),
+        textureLoad(b, vec2(col_quad + LANES, k)),
+        textureLoad(b, vec2(col_quad + LANES, k + 1u)),
+    );
+}
+
+// Adds the rows that `lane` has loaded times the columns of the calling lane.
+fn add(sums: Strip, own: Loaded, lane: u32) -> Strip {
+    let a0 = subgroupShuffle(own.a0, lane);
+    let a1 = subgroupShuffle(own.a1, lane);
+    // Both steps of k at once, so that a sum stays in a register for both.
+    return Strip(
+        add_outer(add_outer(sums.s0, a0, own.b0), a1, own.b1),
+        add_outer(add_outer(sums.s1, a0, own.c0), a1, own.c1),
+    );
+}
+
+fn store_strip(row_quad: u32, col_quad: u32, split: u32, sums: Strip) {
+    let row = params.first_row + row_quad * 4u;
+    let col = params.first_col + col_quad * 4u;
+    store_tile(params.first_split + split, row, col, sums.s0);
+    store_tile(params.first_split + split, row, col + LANES * 4u, sums.s1);
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let row_quad = group.y * LANES;
+    let col_quad = group.x * LANES * 2u + lane;
+    let k_start = group.z * params.k_per_split;
+    let k_end = min(k_start + params.k_per_split, params.k);
+    var sums0 = Strip();
+    var sums1 = Strip();
+    var sums2 = Strip();
+    var sums3 = Strip();
+    var sums4 = Strip();
+    var sums5 = Strip();
+    var sums6 = Strip();
+    var sums7 = Strip();
+    for (var k = k_start; k < k_end; k += DEPTH) {
+        let own = load(row_quad + lane, col_quad, k);
+        sums0 = add(sums0, own, 0u);
+        sums1 = add(sums1, own, 1u);
+        sums2 = add(sums2, own, 2u);
+        sums3 = add(sums3, own, 3u);
+        sums4 = add(sums4, own, 4u);
+        sums5 = add(sums5, own, 5u);
+        sums6 = add(sums6, own, 6u);
+        sums7 = add(sums7, own, 7u);
+    }
+    store_strip(row_quad, col_quad, group.z, sums0);
+    store_strip(row_quad + 1u, col_quad, group.z, sums1);
+    store_strip(row_quad + 2u, col_quad, group.z, sums2);
+    store_strip(row_quad + 3u, col_quad, group.z, sums3);
+    store_strip(row_quad + 4u, col_quad, group.z, sums4);
+    store_strip(row_quad + 5u, col_quad, group.z, sums5);
+    store_strip(row_quad + 6u, col_quad, group.z, sums6);
+    store_strip(row_quad + 7u, col_quad, group.z, sums7);
+}
