@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::binding;
 use super::matmul_stage::stage;
 use super::sum::sum_partials;
-use crate::gpu::plan::word;
+use crate::gpu::plan::{Bound, word};
 use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Role, Tensor, Texture, Window};
 use crate::{params, shader};
 
@@ -13,18 +13,27 @@ params!(MatmulParams {
     m: u32,
     n: u32,
     k: u32,
-    k_per_split: u32
+    k_per_split: u32,
+    a_stride: u32,
+    b_stride: u32,
+    output_stride: u32,
 });
 
-/// 64x64 tiles in workgroup memory, 8x8 outputs a lane: the portable variant, meant for GPUs.
+/// 128x128 tiles in workgroup memory, 8x8 outputs a lane: the portable variant, meant for GPUs.
 pub static TILED: Kernel = Kernel {
     name: "matmul",
     variant: "tiled",
     source: shader!("matmul.tiled.wgsl"),
-    shared: &[shader!("shared/matmul_store.wgsl")],
+    shared: &[
+        shader!("shared/matmul_tiled_slices.wgsl"),
+        shader!("shared/matmul_store_quad.wgsl"),
+    ],
+    // The operands twice, since a shader cannot see a buffer both as words and as quads of words.
     bindings: &[
         binding("a", Role::In),
         binding("b", Role::In),
+        binding("a_quads", Role::In),
+        binding("b_quads", Role::In),
         binding("residual", Role::In),
         binding("output", Role::OutOrAccumulate),
     ],
@@ -92,8 +101,17 @@ impl Variant {
     /// Rows and columns of the output that one workgroup computes.
     fn tile(self) -> (usize, usize) {
         match self {
-            Self::Tiled => (64, 64),
+            Self::Tiled => (128, 128),
             Self::Texture { .. } => (64, 8),
+        }
+    }
+
+    /// A product with fewer workgroups than this leaves an adapter idle, so a long k is split.
+    fn enough_workgroups(self) -> usize {
+        match self {
+            // Two for each unit of a large GPU.
+            Self::Tiled => 128,
+            Self::Texture { .. } => 64,
         }
     }
 }
@@ -150,11 +168,10 @@ impl Sizes {
     }
 }
 
-/// A product with fewer workgroups than this leaves an adapter idle, so a long k is split.
-const ENOUGH_WORKGROUPS: usize = 64;
 /// Shortest k of a split: shorter ones cost more to add up than they win.
 const SHORTEST_SPLIT: usize = 256;
-/// Splits begin at multiples of this, the depth that the texture variant takes at once.
+/// Splits begin at multiples of this: the depth that the texture variant takes at once, and the
+/// words of an aligned load of the tiled one.
 const SPLIT_MULTIPLE: usize = 4;
 
 /// Pushes `output = A B` for `form`, `output` being `[m, n]`, by the variant that suits the plan's
@@ -212,7 +229,7 @@ pub fn matmul_by(plan: &mut Plan, variant: Variant, product: Product) {
         "matmul {form:?} of {a:?} and {b:?}"
     );
     let workgroups = m.div_ceil(variant.tile().0) * n.div_ceil(variant.tile().1);
-    let splits = (ENOUGH_WORKGROUPS / workgroups)
+    let splits = (variant.enough_workgroups() / workgroups)
         .min(k / SHORTEST_SPLIT)
         .max(1);
     // Adding up partial products has no epilogue for a residual.
@@ -276,30 +293,33 @@ fn push_tiled(plan: &mut Plan, product: Product, sizes: Sizes) {
         n: word(n),
         k: word(k),
         k_per_split: word(k_per_split),
+        a_stride: word(a.cols),
+        b_stride: word(b.cols),
+        output_stride: word(n),
     };
+    // Bindings begin at multiples of 256 bytes, so rows are aligned where their strides are.
+    let aligned = a.cols.is_multiple_of(4) && b.cols.is_multiple_of(4);
     // The binding has to hold something where there is no residual; the kernel does not read it.
     let residual = if let Epilogue::Residual(tensor) = epilogue {
         tensor
     } else {
         a
     };
+    let bindings = [a, b, a, b, residual, output].map(Bound::from);
     let (tile_rows, tile_cols) = Variant::Tiled.tile();
     plan.push(
-        Dispatch::new(
-            &TILED,
-            params,
-            [a.into(), b.into(), residual.into(), output.into()],
-        )
-        .constant("A_TRANSPOSED", (form == Form::Tn).into())
-        .constant("B_TRANSPOSED", (form == Form::Nt).into())
-        .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
-        .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
-        .workgroups([
-            word(n.div_ceil(tile_cols)),
-            word(m.div_ceil(tile_rows)),
-            word(sizes.splits()),
-        ])
-        .flops(2 * m * n * k),
+        Dispatch::new(&TILED, params, bindings)
+            .constant("ALIGNED", aligned.into())
+            .constant("A_TRANSPOSED", (form == Form::Tn).into())
+            .constant("B_TRANSPOSED", (form == Form::Nt).into())
+            .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
+            .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
+            .workgroups([
+                word(n.div_ceil(tile_cols)),
+                word(m.div_ceil(tile_rows)),
+                word(sizes.splits()),
+            ])
+            .flops(2 * m * n * k),
     );
 }
 

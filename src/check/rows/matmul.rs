@@ -8,9 +8,9 @@ use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Varian
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
 use crate::reference::{matmul as reference, matmul_stage as stage_reference};
 
-/// `(m, n, k)`: size one, around the tile of 64 and the slice of 16, one row as in decoding, and
-/// two depths that are split.
-const SHAPES: [(usize, usize, usize); 9] = [
+/// `(m, n, k)`: size one, around the tiles of 64 and 128 and the slice of 8, one row as in
+/// decoding, and depths that are split. Rows of whole quads and others, in each of these.
+const SHAPES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (63, 65, 17),
     (64, 64, 16),
@@ -20,6 +20,10 @@ const SHAPES: [(usize, usize, usize); 9] = [
     (40, 24, 100),
     (33, 70, 512),
     (10, 12, 1031),
+    (12, 8, 1036),
+    (128, 128, 8),
+    (132, 124, 28),
+    (127, 129, 23),
 ];
 
 /// `(m, n, k)` and the longest side of a texture: blocks along each axis alone, along all of them,
