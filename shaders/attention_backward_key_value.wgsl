@@ -76,7 +76,8 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     // The first keys are seen by the most queries, so the longest rows come first.
-    let place = Place(local, lane, group.z, 0u, group.y, group.x * TILE_ROWS);
+    let row0 = group.x * TILE_ROWS;
+    let place = Place(local, lane, group.z, 0u, group.y, row0);
     var key_sums0: array<vec4<f32>, 4>;
     var key_sums1: array<vec4<f32>, 4>;
     var key_sums2: array<vec4<f32>, 4>;
@@ -88,7 +89,7 @@ fn main(
     let heads_per_group = params.num_heads / params.num_kv_heads;
     for (var h = 0u; h < heads_per_group; h++) {
         // Blocks above the diagonal are left out.
-        for (var query0 = place.row0; query0 < params.time; query0 += TILE_COLS) {
+        for (var query0 = row0; query0 < params.time; query0 += TILE_COLS) {
             let quads = (min(TILE_COLS, params.time - query0) + 3u) / 4u;
             let block = Block(group.y * heads_per_group + h, query0, quads);
             var scores: array<vec4<f32>, 4>;

@@ -120,9 +120,26 @@ fn main(
         // The next slice is whole, and every lane is done with the half that held the last one.
         workgroupBarrier();
     }
-    for (var i = 0u; i < 16u; i++) {
-        let row = row0 + local.y * 4u + i / 4u % 2u * HALF + i % 4u;
-        let col = col0 + local.x * 4u + i / 8u * HALF;
-        store_quad(group.z, row, col, sums[i]);
-    }
+    let row = row0 + local.y * 4u;
+    let col = col0 + local.x * 4u;
+    store_rows(group.z, row, col, sums[0], sums[1], sums[2], sums[3]);
+    store_rows(group.z, row + HALF, col, sums[4], sums[5], sums[6], sums[7]);
+    store_rows(group.z, row, col + HALF, sums[8], sums[9], sums[10], sums[11]);
+    store_rows(group.z, row + HALF, col + HALF, sums[12], sums[13], sums[14], sums[15]);
+}
+
+// Written out for the same reason as `multiply`.
+fn store_rows(
+    split: u32,
+    row: u32,
+    col: u32,
+    s0: vec4<f32>,
+    s1: vec4<f32>,
+    s2: vec4<f32>,
+    s3: vec4<f32>,
+) {
+    store_quad(split, row, col, s0);
+    store_quad(split, row + 1u, col, s1);
+    store_quad(split, row + 2u, col, s2);
+    store_quad(split, row + 3u, col, s3);
 }
