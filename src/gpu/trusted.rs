@@ -14,7 +14,7 @@ pub(super) fn create_unchecked(
     // SAFETY: the source is ours and not user input. Each kernel guards its indices by the sizes
     // in `Params`, which the typed functions of `crate::kernels` take from the bound tensors;
     // `matmul.texture` alone reads without guards, from textures that `matmul_stage` pads to whole
-    // tiles; every loop counts up to a bound from `Params`; every divisor is a shape that `config`
+    // tiles; what is read in quads of words is bound as whole quads; every loop counts up to a bound from `Params`; every divisor is a shape that `config`
     // has checked to be at least one. The parity tests run each kernel on ragged shapes, and a
     // test of whole steps wants the same bits with and without the checks, so an access that a
     // check would have redirected shows.

@@ -5,16 +5,24 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::hot_loop::HotLoop;
 use crate::{FAMILIES, Failure};
 
 const HEAD: &str = "\
 # Shaders on AMD GPUs
 
-What Mesa's AMD compiler makes of every shader, for chips that were not there: `make amd-shader-stats` writes this file, `make test-compilers` fails where a shader of the first table spills more or has fewer waves than here.
+What Mesa's AMD compiler makes of every shader, for chips that were not there: `make amd-shader-stats` writes this file, `make test-compilers` fails where a shader of the first table spills, uses scratch memory, or has fewer waves or a worse hot loop than here. docs/kernels-amd.md tells what was tried.
 
 A cell has the vector registers of a lane, the scalar registers of a wave, and the waves that a SIMD can hold, which hide each other's waits; more is better, up to 8 (Polaris), 10 (Vega), 40 (RDNA1) or 32 (RDNA2, RDNA3).
-Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time and are listed as known.
+Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time, and no shader of the first table may have them.
 ";
+const HOT_HEAD: &str = "
+## Hot loops
+
+Of the innermost loop with the most multiply-adds: multiply-adds for each access of workgroup memory, and their share of all vector and memory instructions. Shaders with fewer than 32 in the loop are left out; they wait for memory.
+";
+/// Fewer multiply-adds make no hot loop.
+const FEWEST_MULTIPLY_ADDS: u64 = 32;
 const SOFTWARE_HEAD: &str = "
 ## Shaders for software adapters
 
@@ -31,6 +39,13 @@ pub(crate) struct Cell {
     scratch: u64,
 }
 
+/// The figures of a hot loop that the table has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct HotCell {
+    per_ten_accesses: u64,
+    share_percent: u64,
+}
+
 /// All cells, by shader.
 pub(crate) struct Figures {
     driver: String,
@@ -40,6 +55,19 @@ pub(crate) struct Figures {
 struct Row {
     gpu: bool,
     cells: Vec<Cell>,
+    hot: Vec<HotLoop>,
+}
+
+impl Row {
+    /// The cells of its hot loop, if it has one on every family.
+    fn hot_cells(&self) -> Option<Vec<HotCell>> {
+        let cell = |hot: &HotLoop| HotCell {
+            per_ten_accesses: hot.per_ten_accesses(),
+            share_percent: hot.share_percent(),
+        };
+        let is_hot = |hot: &HotLoop| hot.multiply_adds >= FEWEST_MULTIPLY_ADDS;
+        (self.gpu && self.hot.iter().all(is_hot)).then(|| self.hot.iter().map(cell).collect())
+    }
 }
 
 impl Figures {
@@ -52,6 +80,7 @@ impl Figures {
                 gpu: list("classes").iter().any(|class| class == "gpu")
                     && !list("bindings").iter().any(textures),
                 cells: Vec::new(),
+                hot: Vec::new(),
             }
         };
         let name = |entry: &Value| stem(entry["file"].as_str().unwrap_or_default());
@@ -71,7 +100,19 @@ impl Figures {
             let mut words = line.split(' ');
             let name = stem(words.next().unwrap_or_default());
             let figures: Vec<u64> = words.map(str::parse).collect::<Result<_, _>>()?;
-            let [vgprs, sgprs, waves, spilled_vgprs, spilled_sgprs, scratch] = figures[..] else {
+            let [
+                vgprs,
+                sgprs,
+                waves,
+                spilled_vgprs,
+                spilled_sgprs,
+                scratch,
+                ref hot @ ..,
+            ] = figures[..]
+            else {
+                return Err(format!("cannot read '{line}'").into());
+            };
+            let &[multiply_adds, workgroup, others] = hot else {
                 return Err(format!("cannot read '{line}'").into());
             };
             let row = self.rows.get_mut(&name).ok_or("a shader without a row")?;
@@ -81,6 +122,11 @@ impl Figures {
                 waves,
                 spilled: spilled_vgprs + spilled_sgprs,
                 scratch,
+            });
+            row.hot.push(HotLoop {
+                multiply_adds,
+                workgroup,
+                others,
             });
         }
         Ok(())
@@ -127,12 +173,37 @@ impl Cell {
     }
 }
 
+impl HotCell {
+    fn text(&self) -> String {
+        let (whole, tenth) = (self.per_ten_accesses / 10, self.per_ten_accesses % 10);
+        format!("{whole}.{tenth} / {} %", self.share_percent)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (accesses, share) = text.strip_suffix(" %")?.split_once(" / ")?;
+        let (whole, tenth) = accesses.split_once('.')?;
+        Some(Self {
+            per_ten_accesses: whole.parse::<u64>().ok()? * 10 + tenth.parse::<u64>().ok()?,
+            share_percent: share.parse().ok()?,
+        })
+    }
+}
+
 /// Writes the table to `path` and says what spills.
 pub(crate) fn write(figures: &Figures, path: &str) -> Result<(), Failure> {
     let mut text = HEAD.to_owned();
     let _ = writeln!(text, "\nCompiler: {}\n", figures.driver);
     write_known(&mut text, figures);
     write_rows(&mut text, figures, true);
+    text.push_str(HOT_HEAD);
+    text.push('\n');
+    write_head(&mut text);
+    for (name, row) in &figures.rows {
+        if let Some(cells) = row.hot_cells() {
+            let cells: Vec<String> = cells.iter().map(HotCell::text).collect();
+            let _ = writeln!(text, "| `{name}` | {} |", cells.join(" | "));
+        }
+    }
     text.push_str(SOFTWARE_HEAD);
     text.push('\n');
     write_rows(&mut text, figures, false);
@@ -161,9 +232,13 @@ fn write_known(text: &mut String, figures: &Figures) {
     }
 }
 
-fn write_rows(text: &mut String, figures: &Figures, gpu: bool) {
+fn write_head(text: &mut String) {
     let _ = writeln!(text, "| shader | {} |", FAMILIES.join(" | "));
     let _ = writeln!(text, "|---{}|", "|---".repeat(FAMILIES.len()));
+}
+
+fn write_rows(text: &mut String, figures: &Figures, gpu: bool) {
+    write_head(text);
     for (name, row) in figures.rows.iter().filter(|(_, row)| row.gpu == gpu) {
         let cells: Vec<String> = row.cells.iter().map(Cell::text).collect();
         let _ = writeln!(text, "| `{name}` | {} |", cells.join(" | "));
@@ -180,7 +255,13 @@ pub(crate) fn compare(figures: &Figures, path: &str) -> Result<(), Failure> {
             format!("{path} is of {was}, here is {is}: run `make amd-shader-stats`").into(),
         );
     }
-    let known = read(&table)?;
+    let (rest, hot_and_software) = table.split_once(HOT_HEAD).ok_or("no hot loops")?;
+    let (hot, software) = hot_and_software
+        .split_once(SOFTWARE_HEAD)
+        .ok_or("no shaders for software adapters")?;
+    let mut known = read(rest, Cell::read)?;
+    known.extend(read(software, Cell::read)?);
+    let known_hot = read(hot, HotCell::read)?;
     let mut worse = Vec::new();
     let mut better = 0;
     for (name, row) in figures.rows.iter().filter(|(_, row)| row.gpu) {
@@ -189,7 +270,7 @@ pub(crate) fn compare(figures: &Figures, path: &str) -> Result<(), Failure> {
             continue;
         };
         for ((family, now), was) in FAMILIES.iter().zip(&row.cells).zip(cells) {
-            if now.spilled > was.spilled || now.scratch > was.scratch || now.waves < was.waves {
+            if now.spilled > 0 || now.scratch > 0 || now.waves < was.waves {
                 worse.push(format!(
                     "{name} on {family}: {} was {}",
                     now.text(),
@@ -199,6 +280,7 @@ pub(crate) fn compare(figures: &Figures, path: &str) -> Result<(), Failure> {
                 better += 1;
             }
         }
+        worse.extend(worse_hot_loops(name, row, known_hot.get(name)));
     }
     let gone = known
         .keys()
@@ -216,15 +298,38 @@ pub(crate) fn compare(figures: &Figures, path: &str) -> Result<(), Failure> {
     Err(format!("{}\n{advice}", worse.join("\n")).into())
 }
 
-fn read(table: &str) -> Result<BTreeMap<String, Vec<Cell>>, Failure> {
+/// Families on which a shader's hot loop is worse than `known`.
+fn worse_hot_loops(name: &str, row: &Row, known: Option<&Vec<HotCell>>) -> Vec<String> {
+    let (now, known) = match (row.hot_cells(), known) {
+        (Some(now), Some(known)) => (now, known),
+        (None, None) => return Vec::new(),
+        _ => return vec![format!("{name} gained or lost its hot loop")],
+    };
+    let pairs = FAMILIES.iter().zip(now.iter().zip(known));
+    pairs
+        .filter(|(_, (now, was))| {
+            now.share_percent < was.share_percent || now.per_ten_accesses < was.per_ten_accesses
+        })
+        .map(|(family, (now, was))| {
+            let (now, was) = (now.text(), was.text());
+            format!("{name} on {family}: hot loop {now} was {was}")
+        })
+        .collect()
+}
+
+/// The rows of one table, by shader.
+fn read<T>(
+    table: &str,
+    read_cell: impl Fn(&str) -> Option<T>,
+) -> Result<BTreeMap<String, Vec<T>>, Failure> {
     let mut rows = BTreeMap::new();
     for line in table.lines().filter_map(|line| line.strip_prefix("| `")) {
         let unreadable = || format!("cannot read '{line}'");
         let (name, cells) = line.split_once("` | ").ok_or_else(unreadable)?;
-        let cells: Option<Vec<Cell>> = cells
+        let cells: Option<Vec<T>> = cells
             .trim_end_matches(" |")
             .split(" | ")
-            .map(Cell::read)
+            .map(&read_cell)
             .collect();
         let cells = cells.filter(|cells| cells.len() == FAMILIES.len());
         rows.insert(name.to_owned(), cells.ok_or_else(unreadable)?);
