@@ -44,7 +44,8 @@ fn differentiate(
     let row_log_sum_exp = vec4(log_sum_exp[at.x], log_sum_exp[at.y], log_sum_exp[at.z], log_sum_exp[at.w]);
     let row_delta = vec4(delta[at.x], delta[at.y], delta[at.z], delta[at.w]);
     for (var i = 0u; i < 4u; i++) {
-        let is_seen = queries >= vec4(place.row0 + i * 16u + place.local.y) & queries < vec4(params.time);
+        let position = vec4(place.row0 + i * 16u + place.local.y);
+        let is_seen = (queries >= position) & (queries < vec4(params.time));
         let p = exp((*scores)[i] * params.scale - row_log_sum_exp);
         (*scores)[i] = select(vec4(0.0), p, is_seen);
         (*d_scores)[i] = (*scores)[i] * ((*d_scores)[i] - row_delta) * params.scale;
@@ -92,8 +93,9 @@ fn main(
         for (var query0 = row0; query0 < params.time; query0 += TILE_COLS) {
             let quads = (min(TILE_COLS, params.time - query0) + 3u) / 4u;
             let block = Block(group.y * heads_per_group + h, query0, quads);
-            var scores: array<vec4<f32>, 4>;
-            var d_scores: array<vec4<f32>, 4>;
+            // Zeros by name: without them Tint keeps the values of the turn before.
+            var scores = array<vec4<f32>, 4>();
+            var d_scores = array<vec4<f32>, 4>();
             for (var chunk = 0u; chunk < CHUNKS; chunk++) {
                 // Every lane is done with what the tiles held before.
                 workgroupBarrier();

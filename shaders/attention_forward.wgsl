@@ -98,7 +98,8 @@ fn main(
     let end_key = min(row0 + TILE_ROWS, params.time);
     for (var key0 = 0u; key0 < end_key; key0 += TILE_COLS) {
         let quads = (min(TILE_COLS, end_key - key0) + 7u) / 8u * 2u;
-        var scores: array<vec4<f32>, 4>;
+        // Zeros by name: without them Tint keeps the values of the turn before.
+        var scores = array<vec4<f32>, 4>();
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             // Every lane is done with what the tiles held before.
             workgroupBarrier();

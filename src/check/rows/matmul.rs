@@ -10,7 +10,7 @@ use crate::reference::{matmul as reference, matmul_stage as stage_reference};
 
 /// `(m, n, k)`: size one, around the tiles of 64 and 128 and the slice of 8, one row as in
 /// decoding, and depths that are split. Rows of whole quads and others, in each of these.
-const SHAPES: [(usize, usize, usize); 13] = [
+const SHAPES: [(usize, usize, usize); 15] = [
     (1, 1, 1),
     (63, 65, 17),
     (64, 64, 16),
@@ -22,6 +22,8 @@ const SHAPES: [(usize, usize, usize); 13] = [
     (10, 12, 1031),
     (12, 8, 1036),
     (128, 128, 8),
+    (128, 128, 12),
+    (128, 128, 21),
     (132, 124, 28),
     (127, 129, 23),
 ];
