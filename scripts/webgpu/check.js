@@ -122,7 +122,9 @@ function bind(device, layout, dispatch, storages) {
     device.queue.writeBuffer(params, 0, new Uint8Array(dispatch.params));
     const bound = dispatch.bindings.map(({ storage, offset, words }) => {
         const { buffer, texture } = storages[storage];
-        return texture?.createView() ?? { buffer, offset: offset * 4, size: words * 4 };
+        // Whole quads, as the program binds them, for shaders that read four words at once.
+        const size = Math.ceil(words / 4) * 16;
+        return texture?.createView() ?? { buffer, offset: offset * 4, size };
     });
     const entries = [{ buffer: params }, ...bound]
         .map((resource, binding) => ({ binding, resource }));

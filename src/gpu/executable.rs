@@ -367,10 +367,13 @@ fn bind(
     let resources = dispatch.bindings.iter().map(|bound| {
         match (bound, &backings[bound.storage().0 as usize]) {
             (Bound::Tensor(tensor), Backing::Buffer(buffer)) => {
+                // Whole quads, for shaders that read four words at once: storages end at multiples
+                // of 256 bytes, so there is something behind the last word.
+                let size_bytes = tensor.size_bytes().next_multiple_of(16);
                 wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                     buffer,
                     offset: tensor.offset as u64 * 4,
-                    size: wgpu::BufferSize::new(tensor.size_bytes()),
+                    size: wgpu::BufferSize::new(size_bytes),
                 })
             }
             (Bound::Texture(_), Backing::Texture(view)) => wgpu::BindingResource::TextureView(view),

@@ -15,10 +15,10 @@ pub(super) fn create_unchecked(
     // in `Params`, which the typed functions of `crate::kernels` take from the bound tensors;
     // the texture variants of `matmul` alone read without guards, from textures that `matmul_stage`
     // pads to whole tiles, and lanes of a shuffle are constants below the subgroup size that the
-    // kernel requires; every loop counts up to a bound from `Params`; every divisor is a shape that
-    // `config` has checked to be at least one. The parity tests run each kernel on ragged shapes,
-    // and a test of whole steps wants the same bits with and without the checks, so an access that
-    // a check would have redirected shows.
+    // kernel requires; what is read in quads of words is bound as whole quads; every loop counts up
+    // to a bound from `Params`; every divisor is a shape that `config` has checked to be at least
+    // one. The parity tests run each kernel on ragged shapes, and a test of whole steps wants the
+    // same bits with and without the checks, so an access that a check would have redirected shows.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

@@ -24,8 +24,13 @@ params!(DeltaParams {
     head_dim: u32
 });
 
-/// Largest head that fits the kernels' private arrays.
+/// Largest head whose sums fit the kernels' registers.
 pub const MAX_HEAD_DIM: usize = 128;
+
+/// Rows of a tile of the storage variants, queries or keys.
+const TILE_ROWS: usize = 64;
+/// Largest head whose gradients for keys and values both fit the registers of one launch.
+const MAX_JOINT_HEAD_DIM: usize = 64;
 
 /// A role for each of queries, keys and values (and the output's gradient), which are textures in
 /// the `texture` variants.
@@ -52,7 +57,8 @@ pub static FORWARD: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("attention_forward.wgsl"),
     shared: &[
-        shader!("shared/attention_forward.wgsl"),
+        shader!("shared/attention_tiles.wgsl"),
+        shader!("shared/attention_query_rows.wgsl"),
         shader!("shared/attention_quads.wgsl"),
         shader!("shared/most_negative.wgsl"),
     ],
@@ -125,7 +131,9 @@ pub static BACKWARD_QUERY: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("attention_backward_query.wgsl"),
     shared: &[
-        shader!("shared/attention_backward_query.wgsl"),
+        shader!("shared/attention_tiles.wgsl"),
+        shader!("shared/attention_query_rows.wgsl"),
+        shader!("shared/attention_query_rows_d_output.wgsl"),
         shader!("shared/attention_quads.wgsl"),
         shader!("shared/attention_d_output_quad.wgsl"),
     ],
@@ -153,7 +161,8 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("attention_backward_key_value.wgsl"),
     shared: &[
-        shader!("shared/attention_backward_key_value.wgsl"),
+        shader!("shared/attention_tiles.wgsl"),
+        shader!("shared/attention_key_rows.wgsl"),
         shader!("shared/attention_quads.wgsl"),
         shader!("shared/attention_d_output_quad.wgsl"),
     ],
@@ -178,7 +187,7 @@ pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
 /// How the kernels read queries, keys, values and the output's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// From storage buffers.
+    /// From storage buffers, in tiles of workgroup memory: the portable variant, meant for GPUs.
     Storage,
     /// From textures, four elements a load: meant for software adapters.
     Texture,
@@ -233,23 +242,31 @@ impl AttentionShape {
         }
     }
 
-    /// One launch with a lane a position of each of `heads` heads. `products` counts the
+    /// One launch over all positions of each of `heads` heads. `products` counts the
     /// `[time, time]` matrix products of the mathematics, of which causality needs half.
     fn dispatch<const N: usize>(
         self,
-        plan: &Plan,
+        (class, variant): (AdapterClass, Variant),
         kernel: &'static Kernel,
         bindings: [Bound; N],
         (heads, products): (usize, usize),
     ) -> Dispatch {
-        let lanes = match plan.class() {
+        let lanes = match class {
             AdapterClass::Gpu => 64,
             // Lanes of one vector run as long as the longest of them.
             AdapterClass::Software => 8,
         };
-        let groups = self.time.div_ceil(lanes as usize);
-        Dispatch::new(kernel, self.params(), bindings)
-            .constant("WORKGROUP_SIZE", lanes)
+        let mut dispatch = Dispatch::new(kernel, self.params(), bindings);
+        let rows = match variant {
+            Variant::Storage => TILE_ROWS,
+            // A lane a position.
+            Variant::Texture => {
+                dispatch = dispatch.constant("WORKGROUP_SIZE", lanes);
+                lanes as usize
+            }
+        };
+        let groups = self.time.div_ceil(rows);
+        dispatch
             .constant("HEAD_DIM", word(self.head_dim))
             .workgroups([word(groups), word(heads), word(self.batch)])
             .flops(products * self.batch * self.num_heads * self.time * self.time * self.head_dim)
@@ -290,7 +307,8 @@ pub fn forward_by(
         Variant::Texture => &FORWARD_TEXTURE,
     };
     let bindings = [query, key, value, output.into(), log_sum_exp.into()];
-    plan.push(shape.dispatch(plan, kernel, bindings, (shape.num_heads, 2)));
+    let how = (plan.class(), variant);
+    plan.push(shape.dispatch(how, kernel, bindings, (shape.num_heads, 2)));
     (output, log_sum_exp)
 }
 
@@ -342,7 +360,8 @@ pub fn backward_by(
     };
     let (log_sum_exp, delta) = (saved.log_sum_exp.into(), delta.into());
     let bindings = [q, k, v, d_out, log_sum_exp, delta, d_query.into()];
-    plan.push(shape.dispatch(plan, query_kernel, bindings, (shape.num_heads, 3)));
+    let how = (plan.class(), variant);
+    plan.push(shape.dispatch(how, query_kernel, bindings, (shape.num_heads, 3)));
     let bindings = [
         q,
         k,
@@ -353,7 +372,22 @@ pub fn backward_by(
         d_key.into(),
         d_value.into(),
     ];
-    plan.push(shape.dispatch(plan, key_value_kernel, bindings, (shape.num_kv_heads, 4)));
+    // Which of both gradients each launch writes.
+    let launches: &[(bool, bool)] = match variant {
+        Variant::Storage if shape.head_dim > MAX_JOINT_HEAD_DIM => &[(true, false), (false, true)],
+        _ => &[(true, true)],
+    };
+    for &(writes_key, writes_value) in launches {
+        let products = 4 / launches.len();
+        let heads = shape.num_kv_heads;
+        let mut dispatch = shape.dispatch(how, key_value_kernel, bindings, (heads, products));
+        if variant == Variant::Storage {
+            dispatch = dispatch
+                .constant("WRITES_KEY", writes_key.into())
+                .constant("WRITES_VALUE", writes_value.into());
+        }
+        plan.push(dispatch);
+    }
     Qkv {
         query: d_query,
         key: d_key,

@@ -19,16 +19,27 @@ params!(MatmulParams {
     k_per_split: u32,
     a_stride: u32,
     b_stride: u32,
-    output_stride: u32
+    output_stride: u32,
 });
 
-/// 64x64 tiles in workgroup memory, 8x8 outputs a lane: the portable variant, meant for GPUs.
+/// 128x128 tiles in workgroup memory, 8x8 outputs a lane: the portable variant, meant for GPUs.
 pub static TILED: Kernel = Kernel {
     name: "matmul",
     variant: "tiled",
     source: shader!("matmul.tiled.wgsl"),
-    shared: &[shader!("shared/matmul_store.wgsl")],
-    bindings: BUFFER_BINDINGS,
+    shared: &[
+        shader!("shared/matmul_tiled_slices.wgsl"),
+        shader!("shared/matmul_store_quad.wgsl"),
+    ],
+    // The operands twice, since a shader cannot see a buffer both as words and as quads of words.
+    bindings: &[
+        binding("a", Role::In),
+        binding("b", Role::In),
+        binding("a_quads", Role::In),
+        binding("b_quads", Role::In),
+        binding("residual", Role::In),
+        binding("output", Role::OutOrAccumulate),
+    ],
     params: MatmulParams::LAYOUT,
     requires: Requirement::Portable,
 };
@@ -154,7 +165,7 @@ impl Variant {
     /// Rows and columns of the output that one workgroup computes.
     fn tile(self) -> (usize, usize) {
         match self {
-            Self::Tiled => (64, 64),
+            Self::Tiled => (128, 128),
             Self::Texture { .. } => (64, 32),
             Self::TextureSubgroup { .. } => (32, 64),
             Self::Row => (1, 64),
@@ -165,7 +176,8 @@ impl Variant {
     /// a software adapter a core takes a workgroup at a time, and adding up the parts is dear.
     fn enough_workgroups(self) -> usize {
         match self {
-            Self::Tiled => 64,
+            // Two for each unit of a large GPU.
+            Self::Tiled => 128,
             Self::Texture { .. } | Self::TextureSubgroup { .. } => 8,
             Self::Row => 1,
         }
@@ -226,7 +238,8 @@ impl Sizes {
 
 /// Shortest k of a split: shorter ones cost more to add up than they win.
 const SHORTEST_SPLIT: usize = 256;
-/// Splits begin at multiples of this; the texture variants take two steps of k at once.
+/// Splits begin at multiples of this: the words of an aligned load of the tiled variant, and twice
+/// the depth that the texture variants take at once.
 const SPLIT_MULTIPLE: usize = 4;
 
 /// Pushes `output = A B` for `form`, `output` being `[m, n]`, by the variant that suits the plan's
@@ -404,29 +417,29 @@ fn push_tiled(plan: &mut Plan, product: Product, sizes: Sizes) {
     } = product;
     let Sizes { m, n, k, .. } = sizes;
     let params = buffer_params(&product, &sizes);
+    // Bindings begin at multiples of 256 bytes, so rows are aligned where their strides are.
+    let aligned = a.row_stride.is_multiple_of(4) && b.row_stride.is_multiple_of(4);
     // The binding has to hold something where there is no residual; the kernel does not read it.
     let residual = if let Epilogue::Residual(tensor) = epilogue {
         tensor
     } else {
         a
     };
+    let bindings = [a, b, a, b, residual, output].map(Bound::from);
     let (tile_rows, tile_cols) = Variant::Tiled.tile();
     plan.push(
-        Dispatch::new(
-            &TILED,
-            params,
-            [a.into(), b.into(), residual.into(), output.into()],
-        )
-        .constant("A_TRANSPOSED", (form == Form::Tn).into())
-        .constant("B_TRANSPOSED", (form == Form::Nt).into())
-        .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
-        .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
-        .workgroups([
-            word(n.div_ceil(tile_cols)),
-            word(m.div_ceil(tile_rows)),
-            word(sizes.splits()),
-        ])
-        .flops(2 * m * n * k),
+        Dispatch::new(&TILED, params, bindings)
+            .constant("ALIGNED", aligned.into())
+            .constant("A_TRANSPOSED", (form == Form::Tn).into())
+            .constant("B_TRANSPOSED", (form == Form::Nt).into())
+            .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
+            .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
+            .workgroups([
+                word(n.div_ceil(tile_cols)),
+                word(m.div_ceil(tile_rows)),
+                word(sizes.splits()),
+            ])
+            .flops(2 * m * n * k),
     );
 }
 

@@ -5,14 +5,16 @@
 //! its compiler is the real one.
 //!
 //! Usage: `amd_shader_stats SHADERS TABLE [--write]`, where SHADERS is a folder that
-//! `gpu-tlm shaders --format spirv` wrote. It fails where a shader that GPUs run is worse than in
-//! TABLE, or missing from it; with `--write` it writes TABLE.
+//! `gpu-tlm shaders --format spirv` wrote. It fails where a shader that GPUs run spills or uses
+//! scratch memory, is worse than in TABLE, or missing from it; with `--write` it writes TABLE.
 #![allow(
     unsafe_code,
     reason = "plain Vulkan calls; handles live as long as the process"
 )]
 #![allow(clippy::print_stdout, reason = "a program's result")]
 
+#[path = "amd/hot_loop.rs"]
+mod hot_loop;
 #[path = "amd/table.rs"]
 mod table;
 #[path = "amd/vulkan.rs"]

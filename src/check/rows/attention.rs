@@ -7,7 +7,7 @@ use crate::kernels::attention::{self, AttentionShape, Qkv, Saved, Variant};
 use crate::reference::attention as reference;
 
 /// `(batch, time, num_heads, num_kv_heads, head_dim)`.
-const SHAPES: [(usize, usize, usize, usize, usize); 10] = [
+const SHAPES: [(usize, usize, usize, usize, usize); 17] = [
     (1, 1, 1, 1, 16),
     (2, 3, 2, 2, 16),
     (1, 7, 3, 1, 10),
@@ -18,6 +18,13 @@ const SHAPES: [(usize, usize, usize, usize, usize); 10] = [
     (1, 65, 2, 2, 80),
     (1, 70, 2, 1, 128),
     (3, 17, 6, 3, 2),
+    (2, 31, 1, 1, 16),
+    (1, 33, 3, 1, 6),
+    (1, 97, 4, 2, 10),
+    (1, 129, 4, 1, 64),
+    (1, 128, 2, 1, 80),
+    (1, 160, 2, 2, 32),
+    (1, 260, 2, 1, 16),
 ];
 
 pub(super) fn rows(table: &mut Table) {
@@ -34,10 +41,8 @@ pub(super) fn rows(table: &mut Table) {
             let label = format!(
                 "batch {batch}, time {time}, heads {num_heads}/{num_kv_heads}, head_dim {head_dim}, scale {scale}"
             );
-            // Each variant runs with the workgroups of the class that it is meant for; drivers
-            // unroll every head_dim anew, which takes a software one a second a kernel. A head of
-            // no whole texels is read from storage by both classes, and one of 32 shows that
-            // storage suits the small workgroup too.
+            // Each variant runs with the workgroups of the class that it is meant for; those of the
+            // storage one are the same for both. Drivers compile every head_dim anew.
             let whole_texels = head_dim % 4 == 0;
             let mut add = |class, kernels, variant| {
                 let target = Target {
@@ -48,9 +53,6 @@ pub(super) fn rows(table: &mut Table) {
                 variant_rows(table, &target, &label, (shape, scale));
             };
             add(AdapterClass::Gpu, &STORAGE, Variant::Storage);
-            if !whole_texels || head_dim == 32 {
-                add(AdapterClass::Software, &STORAGE, Variant::Storage);
-            }
             if whole_texels {
                 add(AdapterClass::Software, &TEXTURE, Variant::Texture);
             }

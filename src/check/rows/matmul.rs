@@ -8,9 +8,10 @@ use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Varian
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
 use crate::reference::{matmul as reference, matmul_stage as stage_reference};
 
-/// `(m, n, k)`: size one, around the tiles of 64 and 32 and the slice of 16, one row as in decoding,
-/// texture rows with padding behind them, and two depths that are split.
-const SHAPES: [(usize, usize, usize); 11] = [
+/// `(m, n, k)`: size one, around the tiles of 32, 64 and 128 and the slices of 8 and 16, one row as
+/// in decoding, texture rows with padding behind them, and depths that are split. Rows of whole quads
+/// and others, in each of these.
+const SHAPES: [(usize, usize, usize); 17] = [
     (1, 1, 1),
     (63, 65, 17),
     (64, 64, 16),
@@ -22,6 +23,12 @@ const SHAPES: [(usize, usize, usize); 11] = [
     (40, 24, 100),
     (33, 70, 512),
     (10, 12, 1031),
+    (12, 8, 1036),
+    (128, 128, 8),
+    (128, 128, 12),
+    (128, 128, 21),
+    (132, 124, 28),
+    (127, 129, 23),
 ];
 
 /// `(m, n, k)` and the longest side of a texture: blocks along each axis alone, along all of them,

@@ -1,21 +1,28 @@
 //! The table of figures: written to Markdown, read back, compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::hot_loop::HotLoop;
 use crate::{FAMILIES, Failure};
 
 const HEAD: &str = "\
 # Shaders on AMD GPUs
 
-What Mesa's AMD compiler makes of every shader, for chips that were not there: `make amd-shader-stats` writes this file, `make test-compilers` fails where a shader of the first table spills more or has fewer waves than here.
+What Mesa's AMD compiler makes of every shader, for chips that were not there: `make amd-shader-stats` writes this file, `make test-compilers` fails where a shader of the first table spills, uses scratch memory, or has fewer waves or a worse hot loop than here. docs/kernels-amd.md tells what was tried.
 
 A cell has the vector registers of a lane, the scalar registers of a wave, and the waves that a SIMD can hold, which hide each other's waits; more is better, up to 8 (Polaris), 10 (Vega), 40 (RDNA1) or 32 (RDNA2, RDNA3).
-Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time, and only the shaders that are listed as known may: `make amd-shader-stats` takes a shader off the list and never puts one on it.
+Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time, and no shader of the first table may have them.
 ";
-const KNOWN_HEAD: &str = "Known to spill or to use scratch memory:";
+const HOT_HEAD: &str = "
+## Hot loops
+
+Of the innermost loop with the most multiply-adds: multiply-adds for each access of workgroup memory, and their share of all vector and memory instructions. Shaders with fewer than 32 in the loop are left out; they wait for memory.
+";
+/// Fewer multiply-adds make no hot loop.
+const FEWEST_MULTIPLY_ADDS: u64 = 32;
 const SOFTWARE_HEAD: &str = "
 ## Shaders for software adapters
 
@@ -32,6 +39,13 @@ pub(crate) struct Cell {
     scratch: u64,
 }
 
+/// The figures of a hot loop that the table has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct HotCell {
+    per_ten_accesses: u64,
+    share_percent: u64,
+}
+
 /// All cells, by shader.
 pub(crate) struct Figures {
     driver: String,
@@ -41,6 +55,19 @@ pub(crate) struct Figures {
 struct Row {
     gpu: bool,
     cells: Vec<Cell>,
+    hot: Vec<HotLoop>,
+}
+
+impl Row {
+    /// The cells of its hot loop, if it has one on every family.
+    fn hot_cells(&self) -> Option<Vec<HotCell>> {
+        let cell = |hot: &HotLoop| HotCell {
+            per_ten_accesses: hot.per_ten_accesses(),
+            share_percent: hot.share_percent(),
+        };
+        let is_hot = |hot: &HotLoop| hot.multiply_adds >= FEWEST_MULTIPLY_ADDS;
+        (self.gpu && self.hot.iter().all(is_hot)).then(|| self.hot.iter().map(cell).collect())
+    }
 }
 
 impl Figures {
@@ -53,6 +80,7 @@ impl Figures {
                 gpu: list("classes").iter().any(|class| class == "gpu")
                     && !list("bindings").iter().any(textures),
                 cells: Vec::new(),
+                hot: Vec::new(),
             }
         };
         let name = |entry: &Value| stem(entry["file"].as_str().unwrap_or_default());
@@ -72,7 +100,19 @@ impl Figures {
             let mut words = line.split(' ');
             let name = stem(words.next().unwrap_or_default());
             let figures: Vec<u64> = words.map(str::parse).collect::<Result<_, _>>()?;
-            let [vgprs, sgprs, waves, spilled_vgprs, spilled_sgprs, scratch] = figures[..] else {
+            let [
+                vgprs,
+                sgprs,
+                waves,
+                spilled_vgprs,
+                spilled_sgprs,
+                scratch,
+                ref hot @ ..,
+            ] = figures[..]
+            else {
+                return Err(format!("cannot read '{line}'").into());
+            };
+            let &[multiply_adds, workgroup, others] = hot else {
                 return Err(format!("cannot read '{line}'").into());
             };
             let row = self.rows.get_mut(&name).ok_or("a shader without a row")?;
@@ -82,6 +122,11 @@ impl Figures {
                 waves,
                 spilled: spilled_vgprs + spilled_sgprs,
                 scratch,
+            });
+            row.hot.push(HotLoop {
+                multiply_adds,
+                workgroup,
+                others,
             });
         }
         Ok(())
@@ -128,13 +173,27 @@ impl Cell {
     }
 }
 
-/// Writes the table to `path`, unless a shader spills that the table there does not know to.
+impl HotCell {
+    fn text(&self) -> String {
+        let (whole, tenth) = (self.per_ten_accesses / 10, self.per_ten_accesses % 10);
+        format!("{whole}.{tenth} / {} %", self.share_percent)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (accesses, share) = text.strip_suffix(" %")?.split_once(" / ")?;
+        let (whole, tenth) = accesses.split_once('.')?;
+        Some(Self {
+            per_ten_accesses: whole.parse::<u64>().ok()? * 10 + tenth.parse::<u64>().ok()?,
+            share_percent: share.parse().ok()?,
+        })
+    }
+}
+
+/// Writes the table to `path`, unless a shader of a GPU's plan spills.
 pub(crate) fn write(figures: &Figures, path: &str) -> Result<(), Failure> {
-    let before = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    let new = figures.unknown_spills(&known_to_spill(&before));
-    if !new.is_empty() {
-        let advice = "mend it; where that cannot be, add it by hand to the list of known ones";
-        return Err(format!("{}\n{advice} in {path}", new.join("\n")).into());
+    let spilling = figures.spilling();
+    if !spilling.is_empty() {
+        return Err(format!("{}\nmend these first", spilling.join("\n")).into());
     }
     std::fs::write(path, figures.text())?;
     println!("{} shaders in {path}", figures.rows.len());
@@ -145,8 +204,16 @@ impl Figures {
     fn text(&self) -> String {
         let mut text = HEAD.to_owned();
         let _ = writeln!(text, "\nCompiler: {}\n", self.driver);
-        write_known(&mut text, self);
         write_rows(&mut text, self, true);
+        text.push_str(HOT_HEAD);
+        text.push('\n');
+        write_head(&mut text);
+        for (name, row) in &self.rows {
+            if let Some(cells) = row.hot_cells() {
+                let cells: Vec<String> = cells.iter().map(HotCell::text).collect();
+                let _ = writeln!(text, "| `{name}` | {} |", cells.join(" | "));
+            }
+        }
         text.push_str(SOFTWARE_HEAD);
         text.push('\n');
         write_rows(&mut text, self, false);
@@ -154,21 +221,11 @@ impl Figures {
     }
 
     /// Shaders that GPUs run and that spill or use scratch memory, with the most of both.
-    fn spills(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+    fn spilling(&self) -> Vec<String> {
         let most = |row: &Row, of: fn(&Cell) -> u64| row.cells.iter().map(of).max().unwrap_or(0);
-        self.rows
-            .iter()
-            .filter(|(_, row)| row.gpu)
-            .map(move |(name, row)| {
-                let (spilled, scratch) = (most(row, |c| c.spilled), most(row, |c| c.scratch));
-                (name.as_str(), spilled, scratch)
-            })
+        let rows = self.rows.iter().filter(|(_, row)| row.gpu);
+        rows.map(|(name, row)| (name, most(row, |c| c.spilled), most(row, |c| c.scratch)))
             .filter(|(_, spilled, scratch)| spilled + scratch > 0)
-    }
-
-    fn unknown_spills(&self, known: &BTreeSet<&str>) -> Vec<String> {
-        self.spills()
-            .filter(|(name, ..)| !known.contains(name))
             .map(|(name, spilled, scratch)| {
                 format!("{name} spills {spilled} registers and uses {scratch} bytes of scratch")
             })
@@ -176,34 +233,13 @@ impl Figures {
     }
 }
 
-fn write_known(text: &mut String, figures: &Figures) {
-    let known: Vec<String> = figures
-        .spills()
-        .map(|(name, spilled, scratch)| {
-            format!("- `{name}`: up to {spilled} registers, {scratch} bytes\n")
-        })
-        .collect();
-    if known.is_empty() {
-        text.push_str("No shader spills or uses scratch memory.\n\n");
-    } else {
-        text.push_str(KNOWN_HEAD);
-        text.push_str("\n\n");
-        text.extend(known);
-        text.push('\n');
-    }
-}
-
-/// Names in the list of shaders that may spill.
-fn known_to_spill(table: &str) -> BTreeSet<&str> {
-    table
-        .lines()
-        .filter_map(|line| line.strip_prefix("- `")?.split('`').next())
-        .collect()
+fn write_head(text: &mut String) {
+    let _ = writeln!(text, "| shader | {} |", FAMILIES.join(" | "));
+    let _ = writeln!(text, "|---{}|", "|---".repeat(FAMILIES.len()));
 }
 
 fn write_rows(text: &mut String, figures: &Figures, gpu: bool) {
-    let _ = writeln!(text, "| shader | {} |", FAMILIES.join(" | "));
-    let _ = writeln!(text, "|---{}|", "|---".repeat(FAMILIES.len()));
+    write_head(text);
     for (name, row) in figures.rows.iter().filter(|(_, row)| row.gpu == gpu) {
         let cells: Vec<String> = row.cells.iter().map(Cell::text).collect();
         let _ = writeln!(text, "| `{name}` | {} |", cells.join(" | "));
@@ -231,8 +267,17 @@ fn faults(figures: &Figures, table: &str) -> Result<Vec<String>, Failure> {
         let advice = "run `make amd-shader-stats`";
         return Err(format!("the table is of {was}, here is {is}: {advice}").into());
     }
-    let known = read(table)?;
-    let mut worse = figures.unknown_spills(&known_to_spill(table));
+    let (rest, hot_and_software) = table.split_once(HOT_HEAD).ok_or("no hot loops")?;
+    let (hot, software) = hot_and_software
+        .split_once(SOFTWARE_HEAD)
+        .ok_or("no shaders for software adapters")?;
+    let mut known = read(rest, Cell::read)?;
+    if known.is_empty() {
+        return Err("the table is empty".into());
+    }
+    known.extend(read(software, Cell::read)?);
+    let known_hot = read(hot, HotCell::read)?;
+    let mut worse = figures.spilling();
     for (name, row) in figures.rows.iter().filter(|(_, row)| row.gpu) {
         let Some(cells) = known.get(name) else {
             worse.push(format!("{name} is not in the table"));
@@ -245,11 +290,12 @@ fn faults(figures: &Figures, table: &str) -> Result<Vec<String>, Failure> {
             ));
         }
         for ((family, now), was) in FAMILIES.iter().zip(&row.cells).zip(cells) {
-            if now.spilled > was.spilled || now.scratch > was.scratch || now.waves < was.waves {
+            if now.waves < was.waves {
                 let (now, was) = (now.text(), was.text());
                 worse.push(format!("{name} on {family}: {now} was {was}"));
             }
         }
+        worse.extend(worse_hot_loops(name, row, known_hot.get(name)));
     }
     let gone = known
         .keys()
@@ -258,21 +304,41 @@ fn faults(figures: &Figures, table: &str) -> Result<Vec<String>, Failure> {
     Ok(worse)
 }
 
-fn read(table: &str) -> Result<BTreeMap<String, Vec<Cell>>, Failure> {
+/// Families on which a shader's hot loop is worse than `known`.
+fn worse_hot_loops(name: &str, row: &Row, known: Option<&Vec<HotCell>>) -> Vec<String> {
+    let (now, known) = match (row.hot_cells(), known) {
+        (Some(now), Some(known)) => (now, known),
+        (None, None) => return Vec::new(),
+        _ => return vec![format!("{name} gained or lost its hot loop")],
+    };
+    let pairs = FAMILIES.iter().zip(now.iter().zip(known));
+    pairs
+        .filter(|(_, (now, was))| {
+            now.share_percent < was.share_percent || now.per_ten_accesses < was.per_ten_accesses
+        })
+        .map(|(family, (now, was))| {
+            let (now, was) = (now.text(), was.text());
+            format!("{name} on {family}: hot loop {now} was {was}")
+        })
+        .collect()
+}
+
+/// The rows of one table, by shader.
+fn read<T>(
+    table: &str,
+    read_cell: impl Fn(&str) -> Option<T>,
+) -> Result<BTreeMap<String, Vec<T>>, Failure> {
     let mut rows = BTreeMap::new();
     for line in table.lines().filter_map(|line| line.strip_prefix("| `")) {
         let unreadable = || format!("cannot read '{line}'");
         let (name, cells) = line.split_once("` | ").ok_or_else(unreadable)?;
-        let cells: Option<Vec<Cell>> = cells
+        let cells: Option<Vec<T>> = cells
             .trim_end_matches(" |")
             .split(" | ")
-            .map(Cell::read)
+            .map(&read_cell)
             .collect();
         let cells = cells.filter(|cells| cells.len() == FAMILIES.len());
         rows.insert(name.to_owned(), cells.ok_or_else(unreadable)?);
-    }
-    if rows.is_empty() {
-        return Err("the table is empty".into());
     }
     Ok(rows)
 }
@@ -287,8 +353,9 @@ mod tests {
 
     use super::*;
 
-    /// What `vulkan::print_figures` prints of a shader: registers, waves, spills, scratch.
-    const SOUND: &str = "84 32 4 0 0 0";
+    /// What `vulkan::print_figures` prints of a shader: registers, waves, spills, scratch, and the
+    /// multiply-adds, workgroup accesses and other instructions of its hot loop.
+    const SOUND: &str = "84 32 4 0 0 0 64 8 8";
 
     fn figures(shaders: &[(&str, &str)]) -> Figures {
         let entries: Vec<Value> = shaders
@@ -312,21 +379,28 @@ mod tests {
 
     #[test]
     fn any_worsening_is_a_fault_and_a_betterment_is_none() {
-        let before = "84 32 4 3 0 1024";
-        let table = figures(&[("matmul", before)]).text();
-        for same_or_better in [before, "99 99 5 2 0 0", SOUND] {
+        let table = figures(&[("matmul", SOUND)]).text();
+        for same_or_better in [SOUND, "99 99 5 0 0 0 64 8 8", "84 32 4 0 0 0 64 4 4"] {
             let found = faults_of(&[("matmul", same_or_better)], &table);
             assert!(found.is_empty(), "{same_or_better}: {found:?}");
         }
-        for worse in [
-            "84 32 3 3 0 1024",
-            "84 32 4 4 0 1024",
-            "84 32 4 3 1 1024",
-            "84 32 4 3 0 1028",
+        for (worse, says) in [
+            (
+                "84 32 3 0 0 0 64 8 8",
+                "matmul on polaris10: 84 / 32 / 3 was",
+            ),
+            ("84 32 4 0 0 0 64 9 7", "matmul on polaris10: hot loop 7.1"),
+            (
+                "84 32 4 0 0 0 64 8 12",
+                "hot loop 8.0 / 76 % was 8.0 / 80 %",
+            ),
+            ("84 32 4 0 0 0 0 0 0", "matmul gained or lost its hot loop"),
+            ("84 32 4 4 0 0 64 8 8", "matmul spills 4 registers"),
+            ("84 32 4 0 1 0 64 8 8", "matmul spills 1 registers"),
+            ("84 32 4 0 0 4 64 8 8", "uses 4 bytes of scratch"),
         ] {
-            let found = faults_of(&[("matmul", worse)], &table);
-            assert_eq!(found.len(), FAMILIES.len(), "{worse}: {found:?}");
-            assert!(found[0].starts_with("matmul on polaris10"), "{found:?}");
+            let found = faults_of(&[("matmul", worse)], &table).join("; ");
+            assert!(found.contains(says), "{worse}: {found}");
         }
     }
 
@@ -349,31 +423,14 @@ mod tests {
     }
 
     #[test]
-    fn a_shader_may_spill_only_where_the_list_says_so_and_writing_does_not_lengthen_it() {
-        let spilling = figures(&[("matmul", "84 32 4 3 0 1024")]);
-        let listed = spilling.text();
-        assert_eq!(faults(&spilling, &listed).unwrap(), [""; 0]);
-        let list = "- `matmul`: up to 3 registers, 1024 bytes\n";
-        let unlisted = listed.replace(list, "");
-        assert_ne!(unlisted, listed);
-        let found = faults(&spilling, &unlisted).unwrap();
-        assert_eq!(
-            found,
-            ["matmul spills 3 registers and uses 1024 bytes of scratch"]
-        );
+    fn a_table_with_a_spill_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table.md");
         let path = path.to_str().unwrap();
-        std::fs::write(path, &unlisted).unwrap();
-        let error = write(&spilling, path).unwrap_err().to_string();
-        assert!(
-            error.contains("matmul spills 3") && error.contains(path),
-            "{error}"
-        );
-        assert_eq!(std::fs::read_to_string(path).unwrap(), unlisted);
-        std::fs::write(path, &listed).unwrap();
+        let error = write(&figures(&[("matmul", "84 32 4 3 0 1024 64 8 8")]), path).unwrap_err();
+        assert!(error.to_string().contains("matmul spills 3"), "{error}");
+        assert!(!std::path::Path::new(path).exists());
         write(&figures(&[("matmul", SOUND)]), path).unwrap();
-        let written = std::fs::read_to_string(path).unwrap();
-        assert!(written.contains("No shader spills"), "{written}");
+        compare(&figures(&[("matmul", SOUND)]), path).unwrap();
     }
 }

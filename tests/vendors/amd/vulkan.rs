@@ -1,4 +1,4 @@
-//! One family: a device that only compiles, and what its compiler says of each shader.
+//! One family: a device that only compiles, and what its compiler says and makes of each shader.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -7,6 +7,7 @@ use ash::vk;
 use serde_json::Value;
 
 use crate::Failure;
+use crate::hot_loop::HotLoop;
 
 /// The driver's names of the figures, in the order in which they are printed.
 const STATISTICS: [&str; 6] = [
@@ -19,7 +20,8 @@ const STATISTICS: [&str; 6] = [
 ];
 const ENTRY_POINT: &CStr = c"main";
 
-/// Prints the driver's line, then one line a shader: its file, then the figures.
+/// Prints the driver's line, then one line a shader: its file, the driver's figures, then those of
+/// the hot loop.
 pub(crate) fn print_figures(shaders: &Path) -> Result<(), Failure> {
     let manifest = std::fs::read_to_string(shaders.join("manifest.json"))?;
     let manifest: Value = serde_json::from_str(&manifest)?;
@@ -100,7 +102,7 @@ impl Compiler {
         let module_info = vk::ShaderModuleCreateInfo::default().code(&words);
         // SAFETY: the device is alive and has the extension on; the shader is one that spirv-val
         // accepts, with the manifest's bindings; structures live through the calls.
-        let statistics = unsafe {
+        let (statistics, assembly) = unsafe {
             let sets = [self
                 .device
                 .create_descriptor_set_layout(&layout_info, None)?];
@@ -116,27 +118,66 @@ impl Compiler {
             let info = vk::ComputePipelineCreateInfo::default()
                 .stage(stage)
                 .layout(layout)
-                .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR);
+                .flags(
+                    vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
+                        | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR,
+                );
             let pipelines = self
                 .device
                 .create_compute_pipelines(vk::PipelineCache::null(), &[info], None)
                 .map_err(|(_, error)| error)?;
             let info = vk::PipelineExecutableInfoKHR::default().pipeline(pipelines[0]);
-            self.executables.get_pipeline_executable_statistics(&info)?
+            let statistics = self.executables.get_pipeline_executable_statistics(&info)?;
+            (statistics, self.assembly(&info)?)
         };
-        STATISTICS
-            .iter()
-            .map(|wanted| {
-                let found = statistics.iter().find(|statistic| {
-                    statistic
-                        .name_as_c_str()
-                        .is_ok_and(|n| n.to_str() == Ok(wanted))
-                });
-                let found = found.ok_or_else(|| format!("the driver does not tell '{wanted}'"))?;
-                // SAFETY: every statistic here is a count, which RADV gives as an unsigned integer.
-                Ok(unsafe { found.value.u64 })
-            })
-            .collect()
+        let hot = HotLoop::find(&assembly);
+        let counted = [hot.multiply_adds, hot.workgroup, hot.others];
+        let told = STATISTICS.iter().map(|wanted| {
+            let found = statistics.iter().find(|statistic| {
+                statistic
+                    .name_as_c_str()
+                    .is_ok_and(|n| n.to_str() == Ok(wanted))
+            });
+            let found = found.ok_or_else(|| format!("the driver does not tell '{wanted}'"))?;
+            // SAFETY: every statistic here is a count, which RADV gives as an unsigned integer.
+            Ok(unsafe { found.value.u64 })
+        });
+        told.chain(counted.map(Ok)).collect()
+    }
+
+    /// The text of what the compiler calls the assembly.
+    ///
+    /// # Safety
+    /// `info` must name a pipeline made with `CAPTURE_INTERNAL_REPRESENTATIONS_KHR`.
+    unsafe fn assembly(&self, info: &vk::PipelineExecutableInfoKHR<'_>) -> Result<String, Failure> {
+        // SAFETY: the caller's. The first call gives sizes; before the second each representation
+        // points to as many bytes, which live through it.
+        unsafe {
+            let mut parts = self
+                .executables
+                .get_pipeline_executable_internal_representations(info)?;
+            let mut texts: Vec<Vec<u8>> = parts.iter().map(|p| vec![0; p.data_size]).collect();
+            for (part, text) in parts.iter_mut().zip(&mut texts) {
+                part.p_data = text.as_mut_ptr().cast();
+            }
+            let mut count = u32::try_from(parts.len())?;
+            (self
+                .executables
+                .fp()
+                .get_pipeline_executable_internal_representations_khr)(
+                self.device.handle(),
+                info,
+                &raw mut count,
+                parts.as_mut_ptr(),
+            )
+            .result()?;
+            let is_assembly = |part: &vk::PipelineExecutableInternalRepresentationKHR<'_>| {
+                part.name_as_c_str() == Ok(c"Assembly")
+            };
+            let found = parts.iter().position(is_assembly);
+            let text = &texts[found.ok_or("the driver gives no assembly")?];
+            Ok(String::from_utf8_lossy(text).into_owned())
+        }
     }
 }
 

@@ -1,0 +1,78 @@
+// How slices of the operands come from memory into a workgroup's.
+
+// A lane's share of a slice: four elements that are neighbours in memory.
+struct Share {
+    line: u32,  // row of A or column of B, counted from the tile's first
+    step: u32,  // of k, counted from the slice's first
+}
+
+// `along_lines`: whether neighbours in memory differ in their line and not in their k. Lanes walk
+// along memory.
+fn share_of(lane: u32, along_lines: bool) -> Share {
+    if (along_lines) {
+        return Share(lane % 32u * 4u, lane / 32u);
+    }
+    return Share(lane / 2u, lane % 2u * 4u);
+}
+
+// Word at which the share of the slice from k0 begins.
+fn place(share: Share, line0: u32, k0: u32, stride: u32, along_lines: bool) -> u32 {
+    let line = line0 + share.line;
+    let k = k0 + share.step;
+    return select(line * stride + k, k * stride + line, along_lines);
+}
+
+// How many elements of a share lie within the matrix.
+fn inside(share: Share, line0: u32, lines: u32, k0: u32, k_end: u32, along_lines: bool) -> u32 {
+    let line = line0 + share.line;
+    let k = k0 + share.step;
+    let left = select(k_end - k, lines - line, along_lines);
+    return select(0u, min(left, 4u), line < lines && k < k_end);
+}
+
+// Elements past `count` are zeros, which add nothing to a product.
+fn load_a(at: u32, count: u32) -> vec4<f32> {
+    if (count == 4u) {
+        if (ALIGNED) {
+            return a_quads[at / 4u];
+        }
+        return vec4(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
+    }
+    var quad = vec4(0.0);
+    for (var i = 0u; i < count; i++) {
+        quad[i] = a[at + i];
+    }
+    return quad;
+}
+
+fn load_b(at: u32, count: u32) -> vec4<f32> {
+    if (count == 4u) {
+        if (ALIGNED) {
+            return b_quads[at / 4u];
+        }
+        return vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u]);
+    }
+    var quad = vec4(0.0);
+    for (var i = 0u; i < count; i++) {
+        quad[i] = b[at + i];
+    }
+    return quad;
+}
+
+fn keep_a(first: u32, share: Share, quad: vec4<f32>) {
+    let at = first + share.step * TILE + share.line;
+    let gap = select(TILE, 1u, A_TRANSPOSED);
+    a_tile[at] = quad.x;
+    a_tile[at + gap] = quad.y;
+    a_tile[at + 2u * gap] = quad.z;
+    a_tile[at + 3u * gap] = quad.w;
+}
+
+fn keep_b(first: u32, share: Share, quad: vec4<f32>) {
+    let at = first + share.step * TILE + share.line;
+    let gap = select(1u, TILE, B_TRANSPOSED);
+    b_tile[at] = quad.x;
+    b_tile[at + gap] = quad.y;
+    b_tile[at + 2u * gap] = quad.z;
+    b_tile[at + 3u * gap] = quad.w;
+}
