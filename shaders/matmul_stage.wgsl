@@ -15,8 +15,8 @@ struct Params {
 const LANES: u32 = 8u;
 const ROWS: u32 = 8u;
 
-// Columns col..col+3 of a row. Loads outside of the window go to its edge and are masked: without
-// branches lavapipe takes a third less time.
+// Columns col..col+3 of a row. Loads outside of the window go to its edge and are masked, so that a
+// lane's loop over rows has no branches: on lavapipe that takes a quarter less time.
 fn quad_at(row: u32, col: u32) -> vec4<f32> {
     let cols = vec4(col) + vec4(0u, 1u, 2u, 3u);
     let inside = vec4(row < params.rows) & (cols < vec4(params.cols));
