@@ -5,20 +5,16 @@ struct Params {
     m: u32,
     n: u32,
     k: u32,
-    k_per_split: u32,
-    a_stride: u32,
     b_stride: u32,
     output_stride: u32,
+    epilogue: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;             // [1, k]
 @group(0) @binding(2) var<storage, read> b: array<f32>;             // [n, k]
-@group(0) @binding(3) var<storage, read> residual: array<f32>;      // [1, n] if RESIDUAL, else unused
+@group(0) @binding(3) var<storage, read> residual: array<f32>;      // [1, n] if `epilogue` adds it, else unused
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;  // [1, n]
-
-override ACCUMULATE: bool = false;
-override RESIDUAL: bool = false;
 
 const LANES: u32 = 8u;
 

@@ -12,16 +12,14 @@ struct Params {
     first_col: u32,
     first_split: u32,
     output_stride: u32,
+    epilogue: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [k, rows from first_row on]
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
-@group(0) @binding(3) var<storage, read> residual: array<f32>;       // [m, n] if RESIDUAL, else unused
+@group(0) @binding(3) var<storage, read> residual: array<f32>;       // [m, n] if `epilogue` adds it, else unused
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;   // [splits, m, n]
-
-override ACCUMULATE: bool = false;
-override RESIDUAL: bool = false;
 
 const LANES: u32 = 8u;
 const DEPTH: u32 = 2u;
@@ -65,11 +63,17 @@ fn add(sums: Strip, own: Loaded, lane: u32) -> Strip {
     );
 }
 
-fn store_strip(row_quad: u32, col_quad: u32, split: u32, sums: Strip) {
-    let row = params.first_row + row_quad * 4u;
-    let col = params.first_col + col_quad * 4u;
-    store_tile(params.first_split + split, row, col, sums.s0);
-    store_tile(params.first_split + split, row, col + LANES * 4u, sums.s1);
+// Puts sums into memory, from where one loop stores them all: stores that are written out take
+// llvmpipe half a minute to compile.
+fn keep(rows: ptr<function, array<vec4<f32>, 64>>, at: u32, sums: Strip) {
+    (*rows)[at] = sums.s0[0];
+    (*rows)[at + 1u] = sums.s1[0];
+    (*rows)[at + 2u] = sums.s0[1];
+    (*rows)[at + 3u] = sums.s1[1];
+    (*rows)[at + 4u] = sums.s0[2];
+    (*rows)[at + 5u] = sums.s1[2];
+    (*rows)[at + 6u] = sums.s0[3];
+    (*rows)[at + 7u] = sums.s1[3];
 }
 
 @compute @workgroup_size(LANES)
@@ -100,12 +104,19 @@ fn main(
         sums6 = add(sums6, own, 6u);
         sums7 = add(sums7, own, 7u);
     }
-    store_strip(row_quad, col_quad, group.z, sums0);
-    store_strip(row_quad + 1u, col_quad, group.z, sums1);
-    store_strip(row_quad + 2u, col_quad, group.z, sums2);
-    store_strip(row_quad + 3u, col_quad, group.z, sums3);
-    store_strip(row_quad + 4u, col_quad, group.z, sums4);
-    store_strip(row_quad + 5u, col_quad, group.z, sums5);
-    store_strip(row_quad + 6u, col_quad, group.z, sums6);
-    store_strip(row_quad + 7u, col_quad, group.z, sums7);
+    var rows: array<vec4<f32>, 64>;
+    keep(&rows, 0u, sums0);
+    keep(&rows, 8u, sums1);
+    keep(&rows, 16u, sums2);
+    keep(&rows, 24u, sums3);
+    keep(&rows, 32u, sums4);
+    keep(&rows, 40u, sums5);
+    keep(&rows, 48u, sums6);
+    keep(&rows, 56u, sums7);
+    let first_row = params.first_row + row_quad * 4u;
+    let col = params.first_col + col_quad * 4u;
+    for (var i = 0u; i < min(LANES * 4u, params.m - first_row); i++) {
+        store_quad(params.first_split + group.z, first_row + i, col, rows[2u * i]);
+        store_quad(params.first_split + group.z, first_row + i, col + LANES * 4u, rows[2u * i + 1u]);
+    }
 }

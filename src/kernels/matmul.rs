@@ -53,6 +53,7 @@ params!(MatmulTextureParams {
     first_col: u32,
     first_split: u32,
     output_stride: u32,
+    epilogue: u32,
 });
 
 /// Operands in textures, 16x16 outputs a lane: meant for software adapters, where a storage load
@@ -92,15 +93,24 @@ const TEXTURE_BINDINGS: &[Binding] = &[
     binding("output", Role::OutOrAccumulate),
 ];
 
+params!(MatmulRowParams {
+    m: u32,
+    n: u32,
+    k: u32,
+    b_stride: u32,
+    output_stride: u32,
+    epilogue: u32,
+});
+
 /// One row times a matrix that lies as `[n, k]`, from buffers: for software adapters in decoding,
 /// where staging a weight would load each element once, as this does, and then store it.
 pub static ROW: Kernel = Kernel {
     name: "matmul",
     variant: "row",
     source: shader!("matmul.row.wgsl"),
-    shared: TEXTURE_SHARED,
+    shared: &[shader!("shared/matmul_store.wgsl")],
     bindings: BUFFER_BINDINGS,
-    params: MatmulParams::LAYOUT,
+    params: MatmulRowParams::LAYOUT,
     requires: Requirement::Portable,
 };
 
@@ -204,6 +214,17 @@ pub enum Epilogue {
     Accumulate,
     /// The output is the sum of another tensor of its shape and the product.
     Residual(Tensor),
+}
+
+impl Epilogue {
+    /// Its number in the shaders that take it with a launch.
+    fn code(self) -> u32 {
+        match self {
+            Self::Store => 0,
+            Self::Accumulate => 1,
+            Self::Residual(_) => 2,
+        }
+    }
 }
 
 /// A product `output = A B` for `form`, `output` being `[m, n]`.
@@ -453,7 +474,14 @@ fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
     } = product;
     let Sizes { m, n, k, .. } = sizes;
     assert_eq!((m, form), (1, Form::Nt), "{} takes one row", ROW.label());
-    let params = buffer_params(&product, &sizes);
+    let params = MatmulRowParams {
+        m: word(m),
+        n: word(n),
+        k: word(k),
+        b_stride: word(b.row_stride),
+        output_stride: word(output.row_stride),
+        epilogue: epilogue.code(),
+    };
     // The binding has to hold something where there is no residual; the kernel does not read it.
     let residual = if let Epilogue::Residual(tensor) = epilogue {
         tensor
@@ -463,8 +491,6 @@ fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
     let bindings = [a, b, residual, output].map(Bound::from);
     plan.push(
         Dispatch::new(&ROW, params, bindings)
-            .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
-            .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
             .workgroups([word(n.div_ceil(Variant::Row.tile().1)), 1, 1])
             .flops(2 * n * k),
     );
@@ -552,6 +578,7 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
             0
         }),
         output_stride: word(output.row_stride),
+        epilogue: epilogue.code(),
     };
     // The binding has to hold something where there is no residual; the kernel does not read it.
     let residual = if let Epilogue::Residual(tensor) = epilogue {
@@ -581,8 +608,6 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
                 output.into(),
             ],
         )
-        .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
-        .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
         .workgroups(workgroups.map(word))
         .flops(2 * rows.len() * cols.len() * depth.len()),
     );
