@@ -23,13 +23,15 @@ pub struct DispatchTime {
 }
 
 /// Timestamps in one query set at most: WebGPU allows 4096.
-const TIMESTAMPS_OF_A_SET: usize = 4096;
+const TIMESTAMPS_OF_A_SET: u32 = 4096;
 
 /// Dispatches recorded so far, each in a pass of its own.
 pub(super) struct Profile {
     recorded: Vec<DispatchTime>,
     /// Two timestamps a dispatch; none where the adapter has no clock.
     sets: Vec<wgpu::QuerySet>,
+    /// Timestamps of the last set that are not written yet.
+    free: u32,
     has_clock: bool,
     began: Instant,
 }
@@ -39,6 +41,7 @@ impl Profile {
         Self {
             recorded: Vec::new(),
             sets: Vec::new(),
+            free: 0,
             has_clock: device
                 .raw
                 .features()
@@ -56,12 +59,13 @@ impl Profile {
     ) {
         let mut time = step.untimed();
         if self.has_clock {
-            let first = self.recorded.len() * 2 % TIMESTAMPS_OF_A_SET;
-            if first == 0 {
+            if self.free == 0 {
                 self.sets.push(new_set(device));
+                self.free = TIMESTAMPS_OF_A_SET;
             }
             let set = &self.sets[self.sets.len() - 1];
-            record_alone(encoder, step, Some((set, first)));
+            record_alone(encoder, step, Some((set, TIMESTAMPS_OF_A_SET - self.free)));
+            self.free -= 2;
         } else {
             finish(device, encoder);
             time.start_us = self.began.elapsed().as_secs_f64() * 1e6;
@@ -93,21 +97,21 @@ fn new_set(device: &Device) -> wgpu::QuerySet {
     device.raw.create_query_set(&wgpu::QuerySetDescriptor {
         label: Some("profile"),
         ty: wgpu::QueryType::Timestamp,
-        count: TIMESTAMPS_OF_A_SET as u32,
+        count: TIMESTAMPS_OF_A_SET,
     })
 }
 
 fn record_alone(
     encoder: &mut wgpu::CommandEncoder,
     step: &Step,
-    clock: Option<(&wgpu::QuerySet, usize)>,
+    clock: Option<(&wgpu::QuerySet, u32)>,
 ) {
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
         label: Some("profile"),
         timestamp_writes: clock.map(|(query_set, first)| wgpu::ComputePassTimestampWrites {
             query_set,
-            beginning_of_pass_write_index: Some(first as u32),
-            end_of_pass_write_index: Some(first as u32 + 1),
+            beginning_of_pass_write_index: Some(first),
+            end_of_pass_write_index: Some(first + 1),
         }),
     });
     step.record(&mut pass);
@@ -128,7 +132,7 @@ fn finish(device: &Device, encoder: &mut wgpu::CommandEncoder) {
 fn read_set(device: &Device, set: &wgpu::QuerySet) -> Result<Vec<u64>, GpuError> {
     let resolved = device.raw.create_buffer(&wgpu::BufferDescriptor {
         label: Some("profile"),
-        size: TIMESTAMPS_OF_A_SET as u64 * 8,
+        size: u64::from(TIMESTAMPS_OF_A_SET) * 8,
         usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
         mapped_at_creation: false,
     });
@@ -136,9 +140,9 @@ fn read_set(device: &Device, set: &wgpu::QuerySet) -> Result<Vec<u64>, GpuError>
         label: Some("profile"),
     };
     let mut encoder = device.raw.create_command_encoder(&descriptor);
-    encoder.resolve_query_set(set, 0..TIMESTAMPS_OF_A_SET as u32, &resolved, 0);
+    encoder.resolve_query_set(set, 0..TIMESTAMPS_OF_A_SET, &resolved, 0);
     device.queue.submit([encoder.finish()]);
-    read_now(device, &resolved, 0, TIMESTAMPS_OF_A_SET * 2).map(|words: Vec<u32>| {
+    read_now(device, &resolved, 0, TIMESTAMPS_OF_A_SET as usize * 2).map(|words: Vec<u32>| {
         words
             .chunks_exact(2)
             .map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32)
