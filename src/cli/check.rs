@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::AdapterArgs;
 use crate::Error;
-use crate::check::{self, Report, RowReport, step};
+use crate::check::{self, Report, RowReport, Skipped, step};
 use crate::gpu::{Device, validation};
 use crate::kernels::check_name;
 
@@ -108,7 +108,7 @@ fn summary(device: &Device, report: &Report) -> String {
 
 fn table(report: &Report, every_row: bool) -> String {
     let mut text = format!(
-        "{:<30} {:<9} {:>5} {:>9} {:>9}  result\n",
+        "{:<30} {:<16} {:>5} {:>9} {:>9}  result\n",
         "kernel", "variant", "rows", "worst", "tolerance"
     );
     let mut groups: Vec<Vec<&RowReport>> = Vec::new();
@@ -132,11 +132,26 @@ fn table(report: &Report, every_row: bool) -> String {
             row.kernel, row.variant, row.shape, row.class
         );
     }
+    let mut skipped: Vec<(&Skipped, usize)> = Vec::new();
     for row in &report.skipped {
+        let same = |(known, _): &&mut (&Skipped, usize)| {
+            (&known.kernel, &known.variant, &known.reason)
+                == (&row.kernel, &row.variant, &row.reason)
+        };
+        match skipped.iter_mut().find(same) {
+            Some((_, count)) => *count += 1,
+            None => skipped.push((row, 1)),
+        }
+    }
+    for (row, count) in skipped {
+        let rows = match count {
+            1 => row.shape.clone(),
+            _ => format!("({count} rows)"),
+        };
         let _ = writeln!(
             text,
-            "skipped {} {} {}: {}",
-            row.kernel, row.variant, row.shape, row.reason
+            "skipped {} {} {rows}: {}",
+            row.kernel, row.variant, row.reason
         );
     }
     text
@@ -166,7 +181,7 @@ fn describe_group(group: &[&RowReport], every_row: bool) -> String {
     };
     let worst = nearest.worst.map_or("-".to_owned(), |w| format!("{w:.1e}"));
     format!(
-        "{:<30} {:<9} {:>5} {worst:>9} {:>9}  {result}{shape}\n",
+        "{:<30} {:<16} {:>5} {worst:>9} {:>9}  {result}{shape}\n",
         nearest.kernel,
         nearest.variant,
         group.len(),
@@ -217,5 +232,31 @@ mod tests {
         assert_eq!(table(&report, true).lines().count(), 1 + 3 + 1);
         let error = Error::from(report.verdict().unwrap_err());
         assert_eq!(error.exit_code(), 1);
+    }
+    #[test]
+    fn rows_that_are_skipped_for_one_reason_share_a_line() {
+        let skipped = |shape: &str, reason: &str| Skipped {
+            kernel: "matmul".to_owned(),
+            variant: "texture_subgroup".to_owned(),
+            shape: shape.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let report = Report {
+            rows: Vec::new(),
+            skipped: vec![
+                skipped("1x1x1", "it needs subgroups of 8 lanes"),
+                skipped("2x2x2", "it needs subgroups of 8 lanes"),
+                skipped("3x3x3", "over a limit"),
+            ],
+        };
+        let text = table(&report, false);
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "skipped matmul texture_subgroup (2 rows): it needs subgroups of 8 lanes",
+                "skipped matmul texture_subgroup 3x3x3: over a limit",
+            ]
+        );
     }
 }

@@ -242,34 +242,75 @@ impl AttentionShape {
         }
     }
 
-    /// One launch over all positions of each of `heads` heads. `products` counts the
-    /// `[time, time]` matrix products of the mathematics, of which causality needs half.
-    fn dispatch<const N: usize>(
-        self,
-        (class, variant): (AdapterClass, Variant),
-        kernel: &'static Kernel,
-        bindings: [Bound; N],
-        (heads, products): (usize, usize),
-    ) -> Dispatch {
-        let lanes = match class {
-            AdapterClass::Gpu => 64,
-            // Lanes of one vector run as long as the longest of them.
-            AdapterClass::Software => 8,
-        };
-        let mut dispatch = Dispatch::new(kernel, self.params(), bindings);
-        let rows = match variant {
-            Variant::Storage => TILE_ROWS,
+    /// Operations of `products` `[time, time]` matrix products, of which causality needs half.
+    fn flops(self, products: usize) -> usize {
+        products * self.batch * self.num_heads * self.time * self.time * self.head_dim
+    }
+}
+
+/// One kernel over all positions of each of `heads` heads.
+struct Launch<const N: usize> {
+    kernel: &'static Kernel,
+    /// Each holds the sequences one after the other.
+    bindings: [Bound; N],
+    heads: usize,
+    /// Matrix products of `[time, time]`.
+    products: usize,
+    constants: Vec<(&'static str, u32)>,
+}
+
+impl<const N: usize> Launch<N> {
+    /// Pushes it: whole, or for some sequences after the other where their tensors are larger than
+    /// a binding or all would take longer than a driver's watchdog allows. Textures are for
+    /// software adapters, which no watchdog guards, and have limits of their own.
+    fn push(&self, plan: &mut Plan, shape: AttentionShape) {
+        let tensors = self.bindings.map(|bound| match bound {
+            Bound::Tensor(t) => Some(t.reshape(shape.batch, t.len() / shape.batch)),
+            Bound::Texture(_) => None,
+        });
+        if tensors.iter().any(Option::is_none) {
+            return self.push_sequences(plan, shape, self.bindings);
+        }
+        let tensors = tensors.map(|t| t.expect("no texture is left"));
+        let flops = shape.flops(self.products) / shape.batch;
+        for block in plan.row_blocks_of(&tensors, 1, flops) {
+            let shape = AttentionShape {
+                batch: block.len(),
+                ..shape
+            };
+            let bindings = tensors.map(|t| t.slice_rows(block.start, block.len()).into());
+            self.push_sequences(plan, shape, bindings);
+        }
+    }
+
+    fn push_sequences(&self, plan: &mut Plan, shape: AttentionShape, bindings: [Bound; N]) {
+        let mut dispatch = Dispatch::new(self.kernel, shape.params(), bindings);
+        for &(name, value) in &self.constants {
+            dispatch = dispatch.constant(name, value);
+        }
+        let rows = if bindings.iter().any(|b| matches!(b, Bound::Texture(_))) {
+            let lanes = match plan.class() {
+                AdapterClass::Gpu => 64,
+                // Lanes of one vector run as long as the longest of them.
+                AdapterClass::Software => 8,
+            };
             // A lane a position.
-            Variant::Texture => {
-                dispatch = dispatch.constant("WORKGROUP_SIZE", lanes);
-                lanes as usize
-            }
+            dispatch = dispatch.constant("WORKGROUP_SIZE", lanes);
+            lanes as usize
+        } else {
+            TILE_ROWS
         };
-        let groups = self.time.div_ceil(rows);
-        dispatch
-            .constant("HEAD_DIM", word(self.head_dim))
-            .workgroups([word(groups), word(heads), word(self.batch)])
-            .flops(products * self.batch * self.num_heads * self.time * self.time * self.head_dim)
+        let groups = [
+            word(shape.time.div_ceil(rows)),
+            word(self.heads),
+            word(shape.batch),
+        ];
+        plan.push(
+            dispatch
+                .constant("HEAD_DIM", word(shape.head_dim))
+                .workgroups(groups)
+                .flops(shape.flops(self.products)),
+        );
     }
 }
 
@@ -306,9 +347,14 @@ pub fn forward_by(
         Variant::Storage => &FORWARD,
         Variant::Texture => &FORWARD_TEXTURE,
     };
-    let bindings = [query, key, value, output.into(), log_sum_exp.into()];
-    let how = (plan.class(), variant);
-    plan.push(shape.dispatch(how, kernel, bindings, (shape.num_heads, 2)));
+    let launch = Launch {
+        kernel,
+        bindings: [query, key, value, output.into(), log_sum_exp.into()],
+        heads: shape.num_heads,
+        products: 2,
+        constants: Vec::new(),
+    };
+    launch.push(plan, shape);
     (output, log_sum_exp)
 }
 
@@ -359,9 +405,14 @@ pub fn backward_by(
         Variant::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
     };
     let (log_sum_exp, delta) = (saved.log_sum_exp.into(), delta.into());
-    let bindings = [q, k, v, d_out, log_sum_exp, delta, d_query.into()];
-    let how = (plan.class(), variant);
-    plan.push(shape.dispatch(how, query_kernel, bindings, (shape.num_heads, 3)));
+    let launch = Launch {
+        kernel: query_kernel,
+        bindings: [q, k, v, d_out, log_sum_exp, delta, d_query.into()],
+        heads: shape.num_heads,
+        products: 3,
+        constants: Vec::new(),
+    };
+    launch.push(plan, shape);
     let bindings = [
         q,
         k,
@@ -378,15 +429,21 @@ pub fn backward_by(
         _ => &[(true, true)],
     };
     for &(writes_key, writes_value) in launches {
-        let products = 4 / launches.len();
-        let heads = shape.num_kv_heads;
-        let mut dispatch = shape.dispatch(how, key_value_kernel, bindings, (heads, products));
-        if variant == Variant::Storage {
-            dispatch = dispatch
-                .constant("WRITES_KEY", writes_key.into())
-                .constant("WRITES_VALUE", writes_value.into());
-        }
-        plan.push(dispatch);
+        let constants = match variant {
+            Variant::Storage => vec![
+                ("WRITES_KEY", writes_key.into()),
+                ("WRITES_VALUE", writes_value.into()),
+            ],
+            Variant::Texture => Vec::new(),
+        };
+        let launch = Launch {
+            kernel: key_value_kernel,
+            bindings,
+            heads: shape.num_kv_heads,
+            products: 4 / launches.len(),
+            constants,
+        };
+        launch.push(plan, shape);
     }
     Qkv {
         query: d_query,

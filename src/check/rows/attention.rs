@@ -58,6 +58,29 @@ pub(super) fn rows(table: &mut Table) {
             }
         }
     }
+    sequences_in_blocks(table);
+}
+
+/// Five sequences of 512 words, of which a binding holds two.
+fn sequences_in_blocks(table: &mut Table) {
+    const LIMIT_WORDS: usize = 1100;
+    let shape = AttentionShape {
+        batch: 5,
+        time: 16,
+        num_heads: 2,
+        num_kv_heads: 1,
+        head_dim: 16,
+    };
+    let label = format!("batch 5, time 16, heads 2/1, in bindings of {LIMIT_WORDS} words");
+    let class = AdapterClass::Gpu;
+    table.add_for(class, &attention::FORWARD, &label, move |case| {
+        case.plan.set_max_binding_words(LIMIT_WORDS);
+        forward(case, Variant::Storage, shape, 1.0);
+    });
+    table.add_for(class, &attention::BACKWARD_KEY_VALUE, &label, move |case| {
+        case.plan.set_max_binding_words(LIMIT_WORDS);
+        backward(case, Variant::Storage, shape, 1.0);
+    });
 }
 
 /// The kernels of a variant: forward, then those of the backward pass.
