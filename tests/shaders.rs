@@ -120,7 +120,7 @@ fn the_manifest_names_every_file_with_its_bindings() {
     }
     let texture = entries
         .iter()
-        .find(|entry| entry["file"] == "matmul.texture-accumulate_1-residual_0.hlsl")
+        .find(|entry| entry["file"] == "matmul.texture.hlsl")
         .unwrap();
     assert_eq!(texture["entry_point"], "main");
     assert_eq!(texture["params"]["fields"][0]["type"], "u32");
