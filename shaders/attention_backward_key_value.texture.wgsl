@@ -1,4 +1,4 @@
-// Gradient of causal attention for keys and values: one lane a key row, over all queries that see
+// Gradient of causal attention for keys and values: a lane one key row or two, over all queries that see
 // it and all heads that share it, probabilities recomputed from the log-sum-exp:
 // d_value = p . d_output, d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
 // For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
@@ -22,8 +22,15 @@ struct Params {
 override WORKGROUP_SIZE: u32 = 64u;
 override HEAD_DIM: u32 = 64u;
 override QUADS: u32 = HEAD_DIM / 4u;
+// Two rows a lane, which share the texels they read. Of larger heads they would take more registers
+// than drivers spill in reasonable time: llvmpipe compiles two rows of 80 elements for 14 s.
+override PAIRS: bool = false;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    attend_backward_key_value(group, lane);
+    if (PAIRS) {
+        attend_backward_key_value_pair(group, lane);
+    } else {
+        attend_backward_key_value(group, lane);
+    }
 }

@@ -1,5 +1,5 @@
-// Causal attention with an online softmax (Dao et al. 2022): one lane a query row, keys in blocks
-// of four, and the log-sum-exp of each row kept for the backward pass.
+// Causal attention with an online softmax (Dao et al. 2022): a lane one query row or two, keys in
+// blocks of four, and the log-sum-exp of each row kept for the backward pass.
 // For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
 struct Params {
     time: u32,
@@ -18,8 +18,15 @@ struct Params {
 override WORKGROUP_SIZE: u32 = 64u;
 override HEAD_DIM: u32 = 64u;
 override QUADS: u32 = HEAD_DIM / 4u;
+// Two rows a lane, which share the texels they read. Of larger heads they would take more registers
+// than drivers spill in reasonable time: llvmpipe compiles two rows of 80 elements for 14 s.
+override PAIRS: bool = false;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    attend(group, lane);
+    if (PAIRS) {
+        attend_pair(group, lane);
+    } else {
+        attend(group, lane);
+    }
 }

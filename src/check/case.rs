@@ -157,6 +157,15 @@ impl Case {
         });
     }
 
+    /// Fills the tensors that the reference knows with NaN, so that a missing write shows.
+    pub(crate) fn poison_outputs(&self, device: &Device, executable: &Executable) {
+        for expected in &self.expected {
+            if let Bound::Tensor(tensor) = expected.bound {
+                executable.write_scratch(device, tensor, &vec![f32::NAN; tensor.len()]);
+            }
+        }
+    }
+
     pub(crate) fn upload(&self, device: &Device, executable: &Executable) {
         // A shape that takes another way may leave an input aside.
         for (tensor, words) in self.inputs.iter().filter(|(t, _)| executable.binds(*t)) {

@@ -67,7 +67,7 @@ impl Bound {
             Self::Tensor(tensor) => json!({
                 "storage": tensor.storage.0,
                 "offset": tensor.offset,
-                "words": tensor.len(),
+                "words": tensor.span(),
             }),
             Self::Texture(texture) => json!({ "storage": texture.storage.0 }),
         }

@@ -73,6 +73,7 @@ pub static FORWARD_TEXTURE: Kernel = Kernel {
     source: shader!("attention_forward.texture.wgsl"),
     shared: &[
         shader!("shared/attention_forward.wgsl"),
+        shader!("shared/attention_forward_pair.wgsl"),
         shader!("shared/attention_quads.texture.wgsl"),
         shader!("shared/most_negative.wgsl"),
     ],
@@ -148,6 +149,7 @@ pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
     source: shader!("attention_backward_query.texture.wgsl"),
     shared: &[
         shader!("shared/attention_backward_query.wgsl"),
+        shader!("shared/attention_backward_query_pair.wgsl"),
         shader!("shared/attention_quads.texture.wgsl"),
         shader!("shared/attention_d_output_quad.texture.wgsl"),
     ],
@@ -177,12 +179,16 @@ pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
     source: shader!("attention_backward_key_value.texture.wgsl"),
     shared: &[
         shader!("shared/attention_backward_key_value.wgsl"),
+        shader!("shared/attention_backward_key_value_pair.wgsl"),
         shader!("shared/attention_quads.texture.wgsl"),
         shader!("shared/attention_d_output_quad.texture.wgsl"),
     ],
     bindings: &key_value_bindings(Variant::Texture),
     ..BACKWARD_KEY_VALUE
 };
+
+/// Largest head of which a lane of the texture variant takes two rows.
+const MAX_PAIRED_HEAD_DIM: usize = 64;
 
 /// How the kernels read queries, keys, values and the output's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,9 +300,11 @@ impl<const N: usize> Launch<N> {
                 // Lanes of one vector run as long as the longest of them.
                 AdapterClass::Software => 8,
             };
-            // A lane a position.
-            dispatch = dispatch.constant("WORKGROUP_SIZE", lanes);
-            lanes as usize
+            let pairs = shape.head_dim <= MAX_PAIRED_HEAD_DIM;
+            dispatch = dispatch
+                .constant("WORKGROUP_SIZE", lanes)
+                .constant("PAIRS", pairs.into());
+            lanes as usize * if pairs { 2 } else { 1 }
         } else {
             TILE_ROWS
         };

@@ -1,8 +1,8 @@
-//! `check` and `bench kernels`: what they print, and how they answer bad requests.
+//! `check`, `bench` and `--profile`: what they print, and how they answer bad requests.
 
 use serde_json::Value;
 
-use super::{gpu_tlm, succeed, utf8};
+use super::{Project, gpu_tlm, succeed, utf8};
 
 fn json(args: &[&str]) -> Value {
     serde_json::from_str(&succeed(args)).unwrap()
@@ -119,4 +119,79 @@ fn bench_takes_a_shape_and_refuses_one_that_no_row_has() {
         assert_eq!(run.code, Some(2), "{}", run.stderr);
         assert!(run.stderr.contains(said), "{}", run.stderr);
     }
+}
+
+#[test]
+fn bench_train_sets_a_step_beside_the_matrix_product_and_the_plan_beside_the_allocator() {
+    let sizes = [
+        "--batch-size",
+        "2",
+        "--context-length",
+        "16",
+        "--d-model",
+        "64",
+    ];
+    let args = [&["bench", "train", "--model", "S", "--json"][..], &sizes].concat();
+    let report = json(&args);
+    assert_eq!(
+        (&report["model"], &report["d_model"]),
+        (&"S".into(), &64.into())
+    );
+    for key in [
+        "tokens_per_s",
+        "ms_per_step",
+        "gflops",
+        "matmul_gflops",
+        "first_step_s",
+    ] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    let host_share = report["host_share"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&host_share), "{host_share}");
+    let planned = report["planned_device_bytes"].as_f64().unwrap();
+    // Backends other than Vulkan and DX12 do not say.
+    if let Some(allocated) = report["peak_device_bytes"].as_f64() {
+        assert!(
+            (allocated / planned - 1.0).abs() < 0.05,
+            "{allocated} of {planned}"
+        );
+    }
+    let run = gpu_tlm(&["bench", "train", "--batch-size", "0"]);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    assert!(run.stderr.contains("batch_size"), "{}", run.stderr);
+}
+
+#[test]
+fn a_profile_is_a_trace_of_every_dispatch_and_changes_no_result() {
+    let project = Project::new();
+    let trace = project.path("trace.json");
+    let run = project.train("profiled", &["--max-iters", "6", "--profile", utf8(&trace)]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("all kernels"), "{}", run.stderr);
+    let text = std::fs::read_to_string(&trace).unwrap();
+    let trace: Value = serde_json::from_str(&text).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let named = |part: &str| {
+        let found = events
+            .iter()
+            .find(|e| e["name"].as_str().unwrap().contains(part));
+        found.unwrap_or_else(|| panic!("no {part}"))
+    };
+    named("submit");
+    let update = named("update/adamw_update");
+    assert_eq!(update["ph"], "X");
+    assert!(update["dur"].as_f64().unwrap() > 0.0);
+    let plain = project.train("plain", &["--max-iters", "6"]);
+    assert_eq!(plain.code, Some(0));
+    let [profiled, plain] =
+        ["profiled", "plain"].map(|name| std::fs::read(project.checkpoint(name)).unwrap());
+    // The configs in the metadata differ by their logdir.
+    let tensors = |bytes: &[u8]| {
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+        bytes[8 + usize::try_from(header).unwrap()..].to_vec()
+    };
+    assert!(tensors(&profiled) == tensors(&plain));
+    let run = project.train("nowhere", &["--profile", "missing/trace.json"]);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("missing/trace.json"), "{}", run.stderr);
 }
