@@ -25,7 +25,7 @@ AMD_STATS = $(TARGET_DIR)/debug/examples/amd_shader_stats
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1#\2/p' Makefile | awk -F'#' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1#\2/p' Makefile | awk -F'#' '{ printf "%-22s %s\n", $$1, $$2 }'
 
 .PHONY: build
 build: toolchain ## build the program with full optimisation
@@ -135,6 +135,11 @@ doc: toolchain ## build the documentation
 bench: toolchain loader build ## time every kernel on this machine; ROWS=matmul times those alone
 	@scripts/ensure-adapter.sh "$(RELEASE)"
 	$(CARGO) bench --locked --bench kernels -- $(ROWS)
+
+.PHONY: performance
+performance: toolchain loader build ## time whole steps and products, and write docs/performance.md
+	@scripts/ensure-adapter.sh "$(RELEASE)"
+	$(PYTHON) scripts/performance.py "$(RELEASE)" docs/performance.md
 
 .PHONY: oracle
 oracle: ## check the PyTorch oracle and write its fixtures anew

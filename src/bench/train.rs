@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{BenchError, matmul_rows};
 use crate::check::step::{random_batch, train_config};
 use crate::config::{ModelConfig, TrainConfig};
-use crate::gpu::{AdapterClass, Device, DispatchTime, GpuError};
+use crate::gpu::{AdapterClass, Device, DispatchTime, GpuError, Kernel};
 use crate::kernels::matmul::{self, Form};
 use crate::train::engine::Engine;
 
@@ -66,6 +66,8 @@ pub struct TrainReport {
     pub steps: usize,
     /// Billions of floating-point operations a second, by [`step_flops`].
     pub gflops: f64,
+    /// The kernel of that product, which plans for this adapter use.
+    pub matmul: String,
     /// The same of a matrix product of 1024x1024x1024 before and after the steps.
     pub matmul_gflops: f64,
     /// Time in which the host packed, recorded and submitted a step, as a share of the step; without
@@ -153,6 +155,7 @@ pub fn run(
         spread: (steps[steps.len() - 2] - steps[1]) / ms_per_step,
         steps: steps.len(),
         gflops: step_flops(model, tokens) / ms_per_step / 1e6,
+        matmul: product_kernel(device).label(),
         matmul_gflops: f64::midpoint(before, after),
         host_share: host_s * 1e3 / wall_ms,
         peak_device_bytes,
@@ -169,9 +172,13 @@ fn take(engine: &mut Engine) -> Result<(), GpuError> {
     engine.take_metrics().map(|_| ())
 }
 
+fn product_kernel(device: &Device) -> &'static Kernel {
+    matmul::Variant::for_target(device.target(), Form::Nt, 1024).kernel()
+}
+
 /// Speed of the product that the device's plans use, operands that have to be staged included.
 fn matmul_gflops(device: &Device) -> Result<f64, BenchError> {
-    let kernel = matmul::Variant::for_target(device.target(), Form::Nt, 1024).kernel();
+    let kernel = product_kernel(device);
     let rows = matmul_rows(1024, 1024, 1024);
     let row = rows.iter().find(|row| std::ptr::eq(row.kernel, kernel));
     match row.expect("each variant has a row").run(device)? {

@@ -1,0 +1,114 @@
+"""Measures training steps and matrix products on this machine's adapter and writes them down.
+
+Usage: performance.py PROGRAM FILE
+"""
+
+import json
+import subprocess
+import sys
+
+STEPS = """
+## Training steps
+
+`gpu-tlm bench train --model ...`: the median step, and beside it the product of 1024x1024x1024 before and after the steps of the same process, operands that have to be staged included.
+S has d_model 128, 4 layers, 4 heads, d_ff 344, vocabulary 1,024, context 128, batch 8; M has d_model 512, 4 layers, 16 heads, d_ff 1,344, vocabulary 10,000, context 256, batch 8.
+A step's operations are 6 x matrix parameters x tokens + 6 x layers x d_model x context x tokens.
+
+| model | tokens/s | ms a step | spread | GFLOP/s | product's GFLOP/s | share | host | allocated, MiB | planned, MiB | first step, s |
+|---|---|---|---|---|---|---|---|---|---|---|
+"""
+
+DEAREST = """
+## Matrix products
+
+`gpu-tlm bench kernels --kernel {kernel} --shape ...` at the shapes of M; share of the multiply-add ceiling of the same process.
+
+| shape | ms | spread | GFLOP/s | ceiling, GFLOP/s | share |
+|---|---|---|---|---|---|
+"""
+
+SIZES = """
+## Cost against size
+
+`gpu-tlm bench train --model S` with one size changed.
+
+| changed | tokens/s | ms a step | us a token | allocated, MiB |
+|---|---|---|---|---|
+"""
+
+SWEEP = [
+    ("batch_size", [2, 4, 8, 16, 32]),
+    ("context_length", [64, 128, 256, 512]),
+    ("d_model", [64, 128, 256, 512]),
+    ("vocab_size", [1024, 4096, 16384]),
+]
+SHAPES = ["512x512x512", "1024x1024x1024", "2048x", "1344x512x2048", "512x512x2048", "512x1344x2048", "448x", "10000x"]
+
+
+def run(program, *arguments):
+    command = [program, "bench", *arguments, "--json"]
+    print("==>", " ".join(command), file=sys.stderr)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+def mib(size):
+    return "-" if size is None else f"{size / 2**20:.1f}"
+
+
+def steps(reports):
+    text = STEPS
+    for model, r in reports.items():
+        text += (
+            f"| {model} | {r['tokens_per_s']:.0f} | {r['ms_per_step']:.1f} | {r['spread']:.0%} "
+            f"| {r['gflops']:.1f} | {r['matmul_gflops']:.1f} | {r['gflops'] / r['matmul_gflops']:.0%} "
+            f"| {r['host_share']:.2%} | {mib(r['peak_device_bytes'])} "
+            f"| {mib(r['planned_device_bytes'])} | {r['first_step_s']:.2f} |\n"
+        )
+    return text
+
+
+def products(program, kernel):
+    text, seen = DEAREST.format(kernel=kernel), set()
+    for shape in SHAPES:
+        report = run(program, "kernels", "--kernel", kernel, "--shape", shape)
+        ceiling = report["ceilings"]["fma_gflops"]
+        for row in report["rows"]:
+            if row["shape"] not in seen:
+                seen.add(row["shape"])
+                text += (
+                    f"| {row['shape']} | {row['ms']:.2f} | {row['spread']:.0%} | {row['gflops']:.1f} "
+                    f"| {ceiling:.0f} | {row['gflops'] / ceiling:.0%} |\n"
+                )
+    return text
+
+
+def sizes(program):
+    text = SIZES
+    for name, values in SWEEP:
+        for value in values:
+            flag = "--" + name.replace("_", "-")
+            r = run(program, "train", "--model", "S", flag, str(value))
+            text += (
+                f"| {name} {value} | {r['tokens_per_s']:.0f} | {r['ms_per_step']:.1f} "
+                f"| {1e6 / r['tokens_per_s']:.0f} | {mib(r['peak_device_bytes'])} |\n"
+            )
+    return text
+
+
+def main(program, path):
+    reports = {model: run(program, "train", "--model", model) for model in ["S", "M"]}
+    small = reports["S"]
+    text = (
+        "# Performance\n\n"
+        "Written by `make performance`. Times on shared machines are noisy: what counts are shares "
+        "and ratios within one process.\n\n"
+        f"gpu-tlm {small['version']} on {small['adapter']} ({small['backend']}, {small['driver']}).\n"
+    )
+    text += steps(reports) + products(program, small["matmul"]) + sizes(program)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
