@@ -152,3 +152,32 @@ fn guards_and_short_submissions_change_no_bit() {
         "one dispatch a submission changes the result"
     );
 }
+
+/// The same kernels run on the same numbers once more, so no bit may differ.
+#[test]
+fn activation_checkpointing_changes_no_bit_and_takes_less_memory() {
+    let model = ModelConfig {
+        num_layers: 6,
+        ..tiny_model(16, false)
+    };
+    let batch = random_batch(&model, 4);
+    let [plain, checkpointed] = [false, true].map(|activation_checkpointing| {
+        let train = TrainConfig {
+            activation_checkpointing,
+            ..train_config(4, 2)
+        };
+        let mut engine = engine(&model, &train);
+        for t in 1..=2 {
+            let packed = engine.packer().pack(&batch);
+            engine.submit_step(&packed, 1e-2, t).unwrap();
+        }
+        (gradients(&engine), engine.planned_bytes())
+    });
+    assert!(plain.0 == checkpointed.0, "gradients differ");
+    assert!(
+        checkpointed.1 < plain.1,
+        "{} of {}",
+        checkpointed.1,
+        plain.1
+    );
+}

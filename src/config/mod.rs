@@ -138,6 +138,8 @@ pub struct TrainConfig {
     pub eps: f64,
     /// Largest gradient norm; 0 does not clip.
     pub grad_clip: f64,
+    /// Whether blocks run forward once more in the backward pass, to keep less.
+    pub activation_checkpointing: bool,
 }
 
 /// Settings with the source of each.

@@ -66,6 +66,7 @@ impl Settings {
             beta2: self.beta2,
             eps: self.eps,
             grad_clip: self.grad_clip,
+            activation_checkpointing: self.activation_checkpointing,
         };
         train.check()?;
         if self.load_checkpoint.is_some() && self.init_from.is_some() {

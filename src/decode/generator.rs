@@ -227,6 +227,7 @@ impl Generator {
         let shape = PassShape {
             batch: BatchShape { batch: 1, time },
             tables,
+            activation_checkpointing: false,
         };
         let mut pass = Pass::new(&mut plan, &weights, &[], false);
         let forward = self.model.transformer.forward(&mut pass, tokens, &shape);

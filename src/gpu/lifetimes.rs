@@ -77,12 +77,18 @@ pub(super) fn layout(plan: &Plan) -> Layout {
                 layout.slots[index] = Some(slot);
             }
             StorageKind::Texture { width, height } => {
+                // Kernels read no texel but of the matrix that was staged and of its padding.
+                let area = |slot: usize| {
+                    let (_, w, h) = layout.textures[slot];
+                    u64::from(w) * u64::from(h)
+                };
                 let free = (0..texture_busy_until.len())
                     .filter(|_| plan.reuse)
-                    .find(|&slot| {
+                    .filter(|&slot| {
                         let (_, w, h) = layout.textures[slot];
-                        texture_busy_until[slot] < first && (w, h) == (width, height)
-                    });
+                        texture_busy_until[slot] < first && w >= width && h >= height
+                    })
+                    .min_by_key(|&slot| area(slot));
                 let slot = free.unwrap_or_else(|| {
                     layout.textures.push((storage.label.clone(), width, height));
                     texture_busy_until.push(0);

@@ -327,6 +327,11 @@ impl Plan {
         self.staged.push((window, texture));
     }
 
+    /// Makes later dispatches copy windows anew, so that no copy lives from here on.
+    pub fn forget_staged(&mut self) {
+        self.staged.clear();
+    }
+
     /// All of a persistent buffer, as a vector.
     pub fn persistent(&mut self, memory: &Memory, id: PersistentId) -> Tensor {
         let known = self

@@ -26,8 +26,17 @@ pub struct Transformer {
 pub struct Forward {
     /// Output of the final norm, `[rows, d_model]`.
     pub hidden: Tensor,
-    blocks: Vec<block::Saved>,
+    blocks: Vec<Kept>,
     ln_final: norm::Saved,
+}
+
+/// What the forward pass of a block leaves for its backward pass.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    /// Everything that it needs.
+    All(block::Saved),
+    /// The block's input, from which it runs once more (Chen et al. 2016).
+    Input(Tensor),
 }
 
 /// What a pass does besides reading its inputs.
@@ -37,6 +46,8 @@ pub struct PassShape {
     pub batch: BatchShape,
     /// Angles of positions `0..time`.
     pub tables: RopeTables,
+    /// Whether only the blocks' inputs are kept for the backward pass.
+    pub activation_checkpointing: bool,
 }
 
 /// Where the loss goes.
@@ -100,7 +111,11 @@ impl Transformer {
         for block in &self.blocks {
             let (next, saved) =
                 block.forward(pass, x, self.attention_shape(shape.batch), shape.tables);
-            blocks.push(saved);
+            blocks.push(if shape.activation_checkpointing {
+                Kept::Input(x)
+            } else {
+                Kept::All(saved)
+            });
             x = next;
         }
         pass.plan.set_scope("ln_final");
@@ -147,14 +162,17 @@ impl Transformer {
             .scratch("d_residual", d_hidden.rows, d_hidden.cols);
         self.ln_final
             .backward(pass, forward.ln_final, d_hidden, d_x, false);
-        for (block, saved) in self.blocks.iter().zip(&forward.blocks).rev() {
-            block.backward(
-                pass,
-                *saved,
-                d_x,
-                self.attention_shape(shape.batch),
-                shape.tables,
-            );
+        let attention_shape = self.attention_shape(shape.batch);
+        for (block, kept) in self.blocks.iter().zip(&forward.blocks).rev() {
+            let saved = match *kept {
+                Kept::All(saved) => saved,
+                Kept::Input(x) => {
+                    // Else the first pass's copies of weights would live until here.
+                    pass.plan.forget_staged();
+                    block.forward(pass, x, attention_shape, shape.tables).1
+                }
+            };
+            block.backward(pass, saved, d_x, attention_shape, shape.tables);
         }
         pass.plan.set_scope("token_embeddings");
         // A tied embedding already holds the head's gradient.

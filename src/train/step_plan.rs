@@ -112,6 +112,7 @@ impl StepPlan {
                     cosines: table_tensor(&mut plan, &memory, step.cosines, model, shape.time),
                     sines: table_tensor(&mut plan, &memory, step.sines, model, shape.time),
                 },
+                activation_checkpointing: train.activation_checkpointing,
             },
             loss: plan.persistent(&memory, step.metrics).slice(LOSS_WORD, 1),
             plan,
