@@ -97,7 +97,7 @@ pub fn step_flops(model: &ModelConfig, tokens: usize) -> f64 {
 
 /// Steps that are timed at least and at most, and the time after which no further one begins.
 const STEPS: std::ops::RangeInclusive<usize> = 5..=50;
-const ENOUGH_S: f64 = 15.0;
+const ENOUGH_S: f64 = 10.0;
 
 /// Trains a model on random tokens for some seconds.
 ///
