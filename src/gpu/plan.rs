@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::AdapterClass;
 use super::kernel::{Constant, Kernel};
 use super::memory::{Memory, PersistentId};
-use super::tensor::ALIGNMENT_WORDS;
 use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
+use super::{AdapterClass, Target};
 
 /// Bytes between two `Params` in the shared uniform buffer: the largest
 /// `min_uniform_buffer_offset_alignment` that WebGPU allows.
@@ -15,33 +14,6 @@ pub(super) const PARAMS_STRIDE: usize = 256;
 
 /// Largest number of workgroups in one dimension that WebGPU guarantees.
 const MAX_WORKGROUPS: u32 = 65_535;
-
-/// Operations of one dispatch at most: half a second on an adapter of 128 GFLOP/s, where drivers
-/// reset a GPU that does not answer for two.
-const MAX_DISPATCH_FLOPS: usize = 1 << 36;
-
-/// What of the adapter shapes a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Kernel variants and sizes.
-    pub class: AdapterClass,
-    /// Lanes of a subgroup, if kernels may rely on it.
-    pub subgroup_size: Option<u32>,
-    /// Largest range that one binding may cover, in words; operations on larger tensors are split.
-    pub max_binding_words: usize,
-}
-
-impl Target {
-    /// An adapter of `class` that binds no more than WebGPU guarantees, 128 MiB, and has no
-    /// optional feature.
-    pub fn portable(class: AdapterClass) -> Self {
-        Self {
-            class,
-            subgroup_size: None,
-            max_binding_words: (128 << 20) / 4,
-        }
-    }
-}
 
 /// Texels of 16 bytes to which a texture's rows must not come out even: rows whose starts are a
 /// power of two apart compete for the same few places in a CPU's caches. On a software adapter a
@@ -242,26 +214,7 @@ impl Plan {
         step: usize,
         flops_per_row: usize,
     ) -> Vec<Range<usize>> {
-        let rows = tensors[0].rows;
-        let strides = tensors.iter().map(|t| t.row_stride);
-        // Powers of two, so that the largest is a multiple of all.
-        let aligned = strides
-            .clone()
-            .map(|s| ALIGNMENT_WORDS >> s.trailing_zeros().min(6));
-        let step = lcm(step, aligned.max().expect("a tensor"));
-        let widest = strides.max().expect("a tensor").max(1);
-        let fitting =
-            (self.target.max_binding_words / widest).min(MAX_DISPATCH_FLOPS / flops_per_row.max(1));
-        // A step that does not fit is refused by the name of the limit when the plan is compiled.
-        let len = if fitting < rows {
-            (fitting / step * step).max(step)
-        } else {
-            rows
-        };
-        (0..rows)
-            .step_by(len)
-            .map(|first| first..rows.min(first + len))
-            .collect()
+        self.target.row_blocks(tensors, step, flops_per_row)
     }
 
     /// What of the adapter shapes the plan.
@@ -506,14 +459,6 @@ fn check_strides(dispatch: &Dispatch) {
     }
 }
 
-fn lcm(a: usize, b: usize) -> usize {
-    let (mut x, mut y) = (a, b);
-    while y > 0 {
-        (x, y) = (y, x % y);
-    }
-    a / x * b
-}
-
 /// `value` as the `u32` that shaders count in.
 ///
 /// # Panics
@@ -533,43 +478,6 @@ pub fn flat_workgroups(count: usize, per_group: usize) -> [u32; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn row_blocks_are_bindable_and_cover_every_row_once() {
-        let mut target = Target::portable(AdapterClass::Gpu);
-        for (limit, rows, cols, step) in [
-            (64, 1, 64, 1),
-            (64, 7, 64, 1),
-            (1000, 130, 7, 1),
-            (1000, 129, 10, 3),
-            (4096, 1000, 1, 1),
-            (1 << 20, 33, 5, 11),
-        ] {
-            target.max_binding_words = limit;
-            let plan = Plan::new(target);
-            let tensor = Tensor::dense(StorageId(0), rows, cols);
-            let mut next = 0;
-            for block in plan.row_blocks(&[tensor], step) {
-                assert_eq!(block.start, next);
-                assert_eq!(block.start * cols % ALIGNMENT_WORDS, 0, "{block:?}");
-                assert_eq!(block.start % step, 0, "{block:?}");
-                assert!(
-                    block.len() * cols <= limit.max(64 * step * cols),
-                    "{block:?}"
-                );
-                next = block.end;
-            }
-            assert_eq!(next, rows);
-        }
-    }
-
-    #[test]
-    fn an_operation_past_the_watchdogs_patience_is_split() {
-        let plan = Plan::new(Target::portable(AdapterClass::Gpu));
-        let tensor = Tensor::dense(StorageId(0), 1000, 64);
-        let blocks = plan.row_blocks_of(&[tensor], 1, MAX_DISPATCH_FLOPS / 300);
-        assert_eq!(blocks, [0..300, 300..600, 600..900, 900..1000]);
-    }
 
     #[test]
     fn flat_workgroups_cover_every_item_within_the_limit() {

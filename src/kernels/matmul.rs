@@ -1,15 +1,12 @@
 //! Matrix products in the three forms that a linear layer needs, with epilogues.
 
+mod launch;
+
 use std::ops::Range;
 
 use super::binding;
-use super::matmul_stage::stage;
 use super::sum::sum_partials;
-use crate::gpu::plan::{Bound, word};
-use crate::gpu::{
-    AdapterClass, Binding, Dispatch, Kernel, Plan, Requirement, Role, Source, Target, Tensor,
-    Texture, Window,
-};
+use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Requirement, Role, Source, Target, Tensor};
 use crate::{params, shader};
 
 params!(MatmulParams {
@@ -372,7 +369,7 @@ fn push_rows(plan: &mut Plan, variant: Variant, product: Product) {
         .max(1);
     // Adding up partial products has no epilogue for a residual, and writes no view with gaps.
     if splits == 1 || matches!(epilogue, Epilogue::Residual(_)) || !output.is_dense() {
-        push(
+        launch::push(
             plan,
             variant,
             product,
@@ -401,233 +398,6 @@ fn push_rows(plan: &mut Plan, variant: Variant, product: Product) {
         epilogue: Epilogue::Store,
         ..product
     };
-    push(plan, variant, parts, sizes);
+    launch::push(plan, variant, parts, sizes);
     sum_partials(plan, partials, output, epilogue == Epilogue::Accumulate);
-}
-
-fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
-    match variant {
-        Variant::Tiled => push_tiled(plan, product, sizes),
-        Variant::Row => push_row(plan, product, sizes),
-        Variant::Texture { side } | Variant::TextureSubgroup { side } => {
-            push_texture(plan, variant, product, sizes, side);
-        }
-    }
-}
-
-/// Sizes and strides of a product that reads its operands from buffers.
-fn buffer_params(product: &Product, sizes: &Sizes) -> MatmulParams {
-    MatmulParams {
-        m: word(sizes.m),
-        n: word(sizes.n),
-        k: word(sizes.k),
-        k_per_split: word(sizes.k_per_split),
-        a_stride: word(product.a.row_stride),
-        b_stride: word(product.b.row_stride),
-        output_stride: word(product.output.row_stride),
-    }
-}
-
-fn push_tiled(plan: &mut Plan, product: Product, sizes: Sizes) {
-    let Product {
-        form,
-        a,
-        b,
-        output,
-        epilogue,
-    } = product;
-    let Sizes { m, n, k, .. } = sizes;
-    let params = buffer_params(&product, &sizes);
-    // Bindings begin at multiples of 256 bytes, so rows are aligned where their strides are.
-    let aligned = a.row_stride.is_multiple_of(4) && b.row_stride.is_multiple_of(4);
-    // The binding has to hold something where there is no residual; the kernel does not read it.
-    let residual = if let Epilogue::Residual(tensor) = epilogue {
-        tensor
-    } else {
-        a
-    };
-    let bindings = [a, b, a, b, residual, output].map(Bound::from);
-    let (tile_rows, tile_cols) = Variant::Tiled.tile();
-    plan.push(
-        Dispatch::new(&TILED, params, bindings)
-            .constant("ALIGNED", aligned.into())
-            .constant("A_TRANSPOSED", (form == Form::Tn).into())
-            .constant("B_TRANSPOSED", (form == Form::Nt).into())
-            .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
-            .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
-            .workgroups([
-                word(n.div_ceil(tile_cols)),
-                word(m.div_ceil(tile_rows)),
-                word(sizes.splits()),
-            ])
-            .flops(2 * m * n * k),
-    );
-}
-
-fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
-    let Product {
-        form,
-        a,
-        b,
-        output,
-        epilogue,
-    } = product;
-    let Sizes { m, n, k, .. } = sizes;
-    assert_eq!((m, form), (1, Form::Nt), "{} takes one row", ROW.label());
-    let params = MatmulRowParams {
-        m: word(m),
-        n: word(n),
-        k: word(k),
-        b_stride: word(b.row_stride),
-        output_stride: word(output.row_stride),
-        epilogue: epilogue.code(),
-    };
-    // The binding has to hold something where there is no residual; the kernel does not read it.
-    let residual = if let Epilogue::Residual(tensor) = epilogue {
-        tensor
-    } else {
-        a
-    };
-    let bindings = [a, b, residual, output].map(Bound::from);
-    plan.push(
-        Dispatch::new(&ROW, params, bindings)
-            .workgroups([word(n.div_ceil(Variant::Row.tile().1)), 1, 1])
-            .flops(2 * n * k),
-    );
-}
-
-/// One launch of a texture variant: parts of m, n and k whose operands fit textures.
-#[derive(Clone, Debug)]
-struct Block {
-    rows: Range<usize>,
-    cols: Range<usize>,
-    depth: Range<usize>,
-}
-
-fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes, side: usize) {
-    let Sizes {
-        m,
-        n,
-        k,
-        k_per_split,
-    } = sizes;
-    // Whole splits in each block, or, of a k that is not split, as much as a texture holds.
-    let block_depth = if k_per_split < k {
-        side / k_per_split * k_per_split
-    } else {
-        side
-    };
-    assert!(block_depth > 0, "a split of {k_per_split} fits a texture");
-    for depth in blocks(k, block_depth) {
-        // The first block of an undivided k takes the epilogue, and the others add to it.
-        let epilogue = if depth.start == 0 || k_per_split < k {
-            product.epilogue
-        } else {
-            Epilogue::Accumulate
-        };
-        for rows in blocks(m, 4 * side) {
-            for cols in blocks(n, 4 * side) {
-                let block = Block {
-                    rows: rows.clone(),
-                    cols,
-                    depth: depth.clone(),
-                };
-                push_block(
-                    plan,
-                    variant,
-                    Product {
-                        epilogue,
-                        ..product
-                    },
-                    sizes,
-                    &block,
-                );
-            }
-        }
-    }
-}
-
-fn blocks(len: usize, block_len: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..len)
-        .step_by(block_len)
-        .map(move |first| first..len.min(first + block_len))
-}
-
-fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes, block: &Block) {
-    let Product {
-        form,
-        a,
-        b,
-        output,
-        epilogue,
-    } = product;
-    let Block { rows, cols, depth } = block;
-    let a_texture = stage_operand(plan, a, form != Form::Tn, depth, rows);
-    let b_texture = stage_operand(plan, b, form == Form::Nt, depth, cols);
-    let k_per_split = sizes.k_per_split.min(depth.len());
-    let params = MatmulTextureParams {
-        m: word(sizes.m),
-        n: word(sizes.n),
-        k: word(depth.len()),
-        k_per_split: word(k_per_split),
-        first_row: word(rows.start),
-        first_col: word(cols.start),
-        first_split: word(if sizes.splits() > 1 {
-            depth.start / sizes.k_per_split
-        } else {
-            0
-        }),
-        output_stride: word(output.row_stride),
-        epilogue: epilogue.code(),
-    };
-    // The binding has to hold something where there is no residual; the kernel does not read it.
-    let residual = if let Epilogue::Residual(tensor) = epilogue {
-        tensor
-    } else {
-        a
-    };
-    let (tile_rows, tile_cols) = variant.tile();
-    let kernel = match variant {
-        Variant::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
-        _ => &TEXTURE,
-    };
-    let splits = depth.len().div_ceil(k_per_split);
-    let workgroups = [
-        cols.len().div_ceil(tile_cols),
-        rows.len().div_ceil(tile_rows),
-        splits,
-    ];
-    plan.push(
-        Dispatch::new(
-            kernel,
-            params,
-            [
-                a_texture.into(),
-                b_texture.into(),
-                residual.into(),
-                output.into(),
-            ],
-        )
-        .workgroups(workgroups.map(word))
-        .flops(2 * rows.len() * cols.len() * depth.len()),
-    );
-}
-
-/// A texture with k along y.
-fn stage_operand(
-    plan: &mut Plan,
-    tensor: Tensor,
-    transposed: bool,
-    depth: &Range<usize>,
-    cols: &Range<usize>,
-) -> Texture {
-    let window = Window {
-        tensor,
-        transposed,
-        first_row: depth.start,
-        rows: depth.len(),
-        first_col: cols.start,
-        cols: cols.len(),
-    };
-    stage(plan, window)
 }

@@ -32,7 +32,10 @@ pub struct Forward {
 
 /// What the forward pass of a block leaves for its backward pass.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::large_enum_variant, reason = "one a block, while a plan is built")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one a block, while a plan is built"
+)]
 enum Kept {
     /// Everything that it needs.
     All(block::Saved),
