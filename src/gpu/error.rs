@@ -60,7 +60,7 @@ pub enum GpuError {
     /// The device ran out of memory.
     #[error(
         "out of device memory at '{label}' ({size_bytes} bytes, after {before_bytes} bytes); \
-         lower batch_size or context_length, or set micro_batch_size"
+         lower vocab_size, d_model, batch_size or context_length, or set micro_batch_size"
     )]
     OutOfMemory {
         /// Label of the buffer that did not fit.
