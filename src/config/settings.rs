@@ -116,7 +116,7 @@ settings! {
         /// Sequences of a step.
         batch_size: usize = 8,
         /// Keep only each block's input for the backward pass, and run the block forward once more
-        /// there: a step takes about a quarter longer, and its activations a fraction of the memory.
+        /// there: less memory for more time.
         @arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")
         activation_checkpointing: bool = false,
         /// Steps in all.
