@@ -1,5 +1,5 @@
-// output = A B for A [m, k] and B [k, n], both staged with k along y: a texel holds four rows of A
-// or four columns of B. A subgroup of eight lanes computes 32 rows by 64 columns: each lane loads
+// output = A B for A [m, k] and B [k, n]. A texel holds four columns of B; of A it holds four columns
+// where A lies in memory as [m, k], and four rows where it lies as [k, m]. A subgroup of eight lanes computes 32 rows by 64 columns: each lane loads
 // one quad of rows and hands it to the others, and keeps two quads of columns to itself.
 // For drivers that run shaders on the CPU: there a texel costs as much as 18 broadcasts.
 // The textures are padded with zeros to whole tiles, so the loop has no guards.
@@ -16,10 +16,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [k, rows from first_row on]
+@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [rows from first_row on, k], or transposed
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
-@group(0) @binding(3) var<storage, read> residual: array<f32>;       // [m, n] if `epilogue` adds it, else unused
-@group(0) @binding(4) var<storage, read_write> output: array<f32>;   // [splits, m, n]
+@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;       // [m, n] if `epilogue` adds it, else unused
+@group(0) @binding(4) var<storage, read_write> output: array<vec4<f32>>;   // [splits, m, n]
+
+override A_ROWS: bool = true;
 
 const LANES: u32 = 8u;
 const DEPTH: u32 = 2u;
@@ -41,10 +43,29 @@ struct Strip {
     s1: mat4x4<f32>,
 }
 
+// Columns k and k + 1 of the rows of a quad, for an even k.
+fn a_columns(row_quad: u32, k: u32) -> array<vec4<f32>, 2> {
+    if (!A_ROWS) {
+        return array(textureLoad(a, vec2(row_quad, k)), textureLoad(a, vec2(row_quad, k + 1u)));
+    }
+    let row = row_quad * 4u;
+    let r0 = textureLoad(a, vec2(k / 4u, row));
+    let r1 = textureLoad(a, vec2(k / 4u, row + 1u));
+    let r2 = textureLoad(a, vec2(k / 4u, row + 2u));
+    let r3 = textureLoad(a, vec2(k / 4u, row + 3u));
+    // Half of each texel is for the next turn: two turns in one ran at half the speed.
+    let later = k % 4u != 0u;
+    return array(
+        select(vec4(r0.x, r1.x, r2.x, r3.x), vec4(r0.z, r1.z, r2.z, r3.z), later),
+        select(vec4(r0.y, r1.y, r2.y, r3.y), vec4(r0.w, r1.w, r2.w, r3.w), later),
+    );
+}
+
 fn load(row_quad: u32, col_quad: u32, k: u32) -> Loaded {
+    let a = a_columns(row_quad, k);
     return Loaded(
-        textureLoad(a, vec2(row_quad, k)),
-        textureLoad(a, vec2(row_quad, k + 1u)),
+        a[0],
+        a[1],
         textureLoad(b, vec2(col_quad, k)),
         textureLoad(b, vec2(col_quad, k + 1u)),
         textureLoad(b, vec2(col_quad + LANES, k)),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Outcome;
-use crate::gpu::plan::Bound;
+use crate::gpu::dispatch::Bound;
 use crate::gpu::{Device, Executable, GpuError, Plan, Tensor, Texture};
 use crate::random::{Philox, Stream};
 

@@ -189,7 +189,7 @@ impl Generator {
         // What follows the window cannot be seen from it, so a plan may be longer than needed.
         let time = window.len().next_power_of_two().max(16).min(context_length);
         self.buffers.write(&self.device, self.io.tokens, 0, window);
-        let last = crate::gpu::plan::word(window.len() - 1);
+        let last = crate::gpu::dispatch::word(window.len() - 1);
         self.buffers.write(&self.device, self.io.last, 0, &[last]);
         self.buffers.write(
             &self.device,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::memory::{Buffers, PersistentId, create_buffer};
-use super::plan::{Bound, Dispatch, PARAMS_STRIDE, Plan, SectionId, Storage, StorageKind};
+use super::dispatch::{Bound, Dispatch, RowCopy, word};
+use super::plan::{PARAMS_STRIDE, Plan, SectionId, Storage, StorageKind};
 use super::profile::{DispatchTime, Profile};
 use super::recorder::Recorder;
 use super::{Device, GpuError, Kernel, Readback};
@@ -24,11 +25,24 @@ pub(super) struct Step {
     kernel: &'static Kernel,
     label: String,
     flops: u64,
-    pipeline: Arc<wgpu::ComputePipeline>,
-    bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
+    action: Action,
     /// Operations and bytes: the unit in which the watchdog's budget is counted.
     pub(super) work: u64,
+}
+
+/// What a step does.
+enum Action {
+    Kernel {
+        pipeline: Arc<wgpu::ComputePipeline>,
+        bind_group: wgpu::BindGroup,
+    },
+    Copy {
+        buffer: wgpu::Buffer,
+        layout: wgpu::TexelCopyBufferLayout,
+        texture: wgpu::Texture,
+        size: wgpu::Extent3d,
+    },
 }
 
 impl Step {
@@ -42,23 +56,105 @@ impl Step {
         }
     }
 
-    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+    /// Whether it runs between passes and not in one.
+    pub(super) fn is_copy(&self) -> bool {
+        matches!(self.action, Action::Copy { .. })
+    }
+
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         let [x, y, z] = self.workgroups;
         tracing::trace!(
             "{}.{} {x} x {y} x {z}",
             self.kernel.name,
             self.kernel.variant
         );
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.bind_group, &[]);
-        pass.dispatch_workgroups(x, y, z);
+        if let Action::Kernel {
+            pipeline,
+            bind_group,
+        } = &self.action
+        {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    fn record_copy(&self, encoder: &mut wgpu::CommandEncoder) {
+        if let Action::Copy {
+            buffer,
+            layout,
+            texture,
+            size,
+        } = &self.action
+        {
+            tracing::trace!("copy for {}", self.label);
+            let source = wgpu::TexelCopyBufferInfo {
+                buffer,
+                layout: *layout,
+            };
+            encoder.copy_buffer_to_texture(source, texture.as_image_copy(), *size);
+        }
+    }
+}
+
+/// Where two timestamps go, of the beginning and of the end: a set, and the first one's index.
+pub(super) type Clock<'a> = (&'a wgpu::QuerySet, u32);
+
+/// Records steps in order: those in a row that run kernels share a pass.
+pub(super) fn record_steps(
+    encoder: &mut wgpu::CommandEncoder,
+    label: &str,
+    steps: &[&Step],
+    clock: Option<Clock<'_>>,
+) {
+    let copies = steps.iter().any(|step| step.is_copy());
+    // Passes keep time for what is in them, and copies are in none.
+    if copies {
+        stamp(encoder, label, clock, 0);
+    }
+    let in_passes = clock.filter(|_| !copies);
+    for run in steps.chunk_by(|a, b| !a.is_copy() && !b.is_copy()) {
+        if run[0].is_copy() {
+            run[0].record_copy(encoder);
+            continue;
+        }
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some(label),
+            timestamp_writes: in_passes.map(|(query_set, first)| {
+                wgpu::ComputePassTimestampWrites {
+                    query_set,
+                    beginning_of_pass_write_index: Some(first),
+                    end_of_pass_write_index: Some(first + 1),
+                }
+            }),
+        });
+        for step in run {
+            step.record(&mut pass);
+        }
+    }
+    if copies {
+        stamp(encoder, label, clock, 1);
+    }
+}
+
+/// Writes one of two timestamps by a pass without commands.
+fn stamp(encoder: &mut wgpu::CommandEncoder, label: &str, clock: Option<Clock<'_>>, which: u32) {
+    if let Some((query_set, first)) = clock {
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some(label),
+            timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                query_set,
+                beginning_of_pass_write_index: Some(first + which),
+                end_of_pass_write_index: None,
+            }),
+        });
     }
 }
 
 /// What stands behind a storage of the plan once allocated.
 enum Backing<'a> {
     Buffer(&'a wgpu::Buffer),
-    Texture(&'a wgpu::TextureView),
+    Texture(&'a ScratchTexture),
     /// Declared but never bound.
     None,
 }
@@ -86,7 +182,7 @@ impl Executable {
                     Backing::Buffer(&scratch.buffers[*slot])
                 }
                 (StorageKind::Texture { .. }, Some(slot)) => {
-                    Backing::Texture(&scratch.textures[*slot].view)
+                    Backing::Texture(&scratch.textures[*slot])
                 }
                 (_, None) => Backing::None,
             })
@@ -95,14 +191,23 @@ impl Executable {
         let pipelines: Result<Vec<_>, _> = plan
             .dispatches
             .par_iter()
-            .map(|dispatch| device.pipeline(dispatch.kernel, &dispatch.constants))
+            .map(|dispatch| match dispatch.copy {
+                Some(_) => Ok(None),
+                None => device.pipeline(dispatch.kernel, &dispatch.constants).map(Some),
+            })
             .collect();
         let steps = pipelines?
             .into_iter()
             .zip(&plan.dispatches)
             .map(|(pipeline, dispatch)| Step {
-                bind_group: bind(device, dispatch, &pipeline, &backings, &params),
-                pipeline,
+                action: match (dispatch.copy, pipeline) {
+                    (Some(copy), _) => copy_action(dispatch, copy, &backings),
+                    (None, Some(pipeline)) => Action::Kernel {
+                        bind_group: bind(device, dispatch, &pipeline, &backings, &params),
+                        pipeline,
+                    },
+                    (None, None) => unreachable!("a dispatch is a copy or has a pipeline"),
+                },
                 kernel: dispatch.kernel,
                 label: dispatch.label.clone(),
                 flops: dispatch.flops,
@@ -179,18 +284,14 @@ impl Executable {
         }
     }
 
-    /// Records the dispatches of a section, those of `only` where it is given.
-    pub(super) fn record(
+    /// The steps of a section, those of `only` where it is given.
+    pub(super) fn steps_of(
         &self,
-        pass: &mut wgpu::ComputePass<'_>,
         section: SectionId,
         only: Option<&'static Kernel>,
-    ) {
-        for step in &self.steps[self.sections[section.0].clone()] {
-            if only.is_none_or(|kernel| std::ptr::eq(kernel, step.kernel)) {
-                step.record(pass);
-            }
-        }
+    ) -> impl Iterator<Item = &Step> {
+        let steps = self.steps[self.sections[section.0].clone()].iter();
+        steps.filter(move |step| only.is_none_or(|kernel| std::ptr::eq(kernel, step.kernel)))
     }
 
     /// Replays one section.
@@ -275,7 +376,9 @@ fn bind(
                     size: wgpu::BufferSize::new(size_bytes),
                 })
             }
-            (Bound::Texture(_), Backing::Texture(view)) => wgpu::BindingResource::TextureView(view),
+            (Bound::Texture(_), Backing::Texture(texture)) => {
+                wgpu::BindingResource::TextureView(&texture.view)
+            }
             _ => unreachable!("the layout backs every bound storage with its own kind"),
         }
     });
@@ -289,6 +392,28 @@ fn bind(
         layout: &pipeline.get_bind_group_layout(0),
         entries: &entries,
     })
+}
+
+fn copy_action(dispatch: &Dispatch, copy: RowCopy, backings: &[Backing<'_>]) -> Action {
+    let [from, to] = [0, 1].map(|at| &dispatch.bindings[at]);
+    let backing = |bound: &Bound| &backings[bound.storage().0 as usize];
+    match (from, backing(from), backing(to)) {
+        (Bound::Tensor(tensor), Backing::Buffer(buffer), Backing::Texture(to)) => Action::Copy {
+            buffer: (*buffer).clone(),
+            layout: wgpu::TexelCopyBufferLayout {
+                offset: (tensor.offset + copy.first) as u64 * 4,
+                bytes_per_row: Some(word(copy.row_stride * 4)),
+                rows_per_image: None,
+            },
+            texture: to.texture.clone(),
+            size: wgpu::Extent3d {
+                width: word(copy.cols / 4),
+                height: word(copy.rows),
+                depth_or_array_layers: 1,
+            },
+        },
+        _ => unreachable!("rows are copied from a buffer to a texture"),
+    }
 }
 
 pub(super) struct Scratch {

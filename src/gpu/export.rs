@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::kernel::{Constant, Kernel, Requirement, Role};
-use super::plan::{Bound, Dispatch, Plan, StorageKind};
+use super::dispatch::{Bound, Dispatch};
+use super::plan::{Plan, StorageKind};
 
 impl Kernel {
     /// The joined source, the size of `params`, and what each further binding is: `read` or

@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod device;
+pub mod dispatch;
 pub mod error;
 pub mod executable;
 mod export;
@@ -24,11 +25,12 @@ pub mod validation;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};
 pub use device::{Device, DeviceOptions, LimitSet};
+pub use dispatch::Dispatch;
 pub use error::GpuError;
 pub use executable::Executable;
 pub use kernel::{Binding, Constant, Kernel, ParamsLayout, Requirement, Role, Source};
 pub use memory::{Buffers, Memory, PersistentId};
-pub use plan::{Dispatch, Plan, SectionId};
+pub use plan::{Plan, SectionId};
 pub use profile::DispatchTime;
 pub use readback::Readback;
 pub use target::Target;

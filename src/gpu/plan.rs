@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::kernel::{Constant, Kernel};
+use super::dispatch::{Bound, Dispatch, MAX_WORKGROUPS, check_aliases, check_strides};
+use super::kernel::Kernel;
 use super::memory::{Memory, PersistentId};
 use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
 use super::{AdapterClass, Target};
@@ -11,9 +12,6 @@ use super::{AdapterClass, Target};
 /// Bytes between two `Params` in the shared uniform buffer: the largest
 /// `min_uniform_buffer_offset_alignment` that WebGPU allows.
 pub(super) const PARAMS_STRIDE: usize = 256;
-
-/// Largest number of workgroups in one dimension that WebGPU guarantees.
-const MAX_WORKGROUPS: u32 = 65_535;
 
 /// Texels of 16 bytes to which a texture's rows must not come out even: rows whose starts are a
 /// power of two apart compete for the same few places in a CPU's caches. On a software adapter a
@@ -39,103 +37,6 @@ pub(super) enum StorageKind {
 pub(super) struct Storage {
     pub(super) label: String,
     pub(super) kind: StorageKind,
-}
-
-/// One argument of a dispatch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Bound {
-    /// A storage buffer range.
-    Tensor(Tensor),
-    /// A texture.
-    Texture(Texture),
-}
-
-impl Bound {
-    pub(super) fn storage(&self) -> StorageId {
-        match self {
-            Self::Tensor(tensor) => tensor.storage,
-            Self::Texture(texture) => texture.storage,
-        }
-    }
-}
-
-impl From<Tensor> for Bound {
-    fn from(tensor: Tensor) -> Self {
-        Self::Tensor(tensor)
-    }
-}
-
-impl From<Texture> for Bound {
-    fn from(texture: Texture) -> Self {
-        Self::Texture(texture)
-    }
-}
-
-/// One kernel launch.
-#[derive(Clone, Debug)]
-pub struct Dispatch {
-    /// Which kernel.
-    pub kernel: &'static Kernel,
-    /// Values of its `override` constants; the others keep the shader's defaults.
-    pub constants: Vec<Constant>,
-    /// Bytes of its `Params`.
-    pub params: Vec<u8>,
-    /// Arguments in the order of the kernel's bindings.
-    pub bindings: Vec<Bound>,
-    /// Workgroups in x, y, z.
-    pub workgroups: [u32; 3],
-    /// Where in the model it belongs, for traces and error messages.
-    pub label: String,
-    /// Floating-point operations of the mathematics it computes.
-    pub flops: u64,
-}
-
-impl Dispatch {
-    /// A launch of `kernel` in one workgroup, with the shader's default constants.
-    pub fn new<const N: usize>(
-        kernel: &'static Kernel,
-        params: impl bytemuck::NoUninit,
-        bindings: [Bound; N],
-    ) -> Self {
-        Self {
-            kernel,
-            constants: Vec::new(),
-            params: bytemuck::bytes_of(&params).to_vec(),
-            bindings: bindings.to_vec(),
-            workgroups: [1, 1, 1],
-            label: String::new(),
-            flops: 0,
-        }
-    }
-
-    /// Sets an `override` constant.
-    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
-        self.constants.push(Constant { name, value });
-        self
-    }
-
-    /// Sets the number of workgroups.
-    pub fn workgroups(self, workgroups: [u32; 3]) -> Self {
-        Self { workgroups, ..self }
-    }
-
-    /// Operations plus bytes bound: a rough measure of how long it runs, whether arithmetic or
-    /// memory holds it up.
-    pub fn work(&self) -> u64 {
-        let bytes = self.bindings.iter().map(|bound| match bound {
-            Bound::Tensor(tensor) => tensor.size_bytes(),
-            Bound::Texture(texture) => (texture.rows * texture.cols * 4) as u64,
-        });
-        self.flops + bytes.sum::<u64>()
-    }
-
-    /// Sets the floating-point operations of the mathematics.
-    pub fn flops(self, flops: usize) -> Self {
-        Self {
-            flops: flops as u64,
-            ..self
-        }
-    }
 }
 
 /// Names one section of a plan.
@@ -420,71 +321,4 @@ impl Plan {
 
 fn storage_id(index: usize) -> StorageId {
     StorageId(u32::try_from(index).expect("fewer than 2^32 storages"))
-}
-
-/// WebGPU refuses a buffer that one dispatch binds both read-only and writable, even on disjoint
-/// ranges; two writable ranges of one buffer are allowed.
-fn check_aliases(dispatch: &Dispatch) {
-    let roles = dispatch.kernel.bindings.iter().map(|b| b.role.is_written());
-    let uses: Vec<_> = dispatch
-        .bindings
-        .iter()
-        .map(Bound::storage)
-        .zip(roles)
-        .collect();
-    for (storage, written) in &uses {
-        let clash = uses
-            .iter()
-            .any(|(other, w)| other == storage && w != written);
-        assert!(
-            !clash,
-            "{} binds storage {storage:?} read and read_write",
-            dispatch.kernel.name
-        );
-    }
-}
-
-/// A kernel without strides among its `Params` would read the gaps of a view.
-fn check_strides(dispatch: &Dispatch) {
-    let fields = dispatch.kernel.params.fields;
-    let takes_views = fields.iter().any(|field| field.name.ends_with("stride"));
-    for bound in &dispatch.bindings {
-        if let Bound::Tensor(tensor) = bound {
-            assert!(
-                takes_views || tensor.is_dense(),
-                "{} takes no view with gaps: {tensor:?}",
-                dispatch.kernel.name
-            );
-        }
-    }
-}
-
-/// `value` as the `u32` that shaders count in.
-///
-/// # Panics
-/// If it is over `u32::MAX`; `config` refuses such shapes first.
-pub fn word(value: usize) -> u32 {
-    u32::try_from(value).expect("sizes are checked to fit u32")
-}
-
-/// Workgroups for `count` items of which each workgroup takes `per_group`, folded into x and y
-/// where x alone would pass the limit; shaders undo it with `flat_workgroup`.
-pub fn flat_workgroups(count: usize, per_group: usize) -> [u32; 3] {
-    let groups = word(count.div_ceil(per_group).max(1));
-    let y = groups.div_ceil(MAX_WORKGROUPS);
-    [groups.div_ceil(y), y, 1]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flat_workgroups_cover_every_item_within_the_limit() {
-        for count in [1, 64, 65, 65_535 * 64, 65_535 * 64 + 1, 100_000_000] {
-            let [x, y, z] = flat_workgroups(count, 64);
-            assert!(x <= MAX_WORKGROUPS && y <= MAX_WORKGROUPS && z == 1);
-            assert!(x as usize * y as usize * 64 >= count, "{count}: {x} x {y}");
-        }
-    }
 }

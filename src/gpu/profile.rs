@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::executable::Step;
+use super::executable::{Step, record_steps};
 use super::readback::read_now;
 use super::{Device, GpuError};
 
@@ -64,12 +64,13 @@ impl Profile {
                 self.free = TIMESTAMPS_OF_A_SET;
             }
             let set = &self.sets[self.sets.len() - 1];
-            record_alone(encoder, step, Some((set, TIMESTAMPS_OF_A_SET - self.free)));
+            let clock = (set, TIMESTAMPS_OF_A_SET - self.free);
+            record_steps(encoder, "profile", &[step], Some(clock));
             self.free -= 2;
         } else {
             finish(device, encoder);
             time.start_us = self.began.elapsed().as_secs_f64() * 1e6;
-            record_alone(encoder, step, None);
+            record_steps(encoder, "profile", &[step], None);
             finish(device, encoder);
             time.duration_us = self.began.elapsed().as_secs_f64() * 1e6 - time.start_us;
         }
@@ -99,22 +100,6 @@ fn new_set(device: &Device) -> wgpu::QuerySet {
         ty: wgpu::QueryType::Timestamp,
         count: TIMESTAMPS_OF_A_SET,
     })
-}
-
-fn record_alone(
-    encoder: &mut wgpu::CommandEncoder,
-    step: &Step,
-    clock: Option<(&wgpu::QuerySet, u32)>,
-) {
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-        label: Some("profile"),
-        timestamp_writes: clock.map(|(query_set, first)| wgpu::ComputePassTimestampWrites {
-            query_set,
-            beginning_of_pass_write_index: Some(first),
-            end_of_pass_write_index: Some(first + 1),
-        }),
-    });
-    step.record(&mut pass);
 }
 
 /// Submits what was recorded and waits; a failure of the device shows at the end of the step.

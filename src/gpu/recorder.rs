@@ -1,6 +1,6 @@
 //! Records replays of a plan, and submits them in pieces that no driver's watchdog minds.
 
-use super::executable::Step;
+use super::executable::{Step, record_steps};
 use super::memory::{Buffers, PersistentId};
 use super::plan::SectionId;
 use super::profile::Profile;
@@ -55,15 +55,8 @@ impl<'a> Recorder<'a> {
             }
             return;
         }
-        let mut pass = self
-            .encoder
-            .begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: Some("section"),
-                timestamp_writes: None,
-            });
-        for step in steps {
-            step.record(&mut pass);
-        }
+        let steps: Vec<&Step> = steps.iter().collect();
+        record_steps(&mut self.encoder, "section", &steps, None);
     }
 
     pub(super) fn flush(&mut self) -> wgpu::SubmissionIndex {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::executable::{Step, record_steps};
 use super::plan::SectionId;
 use super::readback::read_now;
 use super::{Device, Executable, GpuError, Kernel};
@@ -22,7 +23,7 @@ struct Timestamps {
 }
 
 impl Executable {
-    /// Replays a section, or its dispatches of `only`, `replays` times in one pass and waits.
+    /// Replays a section, or its dispatches of `only`, `replays` times and waits.
     ///
     /// # Errors
     /// When the device fails.
@@ -40,14 +41,10 @@ impl Executable {
             .create_command_encoder(&wgpu::CommandEncoderDescriptor {
                 label: Some("timing"),
             });
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some("timing"),
-            timestamp_writes: timestamps.as_ref().map(Timestamps::writes),
-        });
-        for _ in 0..replays {
-            self.record(&mut pass, section, only);
-        }
-        drop(pass);
+        let once: Vec<&Step> = self.steps_of(section, only).collect();
+        let steps = once.repeat(replays as usize);
+        let clock = timestamps.as_ref().map(|t| (&t.set, 0));
+        record_steps(&mut encoder, "timing", &steps, clock);
         if let Some(Timestamps { set, resolved }) = &timestamps {
             encoder.resolve_query_set(set, 0..2, resolved, 0);
         }
@@ -80,14 +77,6 @@ impl Timestamps {
             mapped_at_creation: false,
         });
         Some(Self { set, resolved })
-    }
-
-    fn writes(&self) -> wgpu::ComputePassTimestampWrites<'_> {
-        wgpu::ComputePassTimestampWrites {
-            query_set: &self.set,
-            beginning_of_pass_write_index: Some(0),
-            end_of_pass_write_index: Some(1),
-        }
     }
 
     /// `None` where the clock stood still or ran back, as some drivers' does.

@@ -5,7 +5,7 @@ use super::matmul::TEXTURE_SIDE;
 use super::matmul_stage::stage;
 use super::{FLAT_LANES, binding};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::plan::{Bound, flat_workgroups, word};
+use crate::gpu::dispatch::{Bound, flat_workgroups, word};
 use crate::gpu::{
     AdapterClass, Binding, Dispatch, Kernel, Plan, Requirement, Role, Tensor, Window,
 };

@@ -2,7 +2,7 @@
 
 use super::{binding, row_lanes};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::plan::{flat_workgroups, word};
+use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 

@@ -2,7 +2,7 @@
 
 use super::binding;
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::plan::word;
+use crate::gpu::dispatch::word;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::binding;
 use super::sum::sum_partials;
-use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Requirement, Role, Source, Target, Tensor};
+use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Requirement, Role, Target, Tensor};
 use crate::{params, shader};
 
 params!(MatmulParams {
@@ -59,7 +59,10 @@ pub static TEXTURE: Kernel = Kernel {
     name: "matmul",
     variant: "texture",
     source: shader!("matmul.texture.wgsl"),
-    shared: TEXTURE_SHARED,
+    shared: &[
+        shader!("shared/matmul_tile.wgsl"),
+        shader!("shared/matmul_store.wgsl"),
+    ],
     bindings: TEXTURE_BINDINGS,
     params: MatmulTextureParams::LAYOUT,
     requires: Requirement::Portable,
@@ -73,16 +76,15 @@ pub static TEXTURE_SUBGROUP: Kernel = Kernel {
     name: "matmul",
     variant: "texture_subgroup",
     source: shader!("matmul.texture_subgroup.wgsl"),
-    shared: TEXTURE_SHARED,
+    shared: &[
+        shader!("shared/matmul_tile.wgsl"),
+        shader!("shared/matmul_store_quads.wgsl"),
+    ],
     bindings: TEXTURE_BINDINGS,
     params: MatmulTextureParams::LAYOUT,
     requires: Requirement::Subgroup(SUBGROUP_LANES),
 };
 
-const TEXTURE_SHARED: &[Source] = &[
-    shader!("shared/matmul_tile.wgsl"),
-    shader!("shared/matmul_store.wgsl"),
-];
 const TEXTURE_BINDINGS: &[Binding] = &[
     binding("a", Role::Texture),
     binding("b", Role::Texture),

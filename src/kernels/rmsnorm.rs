@@ -3,7 +3,7 @@
 use super::sum::sum_partials;
 use super::{FLAT_LANES, binding, row_lanes};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::plan::{flat_workgroups, word};
+use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
 use crate::{params, shader};
 

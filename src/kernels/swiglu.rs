@@ -2,7 +2,7 @@
 
 use super::{FLAT_LANES, binding};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::plan::{flat_workgroups, word};
+use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
 use crate::{params, shader};
 

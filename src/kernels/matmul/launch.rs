@@ -7,11 +7,17 @@ use super::{
     Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
     TEXTURE, TEXTURE_SUBGROUP, TILED, Variant,
 };
-use crate::gpu::plan::{Bound, word};
+use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
 
 pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
     match variant {
+        // It stores whole quads.
+        Variant::TextureSubgroup { side }
+            if !(sizes.n | product.output.row_stride).is_multiple_of(4) =>
+        {
+            push_texture(plan, Variant::Texture { side }, product, sizes, side);
+        }
         Variant::Tiled => push_tiled(plan, product, sizes),
         Variant::Row => push_row(plan, product, sizes),
         Variant::Texture { side } | Variant::TextureSubgroup { side } => {
@@ -130,7 +136,12 @@ fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Size
         } else {
             Epilogue::Accumulate
         };
-        for rows in blocks(m, 4 * side) {
+        let block_rows = if reads_rows(variant, product.form) {
+            side
+        } else {
+            4 * side
+        };
+        for rows in blocks(m, block_rows) {
             for cols in blocks(n, 4 * side) {
                 let block = Block {
                     rows: rows.clone(),
@@ -152,6 +163,11 @@ fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Size
     }
 }
 
+/// Whether a variant reads the left operand from rows that follow k, as it lies in memory.
+fn reads_rows(variant: Variant, form: Form) -> bool {
+    matches!(variant, Variant::TextureSubgroup { .. }) && form != Form::Tn
+}
+
 fn blocks(len: usize, block_len: usize) -> impl Iterator<Item = Range<usize>> {
     (0..len)
         .step_by(block_len)
@@ -167,7 +183,20 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
         epilogue,
     } = product;
     let Block { rows, cols, depth } = block;
-    let a_texture = stage_operand(plan, a, form != Form::Tn, depth, rows);
+    let a_rows = reads_rows(variant, form);
+    let a_texture = if a_rows {
+        let window = Window {
+            tensor: a,
+            transposed: false,
+            first_row: rows.start,
+            rows: rows.len(),
+            first_col: depth.start,
+            cols: depth.len(),
+        };
+        stage(plan, window)
+    } else {
+        stage_operand(plan, a, form != Form::Tn, depth, rows)
+    };
     let b_texture = stage_operand(plan, b, form == Form::Nt, depth, cols);
     let k_per_split = sizes.k_per_split.min(depth.len());
     let params = MatmulTextureParams {
@@ -189,7 +218,7 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
     let residual = if let Epilogue::Residual(tensor) = epilogue {
         tensor
     } else {
-        a
+        product.a
     };
     let (tile_rows, tile_cols) = variant.tile();
     let kernel = match variant {
@@ -202,20 +231,14 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
         rows.len().div_ceil(tile_rows),
         splits,
     ];
-    plan.push(
-        Dispatch::new(
-            kernel,
-            params,
-            [
-                a_texture.into(),
-                b_texture.into(),
-                residual.into(),
-                output.into(),
-            ],
-        )
+    let [a, b] = [a_texture, b_texture].map(Bound::from);
+    let mut dispatch = Dispatch::new(kernel, params, [a, b, residual.into(), output.into()])
         .workgroups(workgroups.map(word))
-        .flops(2 * rows.len() * cols.len() * depth.len()),
-    );
+        .flops(2 * rows.len() * cols.len() * depth.len());
+    if let Variant::TextureSubgroup { .. } = variant {
+        dispatch = dispatch.constant("A_ROWS", a_rows.into());
+    }
+    plan.push(dispatch);
 }
 
 /// A texture with k along y.
