@@ -3,13 +3,13 @@ struct Params {
     rows: u32,
     time: u32,
     num_heads: u32,
-    head_dim: u32,
+    head_dim: u32,  // elements
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> output: array<f32>;       // [batch * time, num_heads * head_dim]
-@group(0) @binding(2) var<storage, read> d_output: array<f32>;     // [batch * time, num_heads * head_dim]
-@group(0) @binding(3) var<storage, read_write> delta: array<f32>;  // [batch, num_heads, time]
+@group(0) @binding(1) var<storage, read> output: array<Element>;       // [batch * time, num_heads * head_dim]
+@group(0) @binding(2) var<storage, read> d_output: array<Element>;     // [batch * time, num_heads * head_dim]
+@group(0) @binding(3) var<storage, read_write> delta: array<f32>;      // [batch, num_heads, time]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -25,9 +25,9 @@ fn main(
     }
     let row = index / params.num_heads;
     let head = index % params.num_heads;
-    var sum = 0.0;
+    var sums = Element();
     for (var d = 0u; d < params.head_dim; d++) {
-        sum = fma(d_output[index * params.head_dim + d], output[index * params.head_dim + d], sum);
+        sums = fma(d_output[index * params.head_dim + d], output[index * params.head_dim + d], sums);
     }
-    delta[(row / params.time * params.num_heads + head) * params.time + row % params.time] = sum;
+    delta[(row / params.time * params.num_heads + head) * params.time + row % params.time] = total(sums);
 }

@@ -1,13 +1,13 @@
 // Adds up the segments of each token, in order, into the gradient of its embedding row.
 struct Params {
     vocab_size: u32,
-    d_model: u32,
+    d_model: u32,  // elements of a row
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> partials: array<f32>;        // [segments, d_model]
-@group(0) @binding(2) var<storage, read> token_segments: array<u32>;  // [vocab + 1], first segment of each token
-@group(0) @binding(3) var<storage, read_write> d_weight: array<f32>;  // [vocab, d_model]
+@group(0) @binding(1) var<storage, read> partials: array<Element>;        // [segments, d_model]
+@group(0) @binding(2) var<storage, read> token_segments: array<u32>;      // [vocab + 1], first segment of each token
+@group(0) @binding(3) var<storage, read_write> d_weight: array<Element>;  // [vocab, d_model]
 
 override WORKGROUP_SIZE: u32 = 64u;
 override ACCUMULATE: bool = false;
@@ -24,7 +24,7 @@ fn main(
     }
     let token = index / params.d_model;
     let col = index % params.d_model;
-    var sum = 0.0;
+    var sum = Element();
     for (var s = token_segments[token]; s < token_segments[token + 1u]; s++) {
         sum += partials[s * params.d_model + col];
     }

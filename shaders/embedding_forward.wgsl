@@ -2,15 +2,15 @@
 // the embedding is larger than one binding may be.
 struct Params {
     rows: u32,
-    d_model: u32,
+    d_model: u32,  // elements of a row
     first_token: u32,
     tokens: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tokens: array<u32>;        // [rows]
-@group(0) @binding(2) var<storage, read> weight: array<f32>;        // [tokens, d_model], from first_token on
-@group(0) @binding(3) var<storage, read_write> output: array<f32>;  // [rows, d_model]
+@group(0) @binding(1) var<storage, read> tokens: array<u32>;            // [rows]
+@group(0) @binding(2) var<storage, read> weight: array<Element>;        // [tokens, d_model], from first_token on
+@group(0) @binding(3) var<storage, read_write> output: array<Element>;  // [rows, d_model]
 
 override WORKGROUP_SIZE: u32 = 64u;
 

@@ -3,15 +3,15 @@
 // d_input += inv_rms * (g - n * mean(g * n)).
 struct Params {
     rows: u32,
-    cols: u32,
+    cols: u32,  // elements of a row
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<f32>;          // [rows, cols]
-@group(0) @binding(2) var<storage, read> weight: array<f32>;         // [cols]
-@group(0) @binding(3) var<storage, read> inv_rms: array<f32>;        // [rows]
-@group(0) @binding(4) var<storage, read> d_output: array<f32>;       // [rows, cols]
-@group(0) @binding(5) var<storage, read_write> d_input: array<f32>;  // [rows, cols]
+@group(0) @binding(1) var<storage, read> input: array<Element>;          // [rows, cols]
+@group(0) @binding(2) var<storage, read> weight: array<Element>;         // [cols]
+@group(0) @binding(3) var<storage, read> inv_rms: array<f32>;            // [rows]
+@group(0) @binding(4) var<storage, read> d_output: array<Element>;       // [rows, cols]
+@group(0) @binding(5) var<storage, read_write> d_input: array<Element>;  // [rows, cols]
 
 override WORKGROUP_SIZE: u32 = 64u;
 override ACCUMULATE: bool = false;
@@ -28,11 +28,11 @@ fn main(
     }
     let base = row * params.cols;
     let scale = inv_rms[row];
-    var dot = 0.0;
+    var dots = Element();
     for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
-        dot = fma(d_output[base + col] * weight[col], input[base + col] * scale, dot);
+        dots = fma(d_output[base + col] * weight[col], input[base + col] * scale, dots);
     }
-    let mean = reduce_sum(lane, dot) / f32(params.cols);
+    let mean = reduce_sum(lane, total(dots)) / f32(params.cols * WIDTH);
     for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
         let normed = input[base + col] * scale;
         var gradient = scale * (d_output[base + col] * weight[col] - normed * mean);

@@ -2,15 +2,15 @@
 // partials[b, col] = sum over the rows of block b of d_output * input * inv_rms.
 struct Params {
     rows: u32,
-    cols: u32,
+    cols: u32,  // elements of a row
     rows_per_block: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<f32>;           // [rows, cols]
-@group(0) @binding(2) var<storage, read> inv_rms: array<f32>;         // [rows]
-@group(0) @binding(3) var<storage, read> d_output: array<f32>;        // [rows, cols]
-@group(0) @binding(4) var<storage, read_write> partials: array<f32>;  // [blocks, cols]
+@group(0) @binding(1) var<storage, read> input: array<Element>;           // [rows, cols]
+@group(0) @binding(2) var<storage, read> inv_rms: array<f32>;             // [rows]
+@group(0) @binding(3) var<storage, read> d_output: array<Element>;        // [rows, cols]
+@group(0) @binding(4) var<storage, read_write> partials: array<Element>;  // [blocks, cols]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -22,10 +22,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let first = group.y * params.rows_per_block;
     let last = min(first + params.rows_per_block, params.rows);
-    var sum = 0.0;
+    var sum = Element();
     for (var row = first; row < last; row++) {
         let index = row * params.cols + col;
-        sum = fma(d_output[index], input[index] * inv_rms[row], sum);
+        sum = fma(d_output[index], input[index] * Element(inv_rms[row]), sum);
     }
     partials[group.y * params.cols + col] = sum;
 }

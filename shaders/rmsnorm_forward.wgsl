@@ -1,15 +1,15 @@
 // Root-mean-square normalisation of each row: output = input * inv_rms * weight.
 struct Params {
     rows: u32,
-    cols: u32,
+    cols: u32,  // elements of a row
     eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<f32>;          // [rows, cols]
-@group(0) @binding(2) var<storage, read> weight: array<f32>;         // [cols]
-@group(0) @binding(3) var<storage, read_write> output: array<f32>;   // [rows, cols]
-@group(0) @binding(4) var<storage, read_write> inv_rms: array<f32>;  // [rows]
+@group(0) @binding(1) var<storage, read> input: array<Element>;          // [rows, cols]
+@group(0) @binding(2) var<storage, read> weight: array<Element>;         // [cols]
+@group(0) @binding(3) var<storage, read_write> output: array<Element>;   // [rows, cols]
+@group(0) @binding(4) var<storage, read_write> inv_rms: array<f32>;      // [rows]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -24,12 +24,12 @@ fn main(
         return;
     }
     let base = row * params.cols;
-    var squares = 0.0;
+    var squares = Element();
     for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
         let x = input[base + col];
         squares = fma(x, x, squares);
     }
-    let mean = reduce_sum(lane, squares) / f32(params.cols);
+    let mean = reduce_sum(lane, total(squares)) / f32(params.cols * WIDTH);
     let scale = 1.0 / sqrt(mean + params.eps);
     for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
         output[base + col] = input[base + col] * scale * weight[col];

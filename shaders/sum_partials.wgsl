@@ -1,12 +1,12 @@
 // Adds up the leading axis: output[i] = sum over p of partials[p, i], in the order of p.
 struct Params {
     partials: u32,
-    len: u32,
+    len: u32,  // elements
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> partials: array<f32>;      // [partials, len]
-@group(0) @binding(2) var<storage, read_write> output: array<f32>;  // [len]
+@group(0) @binding(1) var<storage, read> partials: array<Element>;      // [partials, len]
+@group(0) @binding(2) var<storage, read_write> output: array<Element>;  // [len]
 
 override WORKGROUP_SIZE: u32 = 64u;
 override ACCUMULATE: bool = false;
@@ -21,7 +21,7 @@ fn main(
     if (index >= params.len) {
         return;
     }
-    var sum = 0.0;
+    var sum = Element();
     for (var p = 0u; p < params.partials; p++) {
         sum += partials[p * params.len + index];
     }

@@ -5,11 +5,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gate: array<f32>;          // [len]
-@group(0) @binding(2) var<storage, read> up: array<f32>;            // [len]
-@group(0) @binding(3) var<storage, read> d_output: array<f32>;      // [len]
-@group(0) @binding(4) var<storage, read_write> d_gate: array<f32>;  // [len]
-@group(0) @binding(5) var<storage, read_write> d_up: array<f32>;    // [len]
+@group(0) @binding(1) var<storage, read> gate: array<vec4<f32>>;          // [len]
+@group(0) @binding(2) var<storage, read> up: array<vec4<f32>>;            // [len]
+@group(0) @binding(3) var<storage, read> d_output: array<vec4<f32>>;      // [len]
+@group(0) @binding(4) var<storage, read_write> d_gate: array<vec4<f32>>;  // [len]
+@group(0) @binding(5) var<storage, read_write> d_up: array<vec4<f32>>;    // [len]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -19,8 +19,9 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    // The last quad may reach into the gap that follows every tensor.
     let index = flat_workgroup(group, groups) * WORKGROUP_SIZE + lane;
-    if (index >= params.len) {
+    if (index * 4u >= params.len) {
         return;
     }
     let x = gate[index];

@@ -17,6 +17,8 @@ use crate::reference;
 const ROWS: usize = 1024;
 const D_MODEL: usize = 128;
 const D_FF: usize = 344;
+/// A width whose rows are no whole quads.
+const ODD_WIDTH: usize = D_MODEL - 2;
 const VOCAB: usize = 1024;
 const PARAMETERS: usize = 1 << 20;
 
@@ -188,7 +190,7 @@ fn attention_rows(table: &mut Table) {
     for (kernel, variant) in [
         (&attention::FORWARD, Storage),
         (&attention::FORWARD_TEXTURE, Texture),
-        (&attention::BACKWARD_DELTA, Storage),
+        (&attention::BACKWARD_DELTA_QUADS, Storage),
         (&attention::BACKWARD_QUERY, Storage),
         (&attention::BACKWARD_QUERY_TEXTURE, Texture),
         (&attention::BACKWARD_KEY_VALUE, Storage),
@@ -211,19 +213,34 @@ fn attention_rows(table: &mut Table) {
             },
         );
     }
+    let heads = "batch 8, time 128, heads 9x14".to_owned();
+    table.add(&attention::BACKWARD_DELTA, heads, |case| {
+        let [output, d_output] = [(); 2].map(|()| tensor(case, ROWS, ODD_WIDTH));
+        let shape = AttentionShape {
+            batch: 8,
+            time: 128,
+            num_heads: 9,
+            num_kv_heads: 9,
+            head_dim: 14,
+        };
+        attention::backward_delta(&mut case.plan, output, d_output, shape);
+    });
 }
 
 fn layer_rows(table: &mut Table) {
-    for kernel in [
-        &rmsnorm::FORWARD,
-        &rmsnorm::BACKWARD_INPUT,
-        &rmsnorm::BACKWARD_WEIGHT,
+    for (kernel, cols) in [
+        (&rmsnorm::FORWARD, ODD_WIDTH),
+        (&rmsnorm::FORWARD_QUADS, D_MODEL),
+        (&rmsnorm::BACKWARD_INPUT, ODD_WIDTH),
+        (&rmsnorm::BACKWARD_INPUT_QUADS, D_MODEL),
+        (&rmsnorm::BACKWARD_WEIGHT, ODD_WIDTH),
+        (&rmsnorm::BACKWARD_WEIGHT_QUADS, D_MODEL),
     ] {
-        table.add(kernel, format!("{ROWS}x{D_MODEL}"), |case| {
-            let [d_output, d_input] = [(); 2].map(|()| tensor(case, ROWS, D_MODEL));
-            let input = case.random(ROWS, D_MODEL, 1.0);
-            let weight = case.random(1, D_MODEL, 1.0);
-            let d_weight = tensor(case, 1, D_MODEL);
+        table.add(kernel, format!("{ROWS}x{cols}"), move |case| {
+            let [d_output, d_input] = [(); 2].map(|()| tensor(case, ROWS, cols));
+            let input = case.random(ROWS, cols, 1.0);
+            let weight = case.random(1, cols, 1.0);
+            let d_weight = tensor(case, 1, cols);
             let plan = &mut case.plan;
             let (output, inv_rms) = rmsnorm::forward(plan, input.tensor, weight.tensor, 1e-5);
             let saved = rmsnorm::Saved {
@@ -260,18 +277,21 @@ fn layer_rows(table: &mut Table) {
 }
 
 fn embedding_rows(table: &mut Table) {
-    for kernel in [
-        &embedding::FORWARD,
-        &embedding::BACKWARD_SEGMENTS,
-        &embedding::BACKWARD,
+    for (kernel, cols) in [
+        (&embedding::FORWARD, ODD_WIDTH),
+        (&embedding::FORWARD_QUADS, D_MODEL),
+        (&embedding::BACKWARD_SEGMENTS, ODD_WIDTH),
+        (&embedding::BACKWARD_SEGMENTS_QUADS, D_MODEL),
+        (&embedding::BACKWARD, ODD_WIDTH),
+        (&embedding::BACKWARD_QUADS, D_MODEL),
     ] {
         table.add(
             kernel,
-            format!("vocab {VOCAB}, d_model {D_MODEL}, rows {ROWS}"),
-            |case| {
+            format!("vocab {VOCAB}, d_model {cols}, rows {ROWS}"),
+            move |case| {
                 let tokens: Vec<u32> = (0..ROWS).map(|_| case.below(VOCAB)).collect();
-                let [weight, d_weight] = [(); 2].map(|()| tensor(case, VOCAB, D_MODEL));
-                let d_output = tensor(case, ROWS, D_MODEL);
+                let [weight, d_weight] = [(); 2].map(|()| tensor(case, VOCAB, cols));
+                let d_output = tensor(case, ROWS, cols);
                 let sorted = embedding::Segments::sort(&tokens, VOCAB);
                 let segments = embedding::SegmentTensors {
                     order: case.words(&sorted.order),
@@ -287,11 +307,15 @@ fn embedding_rows(table: &mut Table) {
 }
 
 fn loss_rows(table: &mut Table) {
-    for kernel in [&cross_entropy::FORWARD, &cross_entropy::LOSS_SUM] {
-        table.add(kernel, format!("{ROWS}x{VOCAB}"), |case| {
-            let targets: Vec<u32> = (0..ROWS).map(|_| case.below(VOCAB)).collect();
+    for (kernel, vocab) in [
+        (&cross_entropy::FORWARD, VOCAB - 1),
+        (&cross_entropy::FORWARD_QUADS, VOCAB),
+        (&cross_entropy::LOSS_SUM, VOCAB),
+    ] {
+        table.add(kernel, format!("{ROWS}x{vocab}"), move |case| {
+            let targets: Vec<u32> = (0..ROWS).map(|_| case.below(vocab)).collect();
             let targets = case.words(&targets);
-            let logits = tensor(case, ROWS, VOCAB);
+            let logits = tensor(case, ROWS, vocab);
             let [losses, total] = [ROWS, 1].map(|len| tensor(case, 1, len));
             cross_entropy::forward(&mut case.plan, logits, targets, losses, Some(1.0));
             cross_entropy::loss_sum(&mut case.plan, losses, total, 1.0, false);
@@ -300,15 +324,16 @@ fn loss_rows(table: &mut Table) {
 }
 
 fn optimiser_rows(table: &mut Table) {
-    table.add(
-        &sum::PARTIALS,
-        format!("16x{}", D_MODEL * D_MODEL),
-        |case| {
-            let partials = tensor(case, 16, D_MODEL * D_MODEL);
-            let output = tensor(case, D_MODEL, D_MODEL);
+    for (kernel, len) in [
+        (&sum::PARTIALS, D_MODEL * D_MODEL - 1),
+        (&sum::PARTIALS_QUADS, D_MODEL * D_MODEL),
+    ] {
+        table.add(kernel, format!("16x{len}"), move |case| {
+            let partials = tensor(case, 16, len);
+            let output = tensor(case, 1, len);
             sum::sum_partials(&mut case.plan, partials, output, false);
-        },
-    );
+        });
+    }
     for kernel in [&grad_norm::SQUARES, &grad_norm::CLIP, &adamw::UPDATE] {
         table.add(kernel, format!("{PARAMETERS}"), |case| {
             let [parameter, gradient, moment1] = [(); 3].map(|()| tensor(case, 1, PARAMETERS));

@@ -156,7 +156,7 @@ fn describe_steps(report: &TrainReport) -> String {
         report.host_share * 100.0,
         report.first_step_s,
         mib(report.planned_device_bytes),
-        dearest(&report.dispatches),
+        dearest(&report.dispatches, usize::MAX),
     )
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::memory::{Buffers, PersistentId, create_buffer};
 use super::dispatch::{Bound, Dispatch, RowCopy, word};
+use super::memory::{Buffers, PersistentId, create_buffer};
 use super::plan::{PARAMS_STRIDE, Plan, SectionId, Storage, StorageKind};
 use super::profile::{DispatchTime, Profile};
 use super::recorder::Recorder;
@@ -193,7 +193,9 @@ impl Executable {
             .par_iter()
             .map(|dispatch| match dispatch.copy {
                 Some(_) => Ok(None),
-                None => device.pipeline(dispatch.kernel, &dispatch.constants).map(Some),
+                None => device
+                    .pipeline(dispatch.kernel, &dispatch.constants)
+                    .map(Some),
             })
             .collect();
         let steps = pipelines?

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::kernel::{Constant, Kernel, Requirement, Role};
 use super::dispatch::{Bound, Dispatch};
+use super::kernel::{Constant, Kernel, Requirement, Role};
 use super::plan::{Plan, StorageKind};
 
 impl Kernel {

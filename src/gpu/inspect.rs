@@ -1,7 +1,7 @@
 //! Looks into the scratch memory of an isolated plan: what checks fill and read.
 
-use super::executable::ScratchTexture;
 use super::dispatch::Bound;
+use super::executable::ScratchTexture;
 use super::readback::{read_now, read_texture_now};
 use super::{Device, Executable, GpuError, Tensor, Texture};
 

@@ -145,6 +145,23 @@ impl Plan {
         Tensor::dense(storage, rows, cols)
     }
 
+    /// A new scratch tensor of `[rows, cols]` for operands of products: where kernels read those
+    /// from copies, rows begin where a driver can copy them from, with gaps between them.
+    pub fn scratch_rows(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
+        match self.target.class {
+            AdapterClass::Gpu => self.scratch(label, rows, cols),
+            AdapterClass::Software => self
+                .scratch(label, rows, align_words(cols))
+                .columns(0, cols),
+        }
+    }
+
+    /// A new scratch tensor that lies as another one does.
+    pub fn scratch_like(&mut self, label: &str, other: Tensor) -> Tensor {
+        self.scratch(label, other.rows, other.row_stride)
+            .columns(0, other.cols)
+    }
+
     /// A new scratch texture for a matrix of `[rows, cols]`.
     ///
     /// # Panics

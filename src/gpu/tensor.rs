@@ -79,6 +79,17 @@ impl Tensor {
         }
     }
 
+    /// Its words from the first to the last as a vector, gaps included.
+    pub fn with_gaps(self) -> Self {
+        let len = self.span();
+        Self {
+            rows: 1,
+            cols: len,
+            row_stride: len,
+            ..self
+        }
+    }
+
     /// `count` columns from `first`: a view with gaps, which only kernels with strides take; the
     /// start must suit the device's binding alignment.
     ///

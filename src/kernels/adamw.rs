@@ -1,8 +1,8 @@
 //! AdamW (Loshchilov and Hutter 2019), as `torch.optim.AdamW` computes it, in one pass.
 
 use super::{FLAT_LANES, binding};
-use crate::gpu::kernel::PORTABLE;
 use crate::gpu::dispatch::{flat_workgroups, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
@@ -102,7 +102,7 @@ pub fn update(
     ];
     plan.push(
         Dispatch::new(&UPDATE, params, bindings)
-            .workgroups(flat_workgroups(len, FLAT_LANES))
+            .workgroups(flat_workgroups(len.div_ceil(4), FLAT_LANES))
             .flops(14 * len),
     );
 }

@@ -3,9 +3,9 @@
 
 use super::matmul::TEXTURE_SIDE;
 use super::matmul_stage::stage;
-use super::{FLAT_LANES, binding};
-use crate::gpu::kernel::PORTABLE;
+use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{
     AdapterClass, Binding, Dispatch, Kernel, Plan, Requirement, Role, Tensor, Window,
 };
@@ -86,7 +86,7 @@ pub static BACKWARD_DELTA: Kernel = Kernel {
     name: "attention_backward_delta",
     variant: PORTABLE,
     source: shader!("attention_backward_delta.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
     bindings: &[
         binding("output", Role::In),
         binding("d_output", Role::In),
@@ -94,6 +94,13 @@ pub static BACKWARD_DELTA: Kernel = Kernel {
     ],
     params: DeltaParams::LAYOUT,
     requires: Requirement::Portable,
+};
+
+/// [`BACKWARD_DELTA`] for rows of whole quads.
+pub static BACKWARD_DELTA_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
+    ..BACKWARD_DELTA
 };
 
 const fn backward_inputs(variant: Variant) -> [Binding; 6] {
@@ -377,6 +384,30 @@ pub struct Saved {
     pub log_sum_exp: Tensor,
 }
 
+/// Dot product of each head's output with its gradient, `[batch * num_heads, time]`.
+pub fn backward_delta(
+    plan: &mut Plan,
+    output: Tensor,
+    d_output: Tensor,
+    shape: AttentionShape,
+) -> Tensor {
+    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.time);
+    let (kernel, width) = by_width(shape.head_dim, &BACKWARD_DELTA, &BACKWARD_DELTA_QUADS);
+    let params = DeltaParams {
+        rows: word(output.rows),
+        time: word(shape.time),
+        num_heads: word(shape.num_heads),
+        head_dim: word(shape.head_dim / width),
+    };
+    let bindings = [output.into(), d_output.into(), delta.into()];
+    plan.push(
+        Dispatch::new(kernel, params, bindings)
+            .workgroups(flat_workgroups(delta.len(), FLAT_LANES))
+            .flops(2 * d_output.len()),
+    );
+    delta
+}
+
 /// Gradients for queries, keys and values, of their shapes, from that of the output.
 pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: AttentionShape) -> Qkv {
     backward_by(plan, Variant::for_plan(plan, shape), saved, d_output, shape)
@@ -391,19 +422,7 @@ pub fn backward_by(
     shape: AttentionShape,
 ) -> Qkv {
     let Qkv { query, key, value } = saved.qkv;
-    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.time);
-    let params = DeltaParams {
-        rows: word(query.rows),
-        time: word(shape.time),
-        num_heads: word(shape.num_heads),
-        head_dim: word(shape.head_dim),
-    };
-    let bindings = [saved.output.into(), d_output.into(), delta.into()];
-    plan.push(
-        Dispatch::new(&BACKWARD_DELTA, params, bindings)
-            .workgroups(flat_workgroups(delta.len(), FLAT_LANES))
-            .flops(2 * d_output.len()),
-    );
+    let delta = backward_delta(plan, saved.output, d_output, shape);
     let d_query = plan.scratch("d_query", query.rows, query.cols);
     let d_key = plan.scratch("d_key", key.rows, key.cols);
     let d_value = plan.scratch("d_value", value.rows, value.cols);

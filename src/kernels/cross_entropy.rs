@@ -1,14 +1,15 @@
 //! Cross-entropy of a chunk of logits, fused with its gradient, and the sum of the losses.
 
-use super::{binding, row_lanes};
-use crate::gpu::kernel::PORTABLE;
+use super::{QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width, row_lanes};
 use crate::gpu::dispatch::{flat_workgroups, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(CrossEntropyParams {
     rows: u32,
     vocab_size: u32,
+    row_stride: u32,
     scale: f32
 });
 params!(LossSumParams {
@@ -29,6 +30,7 @@ pub static FORWARD: Kernel = Kernel {
         shader!("shared/reduce_sum.wgsl"),
         shader!("shared/reduce_max.wgsl"),
         shader!("shared/most_negative.wgsl"),
+        WORDS_SOURCE,
     ],
     bindings: &[
         binding("targets", Role::In),
@@ -37,6 +39,19 @@ pub static FORWARD: Kernel = Kernel {
     ],
     params: CrossEntropyParams::LAYOUT,
     requires: Requirement::Portable,
+};
+
+/// [`FORWARD`] for rows of whole quads.
+pub static FORWARD_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[
+        shader!("shared/flat_workgroup.wgsl"),
+        shader!("shared/reduce_sum.wgsl"),
+        shader!("shared/reduce_max.wgsl"),
+        shader!("shared/most_negative.wgsl"),
+        QUADS_SOURCE,
+    ],
+    ..FORWARD
 };
 
 /// Adds losses up.
@@ -54,7 +69,7 @@ pub static LOSS_SUM: Kernel = Kernel {
 };
 
 /// Writes the loss of each row in nats to `losses` `[rows]`; with `gradient_scale`, replaces
-/// `logits` `[rows, vocab]` by their gradient times that scale, in the same pass.
+/// `logits` `[rows, vocab]`, which may have gaps between rows, by their gradient times that scale, in the same pass.
 ///
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
@@ -70,14 +85,17 @@ pub fn forward(
         (logits.rows, logits.rows),
         "a target and a loss a row"
     );
+    // Both have to be whole quads.
+    let (kernel, width) = by_width(logits.cols | logits.row_stride, &FORWARD, &FORWARD_QUADS);
     let params = CrossEntropyParams {
         rows: word(logits.rows),
-        vocab_size: word(logits.cols),
+        vocab_size: word(logits.cols / width),
+        row_stride: word(logits.row_stride / width),
         scale: gradient_scale.unwrap_or(0.0),
     };
     plan.push(
         Dispatch::new(
-            &FORWARD,
+            kernel,
             params,
             [targets.into(), logits.into(), losses.into()],
         )

@@ -4,9 +4,9 @@
 //! from run to run. So the host sorts positions by token, cuts equal tokens into short segments,
 //! and the device adds in two stages of fixed order.
 
-use super::{FLAT_LANES, binding};
-use crate::gpu::kernel::PORTABLE;
+use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width};
 use crate::gpu::dispatch::{flat_workgroups, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
@@ -30,7 +30,7 @@ pub static FORWARD: Kernel = Kernel {
     name: "embedding_forward",
     variant: PORTABLE,
     source: shader!("embedding_forward.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
     bindings: &[
         binding("tokens", Role::In),
         binding("weight", Role::In),
@@ -40,12 +40,19 @@ pub static FORWARD: Kernel = Kernel {
     requires: Requirement::Portable,
 };
 
+/// [`FORWARD`] for rows of whole quads.
+pub static FORWARD_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
+    ..FORWARD
+};
+
 /// First stage of the scatter-add: one partial sum a segment.
 pub static BACKWARD_SEGMENTS: Kernel = Kernel {
     name: "embedding_backward_segments",
     variant: PORTABLE,
     source: shader!("embedding_backward_segments.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
     bindings: &[
         binding("d_output", Role::In),
         binding("order", Role::In),
@@ -56,12 +63,19 @@ pub static BACKWARD_SEGMENTS: Kernel = Kernel {
     requires: Requirement::Portable,
 };
 
+/// [`BACKWARD_SEGMENTS`] for rows of whole quads.
+pub static BACKWARD_SEGMENTS_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
+    ..BACKWARD_SEGMENTS
+};
+
 /// Second stage of the scatter-add: one sum a token.
 pub static BACKWARD: Kernel = Kernel {
     name: "embedding_backward",
     variant: PORTABLE,
     source: shader!("embedding_backward.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
     bindings: &[
         binding("partials", Role::In),
         binding("token_segments", Role::In),
@@ -71,6 +85,13 @@ pub static BACKWARD: Kernel = Kernel {
     requires: Requirement::Portable,
 };
 
+/// [`BACKWARD`] for rows of whole quads.
+pub static BACKWARD_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
+    ..BACKWARD
+};
+
 /// Gathers `output[row] = weight[tokens[row]]`, `[rows, d_model]`; `weight` may lie in parts of
 /// some rows each.
 ///
@@ -78,19 +99,20 @@ pub static BACKWARD: Kernel = Kernel {
 pub fn forward(plan: &mut Plan, weight: &[Tensor], tokens: Tensor) -> Tensor {
     let (rows, d_model) = (tokens.len(), weight[0].cols);
     let output = plan.scratch("embedded", rows, d_model);
+    let (kernel, width) = by_width(d_model, &FORWARD, &FORWARD_QUADS);
     let mut first_token = 0;
     // Each token is in one part, so together the launches write every row.
     for &part in weight {
         let params = ForwardParams {
             rows: word(rows),
-            d_model: word(d_model),
+            d_model: word(d_model / width),
             first_token: word(first_token),
             tokens: word(part.rows),
         };
         let bindings = [tokens.into(), part.into(), output.into()];
         plan.push(
-            Dispatch::new(&FORWARD, params, bindings)
-                .workgroups(flat_workgroups(output.len(), FLAT_LANES)),
+            Dispatch::new(kernel, params, bindings)
+                .workgroups(flat_workgroups(output.len() / width, FLAT_LANES)),
         );
         first_token += part.rows;
     }
@@ -121,9 +143,10 @@ pub fn backward(
     let d_model = d_output.cols;
     let count = segments.segment_starts.len() - 1;
     let partials = plan.scratch("segment_sums", count, d_model);
+    let (kernel, width) = by_width(d_model, &BACKWARD_SEGMENTS, &BACKWARD_SEGMENTS_QUADS);
     let params = SegmentsParams {
         segments: word(count),
-        d_model: word(d_model),
+        d_model: word(d_model / width),
     };
     let bindings = [
         d_output.into(),
@@ -132,22 +155,23 @@ pub fn backward(
         partials.into(),
     ];
     plan.push(
-        Dispatch::new(&BACKWARD_SEGMENTS, params, bindings)
-            .workgroups(flat_workgroups(partials.len(), FLAT_LANES))
+        Dispatch::new(kernel, params, bindings)
+            .workgroups(flat_workgroups(partials.len() / width, FLAT_LANES))
             .flops(d_output.len()),
     );
+    let (kernel, width) = by_width(d_model, &BACKWARD, &BACKWARD_QUADS);
     let mut first_token = 0;
     for &part in d_weight {
         let params = BackwardParams {
             vocab_size: word(part.rows),
-            d_model: word(d_model),
+            d_model: word(d_model / width),
         };
         let own_segments = segments.token_segments.slice(first_token, part.rows + 1);
         let bindings = [partials.into(), own_segments.into(), part.into()];
         plan.push(
-            Dispatch::new(&BACKWARD, params, bindings)
+            Dispatch::new(kernel, params, bindings)
                 .constant("ACCUMULATE", accumulate.into())
-                .workgroups(flat_workgroups(part.len(), FLAT_LANES))
+                .workgroups(flat_workgroups(part.len() / width, FLAT_LANES))
                 .flops(partials.len() / d_weight.len()),
         );
         first_token += part.rows;

@@ -1,8 +1,8 @@
 //! Global gradient norm and the factor that clips it; neither visits the host on its way.
 
-use super::binding;
-use crate::gpu::kernel::PORTABLE;
+use super::{binding, row_lanes};
 use crate::gpu::dispatch::word;
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
@@ -44,13 +44,13 @@ pub static CLIP: Kernel = Kernel {
     requires: Requirement::Portable,
 };
 
-/// Elements of a block at least: 16 for each lane of a workgroup.
-const BLOCK_LEN: usize = 1024;
+/// Elements of a block at least: 16 quads for each lane of a workgroup of 64.
+const BLOCK_LEN: usize = 4096;
 /// Blocks of one tensor at most, so that the second stage stays short.
 const MAX_BLOCKS: usize = 1024;
 
 fn block_len(len: usize) -> usize {
-    BLOCK_LEN.max(len.div_ceil(MAX_BLOCKS))
+    BLOCK_LEN.max(len.div_ceil(MAX_BLOCKS)).next_multiple_of(4)
 }
 
 /// Writes the L2 norm over all `gradients` and the clip factor for `max_norm` to `norm_and_clip`
@@ -72,6 +72,7 @@ pub fn norm_and_clip(plan: &mut Plan, gradients: &[Tensor], norm_and_clip: Tenso
         };
         plan.push(
             Dispatch::new(&SQUARES, params, [tensor.into(), squares.into()])
+                .constant("WORKGROUP_SIZE", row_lanes(plan))
                 .workgroups([word(count), 1, 1])
                 .flops(2 * tensor.len()),
         );

@@ -1,8 +1,8 @@
 //! Copies operands of a product into textures, once for all the products that read them.
 
 use super::binding;
-use crate::gpu::kernel::PORTABLE;
 use crate::gpu::dispatch::{RowCopy, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::tensor::ALIGNMENT_WORDS;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Texture, Window};
 use crate::{params, shader};

@@ -15,26 +15,34 @@ pub mod softmax;
 pub mod sum;
 pub mod swiglu;
 
-use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Role};
+use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Role, Source};
+use crate::shader;
 
 /// Every kernel of every op and variant.
 pub static ALL: &[&Kernel] = &[
     &embedding::FORWARD,
+    &embedding::FORWARD_QUADS,
     &embedding::BACKWARD_SEGMENTS,
+    &embedding::BACKWARD_SEGMENTS_QUADS,
     &embedding::BACKWARD,
+    &embedding::BACKWARD_QUADS,
     &matmul::TILED,
     &matmul::TEXTURE,
     &matmul::TEXTURE_SUBGROUP,
     &matmul::ROW,
     &matmul_stage::STAGE,
     &rmsnorm::FORWARD,
+    &rmsnorm::FORWARD_QUADS,
     &rmsnorm::BACKWARD_INPUT,
+    &rmsnorm::BACKWARD_INPUT_QUADS,
     &rmsnorm::BACKWARD_WEIGHT,
+    &rmsnorm::BACKWARD_WEIGHT_QUADS,
     &rope::FORWARD,
     &rope::BACKWARD,
     &attention::FORWARD,
     &attention::FORWARD_TEXTURE,
     &attention::BACKWARD_DELTA,
+    &attention::BACKWARD_DELTA_QUADS,
     &attention::BACKWARD_QUERY,
     &attention::BACKWARD_QUERY_TEXTURE,
     &attention::BACKWARD_KEY_VALUE,
@@ -44,8 +52,10 @@ pub static ALL: &[&Kernel] = &[
     &softmax::FORWARD,
     &softmax::BACKWARD,
     &cross_entropy::FORWARD,
+    &cross_entropy::FORWARD_QUADS,
     &cross_entropy::LOSS_SUM,
     &sum::PARTIALS,
+    &sum::PARTIALS_QUADS,
     &grad_norm::SQUARES,
     &grad_norm::CLIP,
     &adamw::UPDATE,
@@ -102,6 +112,26 @@ fn row_lanes(plan: &Plan) -> u32 {
     match plan.class() {
         AdapterClass::Gpu => 64,
         AdapterClass::Software => 8,
+    }
+}
+
+/// Variant of kernels for rows of whole quads, which take four words at once.
+const QUADS: &str = "quads";
+/// What rows are made of in such a variant.
+const QUADS_SOURCE: Source = shader!("shared/elements_quads.wgsl");
+/// And in the variant for rows of any width.
+const WORDS_SOURCE: Source = shader!("shared/elements_words.wgsl");
+
+/// The kernel for rows of `cols` words, and the words of one of its elements.
+pub fn by_width(
+    cols: usize,
+    words: &'static Kernel,
+    quads: &'static Kernel,
+) -> (&'static Kernel, usize) {
+    if cols.is_multiple_of(4) {
+        (quads, 4)
+    } else {
+        (words, 1)
     }
 }
 

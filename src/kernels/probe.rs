@@ -2,8 +2,8 @@
 //! No model runs them; `bench` measures the others against them.
 
 use super::{FLAT_LANES, binding};
-use crate::gpu::kernel::PORTABLE;
 use crate::gpu::dispatch::{flat_workgroups, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 

@@ -1,10 +1,10 @@
 //! Root-mean-square layer normalisation (Zhang and Sennrich 2019).
 
 use super::sum::sum_partials;
-use super::{FLAT_LANES, binding, row_lanes};
-use crate::gpu::kernel::PORTABLE;
+use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width, row_lanes};
 use crate::gpu::dispatch::{flat_workgroups, word};
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
+use crate::gpu::kernel::PORTABLE;
+use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(ForwardParams {
@@ -22,17 +22,16 @@ params!(WeightParams {
     rows_per_block: u32
 });
 
-const SHARED: &[Source] = &[
-    shader!("shared/flat_workgroup.wgsl"),
-    shader!("shared/reduce_sum.wgsl"),
-];
-
 /// Normalises rows and keeps the inverse root mean square of each.
 pub static FORWARD: Kernel = Kernel {
     name: "rmsnorm_forward",
     variant: PORTABLE,
     source: shader!("rmsnorm_forward.wgsl"),
-    shared: SHARED,
+    shared: &[
+        shader!("shared/flat_workgroup.wgsl"),
+        shader!("shared/reduce_sum.wgsl"),
+        WORDS_SOURCE,
+    ],
     bindings: &[
         binding("input", Role::In),
         binding("weight", Role::In),
@@ -43,12 +42,27 @@ pub static FORWARD: Kernel = Kernel {
     requires: Requirement::Portable,
 };
 
+/// [`FORWARD`] for rows of whole quads.
+pub static FORWARD_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[
+        shader!("shared/flat_workgroup.wgsl"),
+        shader!("shared/reduce_sum.wgsl"),
+        QUADS_SOURCE,
+    ],
+    ..FORWARD
+};
+
 /// Gradient for the input.
 pub static BACKWARD_INPUT: Kernel = Kernel {
     name: "rmsnorm_backward_input",
     variant: PORTABLE,
     source: shader!("rmsnorm_backward_input.wgsl"),
-    shared: SHARED,
+    shared: &[
+        shader!("shared/flat_workgroup.wgsl"),
+        shader!("shared/reduce_sum.wgsl"),
+        WORDS_SOURCE,
+    ],
     bindings: &[
         binding("input", Role::In),
         binding("weight", Role::In),
@@ -60,12 +74,23 @@ pub static BACKWARD_INPUT: Kernel = Kernel {
     requires: Requirement::Portable,
 };
 
+/// [`BACKWARD_INPUT`] for rows of whole quads.
+pub static BACKWARD_INPUT_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[
+        shader!("shared/flat_workgroup.wgsl"),
+        shader!("shared/reduce_sum.wgsl"),
+        QUADS_SOURCE,
+    ],
+    ..BACKWARD_INPUT
+};
+
 /// Gradient for the gain, one partial sum a block of rows.
 pub static BACKWARD_WEIGHT: Kernel = Kernel {
     name: "rmsnorm_backward_weight",
     variant: PORTABLE,
     source: shader!("rmsnorm_backward_weight.wgsl"),
-    shared: &[],
+    shared: &[WORDS_SOURCE],
     bindings: &[
         binding("input", Role::In),
         binding("inv_rms", Role::In),
@@ -74,6 +99,13 @@ pub static BACKWARD_WEIGHT: Kernel = Kernel {
     ],
     params: WeightParams::LAYOUT,
     requires: Requirement::Portable,
+};
+
+/// [`BACKWARD_WEIGHT`] for rows of whole quads.
+pub static BACKWARD_WEIGHT_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[QUADS_SOURCE],
+    ..BACKWARD_WEIGHT
 };
 
 /// Rows that one lane of the gain's gradient adds up.
@@ -86,14 +118,15 @@ pub fn forward(plan: &mut Plan, input: Tensor, weight: Tensor, eps: f32) -> (Ten
     let (rows, cols) = (input.rows, input.cols);
     let output = plan.scratch("normed", rows, cols);
     let inv_rms = plan.scratch("inv_rms", 1, rows);
+    let (kernel, width) = by_width(cols, &FORWARD, &FORWARD_QUADS);
     let params = ForwardParams {
         rows: word(rows),
-        cols: word(cols),
+        cols: word(cols / width),
         eps,
     };
     let bindings = [input.into(), weight.into(), output.into(), inv_rms.into()];
     plan.push(
-        Dispatch::new(&FORWARD, params, bindings)
+        Dispatch::new(kernel, params, bindings)
             .constant("WORKGROUP_SIZE", row_lanes(plan))
             .workgroups(flat_workgroups(rows, 1))
             .flops(4 * input.len()),
@@ -119,9 +152,10 @@ pub fn backward_input(
     d_input: Tensor,
     accumulate: bool,
 ) {
+    let (kernel, width) = by_width(d_input.cols, &BACKWARD_INPUT, &BACKWARD_INPUT_QUADS);
     let params = InputParams {
         rows: word(d_input.rows),
-        cols: word(d_input.cols),
+        cols: word(d_input.cols / width),
     };
     let bindings = [
         saved.input.into(),
@@ -131,7 +165,7 @@ pub fn backward_input(
         d_input.into(),
     ];
     plan.push(
-        Dispatch::new(&BACKWARD_INPUT, params, bindings)
+        Dispatch::new(kernel, params, bindings)
             .constant("WORKGROUP_SIZE", row_lanes(plan))
             .constant("ACCUMULATE", accumulate.into())
             .workgroups(flat_workgroups(d_input.rows, 1))
@@ -152,9 +186,10 @@ pub fn backward_weight(
     let rows_per_block = ROWS_PER_BLOCK.max(rows.div_ceil(65_535));
     let blocks = rows.div_ceil(rows_per_block);
     let partials = plan.scratch("gain_sums", blocks, cols);
+    let (kernel, width) = by_width(cols, &BACKWARD_WEIGHT, &BACKWARD_WEIGHT_QUADS);
     let params = WeightParams {
         rows: word(rows),
-        cols: word(cols),
+        cols: word(cols / width),
         rows_per_block: word(rows_per_block),
     };
     let bindings = [
@@ -164,8 +199,8 @@ pub fn backward_weight(
         partials.into(),
     ];
     plan.push(
-        Dispatch::new(&BACKWARD_WEIGHT, params, bindings)
-            .workgroups([word(cols.div_ceil(FLAT_LANES)), word(blocks), 1])
+        Dispatch::new(kernel, params, bindings)
+            .workgroups([word((cols / width).div_ceil(FLAT_LANES)), word(blocks), 1])
             .flops(3 * d_output.len()),
     );
     sum_partials(plan, partials, d_weight, accumulate);

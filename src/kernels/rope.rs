@@ -1,8 +1,8 @@
 //! Rotary position embedding on interleaved pairs (Su et al. 2021).
 
 use super::{FLAT_LANES, binding};
-use crate::gpu::kernel::PORTABLE;
 use crate::gpu::dispatch::{flat_workgroups, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Binding, Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
 use crate::{params, shader};
 

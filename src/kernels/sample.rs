@@ -1,8 +1,8 @@
 //! The sampler: temperature, top-k, softmax, top-p, and one draw a row.
 
 use super::{binding, softmax};
-use crate::gpu::kernel::PORTABLE;
 use crate::gpu::dispatch::word;
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::random::Stream;
 use crate::{params, shader};

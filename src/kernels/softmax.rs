@@ -1,8 +1,8 @@
 //! Softmax of rows, for the sampler; attention and cross-entropy carry their own, fused.
 
 use super::{binding, row_lanes};
-use crate::gpu::kernel::PORTABLE;
 use crate::gpu::dispatch::{flat_workgroups, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 

@@ -1,8 +1,8 @@
 //! Sums over a leading axis: the last stage of split reductions.
 
-use super::{FLAT_LANES, binding};
-use crate::gpu::kernel::PORTABLE;
+use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width};
 use crate::gpu::dispatch::{flat_workgroups, word};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
@@ -16,13 +16,20 @@ pub static PARTIALS: Kernel = Kernel {
     name: "sum_partials",
     variant: PORTABLE,
     source: shader!("sum_partials.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
     bindings: &[
         binding("partials", Role::In),
         binding("output", Role::OutOrAccumulate),
     ],
     params: SumParams::LAYOUT,
     requires: Requirement::Portable,
+};
+
+/// [`PARTIALS`] for rows of whole quads.
+pub static PARTIALS_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
+    ..PARTIALS
 };
 
 /// Sums `partials` `[count, len]` over its rows into `output`, of `len` elements; overwrites it
@@ -36,14 +43,15 @@ pub fn sum_partials(plan: &mut Plan, partials: Tensor, output: Tensor, accumulat
         output.len(),
         "one partial result fills the output"
     );
+    let (kernel, width) = by_width(output.len(), &PARTIALS, &PARTIALS_QUADS);
     let params = SumParams {
         partials: word(partials.rows),
-        len: word(output.len()),
+        len: word(output.len() / width),
     };
     plan.push(
-        Dispatch::new(&PARTIALS, params, [partials.into(), output.into()])
+        Dispatch::new(kernel, params, [partials.into(), output.into()])
             .constant("ACCUMULATE", accumulate.into())
-            .workgroups(flat_workgroups(output.len(), FLAT_LANES))
+            .workgroups(flat_workgroups(output.len() / width, FLAT_LANES))
             .flops(partials.len()),
     );
 }

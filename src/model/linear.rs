@@ -28,6 +28,14 @@ impl Linear {
         y
     }
 
+    /// [`Linear::forward`] into rows that are operands of products and may have gaps between them.
+    pub fn forward_rows(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
+        let cols = self.output_cols(pass);
+        let y = pass.plan.scratch_rows("projected", x.rows, cols);
+        self.push_forward(pass, x, y, Epilogue::Store);
+        y
+    }
+
     /// `[rows, in]` to a given `[rows, out]`.
     pub fn forward_into(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor) {
         self.push_forward(pass, x, y, Epilogue::Store);
@@ -41,8 +49,12 @@ impl Linear {
     }
 
     fn output(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
-        let cols = pass.weight(self.weight).iter().map(|part| part.rows).sum();
+        let cols = self.output_cols(pass);
         pass.plan.scratch("projected", x.rows, cols)
+    }
+
+    fn output_cols(&self, pass: &Pass<'_>) -> usize {
+        pass.weight(self.weight).iter().map(|part| part.rows).sum()
     }
 
     /// Each part of the weight makes some columns of the output.

@@ -28,8 +28,8 @@ pub struct Saved {
 impl Mlp {
     /// Maps the normed input `x` `[rows, d_model]` and adds the result to `residual`.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> (Tensor, Saved) {
-        let gate = self.w1.forward(pass, x);
-        let up = self.w3.forward(pass, x);
+        let gate = self.w1.forward_rows(pass, x);
+        let up = self.w3.forward_rows(pass, x);
         let hidden = swiglu::forward(pass.plan, gate, up);
         let y = self.w2.forward_residual(pass, hidden, residual);
         (
@@ -53,7 +53,7 @@ impl Mlp {
             hidden,
         } = saved;
         self.w2.backward_weight(pass, hidden, d_y, accumulate);
-        let d_hidden = pass.plan.scratch("d_hidden", hidden.rows, hidden.cols);
+        let d_hidden = pass.plan.scratch_like("d_hidden", hidden);
         self.w2.backward_input(pass, d_y, Into::Store(d_hidden));
         let (d_gate, d_up) = swiglu::backward(pass.plan, gate, up, d_hidden);
         let d_x = pass.plan.scratch("d_normed", input.rows, input.cols);

@@ -143,7 +143,9 @@ impl Transformer {
         pass.plan.set_scope("lm_head");
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
         for (first, rows) in self.chunks(hidden.rows) {
-            let logits = self.lm_head.forward(pass, hidden.slice_rows(first, rows));
+            let logits = self
+                .lm_head
+                .forward_rows(pass, hidden.slice_rows(first, rows));
             let chunk = losses.slice(first, rows);
             cross_entropy::forward(pass.plan, logits, targets.slice(first, rows), chunk, None);
         }
@@ -199,7 +201,7 @@ impl Transformer {
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
         for (first, rows) in self.chunks(hidden.rows) {
             let x = hidden.slice_rows(first, rows);
-            let logits = self.lm_head.forward(pass, x);
+            let logits = self.lm_head.forward_rows(pass, x);
             let targets = inputs.targets.slice(first, rows);
             let chunk = losses.slice(first, rows);
             cross_entropy::forward(pass.plan, logits, targets, chunk, Some(loss.scale));

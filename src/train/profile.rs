@@ -63,7 +63,7 @@ impl Profiler {
         let origin_us = (start - self.began).as_secs_f64() * 1e6;
         let trace = trace(&self.spans, dispatches, origin_us);
         write(&self.path, &trace)?;
-        Ok(dearest(dispatches))
+        Ok(dearest(dispatches, SHOWN))
     }
 }
 
@@ -114,11 +114,11 @@ fn gflops(flops: u64, duration_us: f64) -> f64 {
     }
 }
 
-/// Kernels of the table of the dearest ones.
+/// Kernels that a profiled run prints.
 const SHOWN: usize = 10;
 
-/// The kernels that took most of the device's time: a line each.
-pub fn dearest(dispatches: &[DispatchTime]) -> String {
+/// The `shown` kernels that took most of the device's time: a line each.
+pub fn dearest(dispatches: &[DispatchTime], shown: usize) -> String {
     #[derive(Default)]
     struct Sum {
         count: usize,
@@ -140,7 +140,7 @@ pub fn dearest(dispatches: &[DispatchTime]) -> String {
         "{:<38} {:>10} {:>10} {:>6} {:>9}\n",
         "kernel", "dispatches", "ms", "share", "GFLOP/s"
     );
-    for (kernel, sum) in kernels.iter().take(SHOWN) {
+    for (kernel, sum) in kernels.iter().take(shown) {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
@@ -182,7 +182,7 @@ mod tests {
             time("layers.0.ffn/swiglu_forward", 30.0, 50.0),
             time("layers.1.ffn/matmul.tiled", 80.0, 70.0),
         ];
-        let text = dearest(&times);
+        let text = dearest(&times, SHOWN);
         let mut lines = text.lines().skip(1);
         let first: Vec<_> = lines.next().unwrap().split_whitespace().collect();
         assert_eq!(first, ["matmul.tiled", "2", "0.100", "66.7%", "0.10"]);

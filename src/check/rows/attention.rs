@@ -4,6 +4,7 @@ use super::Table;
 use crate::check::Case;
 use crate::gpu::{AdapterClass, Kernel};
 use crate::kernels::attention::{self, AttentionShape, Qkv, Saved, Variant};
+use crate::kernels::by_width;
 use crate::reference::attention as reference;
 
 /// `(batch, time, num_heads, num_kv_heads, head_dim)`.
@@ -117,7 +118,12 @@ fn variant_rows(
     table.add_for(class, forward_kernel, label, move |case| {
         forward(case, variant, shape, scale);
     });
-    for kernel in [&attention::BACKWARD_DELTA, query_kernel, key_value_kernel] {
+    let delta_kernel = by_width(
+        shape.head_dim,
+        &attention::BACKWARD_DELTA,
+        &attention::BACKWARD_DELTA_QUADS,
+    );
+    for kernel in [delta_kernel.0, query_kernel, key_value_kernel] {
         table.add_for(class, kernel, label, move |case| {
             backward(case, variant, shape, scale);
         });

@@ -54,7 +54,7 @@ fn past_the_portable_binding(table: &mut Table) {
     const D_MODEL: usize = 128;
     const VOCAB: usize = (128 << 20) / 4 / D_MODEL + 1;
     let shape = format!("vocab {VOCAB}, d_model {D_MODEL}, rows 3");
-    table.add_once(&embedding::FORWARD, shape, |case| {
+    table.add_once(&embedding::FORWARD_QUADS, shape, |case| {
         let weight = cheap(case, VOCAB, D_MODEL);
         let last = u32::try_from(VOCAB - 1).expect("a token fits u32");
         let tokens = [last, 0, last / 2];

@@ -1,6 +1,7 @@
 //! Rows of embedding, RMSNorm, RoPE, SwiGLU, softmax and the partial sums.
 
 use super::{Table, added};
+use crate::kernels::by_width;
 use crate::kernels::rmsnorm::Saved;
 use crate::kernels::rope::RopeTables;
 use crate::kernels::{embedding, rmsnorm, rope, softmax, sum, swiglu};
@@ -35,10 +36,12 @@ fn embedding_rows(table: &mut Table) {
         (3, 5, 130),
         (61, 33, 48),
         (7, 64, 65),
+        (33, 24, 70),
         (300, 7, 9),
     ] {
         let shape = format!("vocab {vocab}, d_model {d_model}, rows {rows}");
-        table.add_once(&embedding::FORWARD, &shape, move |case| {
+        let forward = by_width(d_model, &embedding::FORWARD, &embedding::FORWARD_QUADS).0;
+        table.add_once(forward, &shape, move |case| {
             let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
             let weight = case.random(vocab, d_model, 1.0);
             let tokens_tensor = case.words(&tokens);
@@ -76,8 +79,14 @@ fn embedding_rows(table: &mut Table) {
                 case.expect("d_weight", d_weight.tensor, want);
             };
             let shape = format!("{shape}, accumulate {accumulate}");
-            table.add_once(&embedding::BACKWARD_SEGMENTS, &shape, build);
-            table.add_once(&embedding::BACKWARD, &shape, build);
+            let segments = by_width(
+                d_model,
+                &embedding::BACKWARD_SEGMENTS,
+                &embedding::BACKWARD_SEGMENTS_QUADS,
+            );
+            let sums = by_width(d_model, &embedding::BACKWARD, &embedding::BACKWARD_QUADS);
+            table.add_once(segments.0, &shape, build);
+            table.add_once(sums.0, &shape, build);
         }
     }
 }
@@ -88,7 +97,8 @@ fn rmsnorm_rows(table: &mut Table) {
         // Tiny values make the epsilon count, large ones would overflow a sum of squares in f16.
         for scale in [1.0, 1e-3, 1e3] {
             let shape = format!("{rows}x{cols}, scale {scale}");
-            table.add(&rmsnorm::FORWARD, &shape, move |case| {
+            let forward = by_width(cols, &rmsnorm::FORWARD, &rmsnorm::FORWARD_QUADS).0;
+            table.add(forward, &shape, move |case| {
                 let input = case.random(rows, cols, scale);
                 let weight = case.random(1, cols, 1.0);
                 let (output, inv_rms) =
@@ -99,10 +109,20 @@ fn rmsnorm_rows(table: &mut Table) {
             });
             for accumulate in [false, true] {
                 let shape = format!("{shape}, accumulate {accumulate}");
-                table.add(&rmsnorm::BACKWARD_INPUT, &shape, move |case| {
+                let input = by_width(
+                    cols,
+                    &rmsnorm::BACKWARD_INPUT,
+                    &rmsnorm::BACKWARD_INPUT_QUADS,
+                );
+                let weight = by_width(
+                    cols,
+                    &rmsnorm::BACKWARD_WEIGHT,
+                    &rmsnorm::BACKWARD_WEIGHT_QUADS,
+                );
+                table.add(input.0, &shape, move |case| {
                     backward_input(case, (rows, cols), scale, accumulate);
                 });
-                table.add(&rmsnorm::BACKWARD_WEIGHT, &shape, move |case| {
+                table.add(weight.0, &shape, move |case| {
                     backward_weight(case, (rows, cols), scale, accumulate);
                 });
             }
@@ -286,7 +306,8 @@ fn sum_rows(table: &mut Table) {
     for (partials, len) in SHAPES {
         for accumulate in [false, true] {
             let shape = format!("{partials}x{len}, accumulate {accumulate}");
-            table.add_once(&sum::PARTIALS, shape, move |case| {
+            let kernel = by_width(len, &sum::PARTIALS, &sum::PARTIALS_QUADS).0;
+            table.add_once(kernel, shape, move |case| {
                 let input = case.random(partials, len, 1.0);
                 let output = case.random(1, len, 1.0);
                 sum::sum_partials(&mut case.plan, input.tensor, output.tensor, accumulate);

@@ -1,6 +1,7 @@
 //! Rows of cross-entropy and of the sum of losses.
 
 use super::{Table, added};
+use crate::kernels::by_width;
 use crate::kernels::cross_entropy::{self, IGNORED};
 use crate::reference::cross_entropy as reference;
 
@@ -17,7 +18,13 @@ pub(super) fn rows(table: &mut Table) {
     for (rows, vocab) in SHAPES {
         for (scale, gradient) in [(1.0, true), (1.0, false), (20.0, true)] {
             let shape = format!("{rows}x{vocab}, scale {scale}, gradient {gradient}");
-            table.add(&cross_entropy::FORWARD, shape, move |case| {
+            let kernel = by_width(
+                vocab,
+                &cross_entropy::FORWARD,
+                &cross_entropy::FORWARD_QUADS,
+            )
+            .0;
+            table.add(kernel, shape, move |case| {
                 let logits = case.random(rows, vocab, scale);
                 let mut targets: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
                 if rows > 2 {

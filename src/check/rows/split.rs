@@ -152,8 +152,16 @@ fn vocabulary_rows(table: &mut Table, class: AdapterClass, v: &'static Vocabular
             table.last_is_large();
         }
     };
-    add(&embedding::FORWARD, "embedding and head", read_vocabulary);
-    add(&embedding::BACKWARD, "d_embedding", embedding_gradient);
+    add(
+        &embedding::FORWARD_QUADS,
+        "embedding and head",
+        read_vocabulary,
+    );
+    add(
+        &embedding::BACKWARD_QUADS,
+        "d_embedding",
+        embedding_gradient,
+    );
     add(product, "d_head", head_gradient);
 }
 
