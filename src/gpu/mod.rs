@@ -36,3 +36,4 @@ pub use readback::Readback;
 pub use target::Target;
 pub use tensor::{Tensor, Texture, Window};
 pub use timing::Elapsed;
+pub use trusted::spread_llvmpipe_threads;

@@ -151,12 +151,14 @@ pub fn dearest(dispatches: &[DispatchTime], shown: usize) -> String {
             gflops(sum.flops, sum.us),
         );
     }
+    let end_us = dispatches.iter().map(|d| d.start_us + d.duration_us);
     let _ = write!(
         text,
-        "{:<38} {:>10} {:>10.3}",
+        "{:<38} {:>10} {:>10.3} of {:.3} from the first's start to the last's end",
         "all kernels",
         dispatches.len(),
-        total_us / 1e3
+        total_us / 1e3,
+        end_us.fold(0.0, f64::max) / 1e3,
     );
     text
 }
