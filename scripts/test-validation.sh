@@ -9,6 +9,9 @@ program=$1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
+# Products are timed anew, under the layers too.
+export GPU_TLM_CACHE="$folder/cache"
+
 "$program" check --validation
 "$program" train --validation --logdir "$folder" --vocab-size 300 --context-length 32 \
     --d-model 64 --num-layers 2 --num-heads 4 --num-kv-heads 2 --d-ff 128 --batch-size 4 \

@@ -14,6 +14,7 @@ use crate::data::mapped::MappedFile;
 use crate::gpu::GpuError;
 use crate::model::parameters::Parameter;
 use crate::train::engine::{Engine, Part};
+use crate::tuner::Record;
 
 /// An error of a checkpoint file.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,8 @@ pub struct Metadata {
     pub val_loss: Option<f64>,
     /// Lowest validation loss so far, in nats.
     pub best_val_loss: Option<f64>,
+    /// Which kernels the run was planned with, if it says so.
+    pub tuning: Option<Record>,
 }
 
 impl Metadata {
@@ -148,6 +151,10 @@ impl Metadata {
             ),
             ("best_val_loss".to_owned(), number(self.best_val_loss)),
             ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            (
+                "tuning".to_owned(),
+                serde_json::to_string(&self.tuning).unwrap_or_default(),
+            ),
         ])
     }
 
@@ -163,6 +170,10 @@ impl Metadata {
             train_loss: number("train_loss"),
             val_loss: number("val_loss"),
             best_val_loss: number("best_val_loss"),
+            // A file of an earlier version has none.
+            tuning: map
+                .get("tuning")
+                .and_then(|text| serde_json::from_str(text).ok()),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::data::npy::NpyError;
 use crate::data::tokenizer::TokenizerError;
 use crate::decode::DecodeError;
 use crate::gpu::GpuError;
-use crate::kernels::UnknownKernel;
+use crate::kernels::{UnknownKernel, UnknownVariant};
 use crate::train::TrainError;
 
 /// Anything that a command can fail with.
@@ -37,6 +37,8 @@ pub enum Error {
     Decode(#[from] DecodeError),
     /// Of the name of a kernel.
     Kernel(#[from] UnknownKernel),
+    /// Of the name of a variant.
+    Variant(#[from] UnknownVariant),
     /// Of a check against the reference.
     Check(#[from] CheckFailed),
     /// Of a benchmark.
@@ -60,7 +62,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         let usage = match self {
             Self::Gpu(error) => error.is_usage(),
-            Self::Config(_) | Self::Kernel(_) => true,
+            Self::Config(_) | Self::Kernel(_) | Self::Variant(_) => true,
             Self::Tokenizer(error) => error.is_usage(),
             Self::Npy(error) => error.is_usage(),
             Self::Dataset(_) | Self::Data(_) | Self::Check(_) | Self::Io { .. } => false,

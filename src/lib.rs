@@ -19,5 +19,6 @@ pub mod random;
 pub mod reference;
 pub mod shaders;
 pub mod train;
+pub mod tuner;
 
 pub use error::Error;

@@ -4,6 +4,7 @@
 mod bad_input;
 mod measure;
 mod runs;
+mod tuning;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,9 +18,15 @@ struct Finished {
     stderr: String,
 }
 
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_gpu-tlm"))
+}
+
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-tlm"));
+    let mut command = program();
+    // What is fastest differs from run to run, and these compare bits; `tuning` looks at the tuner.
     command
+        .arg("--no-tune")
         .args(args)
         .env_remove("GPU_TLM_LOG")
         .env("XDG_RUNTIME_DIR", std::env::temp_dir());

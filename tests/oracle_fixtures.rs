@@ -1,18 +1,23 @@
 //! The GPU against PyTorch: fixtures that `tests/oracle/make_fixtures.py` wrote.
 //!
 //! They run on a device with exactly WebGPU's default limits and no optional feature, so that
-//! they also show that the tiny models need nothing else.
+//! they also show that the tiny models need nothing else; those that force a variant run on all
+//! that the adapter has.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gpu_tlm::checkpoint::{self, Metadata};
 use gpu_tlm::config::{ModelConfig, Resolved, SettingFlags, TrainConfig};
 use gpu_tlm::data::dataset::Batch;
 use gpu_tlm::decode::{Generator, InferenceModel};
-use gpu_tlm::gpu::{AdapterClass, Device, DeviceOptions, LimitSet};
+use gpu_tlm::gpu::{AdapterClass, Choices, Device, DeviceOptions, LimitSet};
+use gpu_tlm::kernels::VARIANTS;
+use gpu_tlm::kernels::matmul::{Form, Variant};
 use gpu_tlm::kernels::sample::Sampling;
 use gpu_tlm::train::engine::{Engine, Part};
 use gpu_tlm::train::schedule::learning_rate;
+use gpu_tlm::train::step_plan::StepPlan;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -94,13 +99,9 @@ fn floor_device(class: Option<AdapterClass>) -> Device {
 }
 
 /// An engine with the fixture's initial weights.
-fn engine(
-    fixture: &Fixture,
-    run: &str,
-    class: Option<AdapterClass>,
-) -> (Engine, ModelConfig, TrainConfig) {
+fn engine(fixture: &Fixture, run: &str, device: Device) -> (Engine, ModelConfig, TrainConfig) {
     let (model, train) = fixture.configs(run);
-    let engine = Engine::new(floor_device(class), &model, &train).unwrap();
+    let engine = Engine::new(device, &model, &train).unwrap();
     for (index, parameter) in engine.table().iter().enumerate() {
         engine.write(
             Part::Parameters,
@@ -147,9 +148,9 @@ fn assert_tensors(fixture: &Fixture, engine: &Engine, part: Part, prefix: &str, 
     }
 }
 
-fn follow(case: &str, run: &str, class: Option<AdapterClass>) {
+fn follow(case: &str, run: &str, device: Device) {
     let fixture = Fixture::load(case);
-    let (mut engine, model, train) = engine(&fixture, run, class);
+    let (mut engine, model, train) = engine(&fixture, run, device);
     let want = &fixture.json["runs"][run];
     for iteration in 0..20 {
         let batch = fixture.batch(iteration, &model, &train);
@@ -192,26 +193,71 @@ fn follow(case: &str, run: &str, class: Option<AdapterClass>) {
 #[test]
 fn training_follows_pytorch_with_clipping() {
     for case in CASES {
-        follow(case, "clipped", None);
+        follow(case, "clipped", floor_device(None));
     }
 }
 
 #[test]
 fn training_follows_pytorch_without_clipping() {
     for case in CASES {
-        follow(case, "unclipped", None);
+        follow(case, "unclipped", floor_device(None));
     }
 }
 
 #[test]
 fn training_follows_pytorch_with_the_kernels_of_a_gpu() {
     for case in CASES {
-        follow(case, "clipped", Some(AdapterClass::Gpu));
+        follow(case, "clipped", floor_device(Some(AdapterClass::Gpu)));
+    }
+}
+
+/// A device with all that the adapter has, whose plans take this variant; `None` where the adapter
+/// cannot run it.
+fn forced(name: &str) -> Option<Device> {
+    let device = Device::open(&DeviceOptions::default()).unwrap();
+    let product = name.strip_prefix("matmul.").and_then(Variant::named);
+    if let Some(obstacle) = product.and_then(|v| v.obstacle(&device.target(), Form::Nt, 1)) {
+        assert!(obstacle.contains("subgroups"), "{name}: {obstacle}");
+        return None;
+    }
+    Some(device.with_choices(Choices::forced(&[name.to_owned()])))
+}
+
+/// Labels of the kernels of `op` in the plan of a step.
+fn planned(op: &str, device: &Device, fixture: &Fixture) -> BTreeSet<String> {
+    let (model, train) = fixture.configs("clipped");
+    let plan = StepPlan::new(&model, &train, device.target()).plan;
+    let kernels = plan.all_dispatches().iter().map(|d| d.kernel);
+    let named = kernels.filter(|k| k.name.starts_with(op));
+    named.map(|kernel| kernel.label()).collect()
+}
+
+/// A row's product is in no training step; decoding has it, below.
+#[test]
+fn training_follows_pytorch_by_every_variant() {
+    for name in VARIANTS.into_iter().filter(|n| *n != "matmul.row") {
+        let Some(device) = forced(name) else { continue };
+        for case in CASES {
+            let (op, variant) = name.split_once('.').unwrap();
+            let op = if op == "matmul" {
+                op
+            } else {
+                "attention_forward"
+            };
+            let label = match variant {
+                "portable" => op.to_owned(),
+                _ => format!("{op}.{variant}"),
+            };
+            let mut found = planned(op, &device, &Fixture::load(case));
+            found.remove("matmul_stage");
+            assert_eq!(found, [label].into(), "{name} is forced");
+            follow(case, "clipped", device.clone());
+        }
     }
 }
 
 fn saved_model(fixture: &Fixture, folder: &Path) -> PathBuf {
-    let (engine, ..) = engine(fixture, "clipped", None);
+    let (engine, ..) = engine(fixture, "clipped", floor_device(None));
     let metadata = Metadata {
         iteration: 0,
         config: fixture.json["config"].as_object().unwrap().clone(),
@@ -219,6 +265,7 @@ fn saved_model(fixture: &Fixture, folder: &Path) -> PathBuf {
         train_loss: None,
         val_loss: None,
         best_val_loss: None,
+        tuning: None,
     };
     let path = folder.join("init.safetensors");
     checkpoint::save(&path, &engine, &metadata).unwrap();
@@ -227,11 +274,21 @@ fn saved_model(fixture: &Fixture, folder: &Path) -> PathBuf {
 
 #[test]
 fn decoding_gives_pytorchs_logits() {
+    decode(&floor_device(None));
+}
+
+#[test]
+fn decoding_gives_pytorchs_logits_by_every_variant() {
+    for device in VARIANTS.into_iter().filter_map(forced) {
+        decode(&device);
+    }
+}
+
+fn decode(device: &Device) {
     for case in CASES {
         let fixture = Fixture::load(case);
         let folder = tempfile::tempdir().unwrap();
         let path = saved_model(&fixture, folder.path());
-        let device = floor_device(None);
         let model = InferenceModel::open(&path, device.target().max_binding_words).unwrap();
         let (time, vocab) = (model.config.context_length, model.config.vocab_size);
         let sampling = Sampling {
@@ -239,7 +296,7 @@ fn decoding_gives_pytorchs_logits() {
             top_k: None,
             top_p: None,
         };
-        let mut generator = Generator::new(device, model, sampling).unwrap();
+        let mut generator = Generator::new(device.clone(), model, sampling).unwrap();
         let (tokens, want) = (fixture.words("tokens"), fixture.floats("logits0"));
         let too_long = generator.logits(&tokens[..=time]).unwrap_err().to_string();
         assert!(

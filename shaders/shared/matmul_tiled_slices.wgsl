@@ -10,9 +10,9 @@ struct Share {
 // along memory.
 fn share_of(lane: u32, along_lines: bool) -> Share {
     if (along_lines) {
-        return Share(lane % 32u * 4u, lane / 32u);
+        return Share(lane % (TILE / 4u) * 4u, lane / (TILE / 4u));
     }
-    return Share(lane / 2u, lane % 2u * 4u);
+    return Share(lane / (DEPTH / 4u), lane % (DEPTH / 4u) * 4u);
 }
 
 // Word at which the share of the slice from k0 begins.

@@ -127,6 +127,7 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
         (&matmul::TEXTURE_SUBGROUP, Variant::TextureSubgroup { side }),
         (&matmul::TEXTURE, Variant::Texture { side }),
         (&matmul::TILED, Variant::Tiled),
+        (&matmul::TILED_SMALL, Variant::TiledSmall),
         (&matmul::ROW, Variant::Row),
     ] {
         if variant == Variant::Row && (m, form) != (1, Form::Nt) {

@@ -173,7 +173,7 @@ fn take(engine: &mut Engine) -> Result<(), GpuError> {
 }
 
 fn product_kernel(device: &Device) -> &'static Kernel {
-    matmul::Variant::for_target(device.target(), Form::Nt, 1024).kernel()
+    matmul::Variant::for_target(&device.target(), Form::Nt, 1024).kernel()
 }
 
 /// Speed of the product that the device's plans use, operands that have to be staged included.

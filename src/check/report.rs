@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 
 use super::{Outcome, Row, class_name, step};
-use crate::gpu::{AdapterClass, Device, GpuError};
+use crate::gpu::{AdapterClass, Choices, Device, GpuError};
+use crate::kernels::VARIANTS;
+use crate::kernels::matmul::{Form, Variant};
 
 /// What became of one row.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -155,7 +157,9 @@ pub fn run(
         report.add(row, result);
     }
     if with_step {
+        let choices = device.choices().clone();
         let device = spare.unwrap_or_else(|| device.clone());
+        let device = device.with_choices(choices);
         for class in [AdapterClass::Gpu, AdapterClass::Software] {
             add_step(&mut report, &device.with_class(class));
         }
@@ -203,11 +207,28 @@ fn add_step(report: &mut Report, device: &Device) {
     let class = class_name(Some(device.class()));
     let [untied, tied] = [false, true].map(|tie| step::tiny_model(16, tie));
     let parts = step::in_parts(device);
-    for (variant, device, model) in [
-        ("untied", device, &untied),
-        ("tied", device, &tied),
-        ("in parts", &parts.0, &parts.1),
-    ] {
+    let mut runs = vec![
+        ("untied", device.clone(), &untied),
+        ("tied", device.clone(), &tied),
+        ("in parts", parts.0, &parts.1),
+    ];
+    // A row's product is in no training step.
+    for name in VARIANTS.into_iter().filter(|name| *name != "matmul.row") {
+        let variant = name.strip_prefix("matmul.").and_then(Variant::named);
+        match variant.and_then(|v| v.obstacle(&device.target(), Form::Nn, 2)) {
+            Some(reason) => report.skipped.push(Skipped {
+                kernel: step::NAME.to_owned(),
+                variant: name.to_owned(),
+                shape: "all".to_owned(),
+                reason,
+            }),
+            None => {
+                let choices = Choices::forced(&[name.to_owned()]);
+                runs.push((name, device.with_choices(choices), &untied));
+            }
+        }
+    }
+    for (variant, device, model) in runs {
         let row = |shape: String, worst, tolerance, failure: Option<String>| RowReport {
             kernel: step::NAME.to_owned(),
             variant: variant.to_owned(),
@@ -218,7 +239,7 @@ fn add_step(report: &mut Report, device: &Device) {
             ok: failure.is_none(),
             failure,
         };
-        match step::check(device, model, &step::train_config(4, 2)) {
+        match step::check(&device, model, &step::train_config(4, 2)) {
             Ok(tensors) => {
                 let rows = tensors
                     .into_iter()

@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::gpu::Device;
 use crate::kernels::check_name;
 use crate::train::profile::dearest;
+use crate::tuner::{self, Findings};
 
 /// Arguments of `gpu-tlm bench`.
 #[derive(Debug, clap::Args)]
@@ -87,14 +88,14 @@ pub struct KernelsArgs {
 ///
 /// # Errors
 /// When the request is wrong, the device fails, or outputs are wrong.
-pub fn run(args: &BenchArgs) -> Result<(), Error> {
+pub fn run(args: &BenchArgs, tuning: &tuner::Options) -> Result<(), Error> {
     match &args.what {
-        What::Kernels(args) => kernels(args),
-        What::Train(args) => train(args),
+        What::Kernels(args) => kernels(args, tuning),
+        What::Train(args) => train(args, tuning),
     }
 }
 
-fn train(args: &TrainArgs) -> Result<(), Error> {
+fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
     let model = match args.model {
         ModelName::S => Model::Small,
         ModelName::M => Model::Medium,
@@ -111,8 +112,10 @@ fn train(args: &TrainArgs) -> Result<(), Error> {
         ..Settings::default()
     };
     let config = settings.model(None)?;
-    let batch_size = settings.train()?.batch_size;
-    let device = args.adapter.open()?;
+    let train = settings.train()?;
+    let batch_size = train.batch_size;
+    let tuned = super::tune_steps(&args.adapter.open()?, tuning, &config, &train)?;
+    let device = tuned.device;
     let report = run_steps(&device, &config, batch_size)?;
     if args.json {
         let mut object = json!({
@@ -125,6 +128,8 @@ fn train(args: &TrainArgs) -> Result<(), Error> {
             "context_length": config.context_length,
             "d_model": config.d_model,
             "vocab_size": config.vocab_size,
+            "tuning": tuner::to_json(&tuned.findings),
+            "tuning_s": tuned.seconds,
         });
         let figures = json!(report);
         for (key, value) in figures.as_object().into_iter().flatten() {
@@ -132,7 +137,8 @@ fn train(args: &TrainArgs) -> Result<(), Error> {
         }
         return super::print_json(&object);
     }
-    super::print(&describe_steps(&report))
+    let choices = describe_choices(&tuned.findings, tuning);
+    super::print(&format!("{}\n{choices}", describe_steps(&report)))
 }
 
 fn describe_steps(report: &TrainReport) -> String {
@@ -160,7 +166,21 @@ fn describe_steps(report: &TrainReport) -> String {
     )
 }
 
-fn kernels(args: &KernelsArgs) -> Result<(), Error> {
+/// What plans take for each class of products, and why.
+fn describe_choices(findings: &Findings, tuning: &tuner::Options) -> String {
+    if !tuning.forced.is_empty() {
+        return format!(
+            "kernels: {} wherever it can run\n",
+            tuning.forced.join(", ")
+        );
+    }
+    if findings.is_empty() {
+        return "kernels: those of the adapter's class, untimed\n".to_owned();
+    }
+    format!("kernels:\n{}", tuner::describe(findings))
+}
+
+fn kernels(args: &KernelsArgs, tuning: &tuner::Options) -> Result<(), Error> {
     if let Some(name) = &args.kernel {
         check_name(name, &[])?;
     }
@@ -176,6 +196,11 @@ fn kernels(args: &KernelsArgs) -> Result<(), Error> {
         }
         earlier.add_ratios(&mut report);
     }
+    let findings = if tuning.off {
+        Findings::new()
+    } else {
+        tuner::look_up(&device)
+    };
     if args.json {
         super::print_json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -185,9 +210,11 @@ fn kernels(args: &KernelsArgs) -> Result<(), Error> {
             "ceilings": report.ceilings,
             "rows": report.rows,
             "skipped": report.skipped,
+            "tuning": tuner::to_json(&findings),
         }))?;
     } else {
-        super::print(&describe(&device, &report))?;
+        let choices = describe_choices(&findings, tuning);
+        super::print(&format!("{}\n{choices}", describe(&device, &report)))?;
     }
     Ok(report.verdict()?)
 }

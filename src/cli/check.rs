@@ -7,8 +7,9 @@ use serde_json::json;
 use super::AdapterArgs;
 use crate::Error;
 use crate::check::{self, Report, RowReport, Skipped, step};
-use crate::gpu::{Device, validation};
+use crate::gpu::{Choices, Device, validation};
 use crate::kernels::check_name;
+use crate::tuner;
 
 /// Arguments of `gpu-tlm check`.
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,7 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// When the request is wrong, there is no adapter, or a row is wrong.
-pub fn run(args: &CheckArgs) -> Result<(), Error> {
+pub fn run(args: &CheckArgs, tuning: &tuner::Options) -> Result<(), Error> {
     if let Some(name) = &args.kernel {
         check_name(name, &[step::NAME])?;
     }
@@ -37,7 +38,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Error> {
         rows.retain(|row| row.kernel.is_called(name));
     }
     let with_step = args.kernel.as_deref().is_none_or(|name| name == step::NAME);
-    let device = args.adapter.open()?;
+    let choices = Choices::forced(&tuning.forced);
+    let device = args.adapter.open()?.with_choices(choices);
     let progress = super::progress(rows.len() + usize::from(with_step));
     let reopen = || Device::open(&args.adapter.options()?);
     let report = check::run(&device, &rows, with_step, reopen, || progress.inc(1))?;

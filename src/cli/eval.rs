@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::data::dataset::Dataset;
 use crate::train::engine::Engine;
 use crate::train::evaluate::mean_loss;
+use crate::tuner;
 
 /// Arguments of `gpu-tlm eval`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +36,7 @@ pub struct EvalArgs {
 ///
 /// # Errors
 /// When a file is missing or does not fit, or the device fails.
-pub fn run(args: &EvalArgs) -> Result<(), Error> {
+pub fn run(args: &EvalArgs, tuning: &tuner::Options) -> Result<(), Error> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let model = checkpoint.model()?;
     let dataset = Dataset::open(&args.data, model.vocab_size, model.context_length)?;
@@ -43,7 +44,9 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
         batch_size: args.batch_size,
         ..Settings::default()
     };
-    let mut engine = Engine::new(args.adapter.open()?, &model, &settings.train()?)?;
+    let train = settings.train()?;
+    let device = super::tune_steps(&args.adapter.open()?, tuning, &model, &train)?.device;
+    let mut engine = Engine::new(device, &model, &train)?;
     checkpoint.restore(&engine, false)?;
     let windows = dataset.windows();
     let loss = mean_loss(&mut engine, &dataset, windows)?;

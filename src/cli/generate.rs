@@ -9,6 +9,7 @@ use crate::Error;
 use crate::data::tokenizer::Tokenizer;
 use crate::decode::{DecodeError, Generated, Generator, InferenceModel, Request};
 use crate::kernels::sample::Sampling;
+use crate::tuner;
 
 /// Arguments of `gpu-tlm generate`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +62,7 @@ pub struct GenerateArgs {
 ///
 /// # Errors
 /// When a file does not fit, the prompt or a parameter is wrong, or the device fails.
-pub fn run(args: &GenerateArgs) -> Result<(), Error> {
+pub fn run(args: &GenerateArgs, tuning: &tuner::Options) -> Result<(), Error> {
     let tokenizer = super::load_tokenizer(args.tokenizer.as_deref())?;
     let end = end_token(args, tokenizer.as_ref())?;
     let prompt = prompt(args, tokenizer.as_ref(), end)?;
@@ -76,6 +77,10 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
         .checkpoint()
         .expect_tokenizer(tokenizer.as_ref().map(Tokenizer::hash).as_deref())?;
     let mut generator = Generator::new(device, model, sampling)?;
+    let lengths = prompt.len()..=prompt.len() + args.max_new_tokens.saturating_sub(1);
+    let questions = generator.questions(lengths);
+    let tuned = tuner::tune(generator.device(), tuning, &questions)?;
+    generator.set_choices(tuned.device.choices().clone());
     let mut samples = Vec::new();
     for sample in 0..args.num_samples {
         let request = Request {

@@ -18,8 +18,13 @@ use std::path::Path;
 use clap::{Parser, Subcommand};
 
 use crate::Error;
+use crate::config::{ModelConfig, TrainConfig};
 use crate::data::tokenizer::Tokenizer;
+use crate::gpu::executable::check_limits;
 use crate::gpu::{AdapterRequest, Device, DeviceOptions, GpuError, validation};
+use crate::kernels::check_variant;
+use crate::train::step_plan::StepPlan;
+use crate::tuner::{self, Tuning};
 
 /// Trains and samples Transformer language models on any GPU
 #[derive(Debug, Parser)]
@@ -38,6 +43,8 @@ pub struct Cli {
     /// Run under Vulkan's validation layers; whatever they have to say fails the run
     #[arg(long, global = true)]
     pub validation: bool,
+    #[command(flatten)]
+    tuning: TuningArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -74,14 +81,15 @@ impl Cli {
     /// # Errors
     /// Those of the command, and what the validation layers said.
     pub fn run(self) -> Result<(), Error> {
+        let tuning = self.tuning.options()?;
         match self.command {
-            Command::Train(args) => train::run(&args),
-            Command::Eval(args) => eval::run(&args),
-            Command::Generate(args) => generate::run(&args),
+            Command::Train(args) => train::run(&args, tuning),
+            Command::Eval(args) => eval::run(&args, &tuning),
+            Command::Generate(args) => generate::run(&args, &tuning),
             Command::Tokenizer(args) => tokenizer::run(&args),
             Command::Data(args) => data::run(&args),
-            Command::Check(args) => check::run(&args),
-            Command::Bench(args) => bench::run(&args),
+            Command::Check(args) => check::run(&args, &tuning),
+            Command::Bench(args) => bench::run(&args, &tuning),
             Command::Devices(args) => devices::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::Schedule(args) => schedule::run(&args),
@@ -89,6 +97,46 @@ impl Cli {
         }?;
         Ok(validation::verdict()?)
     }
+}
+
+/// Which of several kernels computes a product, for commands that run a model.
+#[derive(Clone, Debug, clap::Args)]
+struct TuningArgs {
+    /// Take the kernels that suit the adapter's class, instead of timing them at the first run and
+    /// looking the times up later (in the folder that GPU_TLM_CACHE names, or else the platform's
+    /// for caches)
+    #[arg(long, global = true)]
+    no_tune: bool,
+    /// Take this kernel wherever it can run, for instance matmul.texture, and time nothing; may be
+    /// given once for matmul and once for attention
+    #[arg(long, global = true, value_name = "NAME")]
+    variant: Vec<String>,
+}
+
+impl TuningArgs {
+    fn options(&self) -> Result<tuner::Options, Error> {
+        for name in &self.variant {
+            check_variant(name)?;
+        }
+        Ok(tuner::Options {
+            off: self.no_tune,
+            forced: self.variant.clone(),
+            resumed: None,
+        })
+    }
+}
+
+/// Chooses the kernels of a training or evaluation.
+fn tune_steps(
+    device: &Device,
+    tuning: &tuner::Options,
+    model: &ModelConfig,
+    train: &TrainConfig,
+) -> Result<Tuning, Error> {
+    let plan = StepPlan::new(model, train, device.target()).plan;
+    // A model that does not fit is refused before anything is timed.
+    check_limits(&plan, device)?;
+    Ok(tuner::tune(device, tuning, plan.questions())?)
 }
 
 /// Which adapter runs the shaders, for commands that are no training run.

@@ -12,6 +12,7 @@ use crate::gpu::{Device, DeviceOptions};
 use crate::train::builtin;
 use crate::train::engine::Engine;
 use crate::train::trainer::{Ending, RunOptions, Trainer};
+use crate::tuner;
 
 /// Arguments of `gpu-tlm train`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +42,7 @@ pub struct TrainArgs {
 ///
 /// # Errors
 /// When the settings are wrong, or the data, the device or the disk fails.
-pub fn run(args: &TrainArgs) -> Result<(), Error> {
+pub fn run(args: &TrainArgs, mut tuning: tuner::Options) -> Result<(), Error> {
     let mut resolved = Resolved::load(args.config.as_deref(), &args.settings)?;
     let request = resolved.settings.adapter_request()?;
     let prepared = prepare(&mut resolved)?;
@@ -53,6 +54,10 @@ pub fn run(args: &TrainArgs) -> Result<(), Error> {
     };
     let device = Device::open(&options)?;
     let train = settings.train()?;
+    if let Some(checkpoint) = &prepared.resume {
+        tuning.resumed.clone_from(&checkpoint.metadata()?.tuning);
+    }
+    let device = super::tune_steps(&device, &tuning, &prepared.model, &train)?.device;
     let engine = Engine::new(device, &prepared.model, &train)?;
     tracing::info!("{} parameters", engine.table().count());
     match &settings.init_from {

@@ -1,11 +1,13 @@
 //! Draws one token after the other, each from a forward pass over the window so far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::{DecodeError, InferenceModel};
 use crate::Error;
-use crate::gpu::{Buffers, Device, Executable, Memory, PersistentId, Plan, SectionId, Tensor};
+use crate::gpu::{
+    Buffers, Choices, Device, Executable, Memory, PersistentId, Plan, Question, SectionId, Tensor,
+};
 use crate::kernels::embedding;
 use crate::kernels::rope::RopeTables;
 use crate::kernels::sample::{self, NO_TOKEN, Sampling};
@@ -98,6 +100,32 @@ impl Generator {
         })
     }
 
+    /// What plans for windows of `lengths` tokens ask of the tuner; longer ones than the context are
+    /// cut to it.
+    pub fn questions(&self, lengths: std::ops::RangeInclusive<usize>) -> BTreeSet<Question> {
+        let planned: BTreeSet<usize> = lengths.map(|len| self.planned_time(len)).collect();
+        let plans = planned.into_iter().map(|time| self.build(time).0);
+        plans.flat_map(|plan| plan.questions().clone()).collect()
+    }
+
+    /// Makes plans from here on take `choices`.
+    pub fn set_choices(&mut self, choices: Choices) {
+        self.device = self.device.with_choices(choices);
+        self.plans.clear();
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Tokens that the plan for a window of `len` takes: what follows the window cannot be seen
+    /// from it, so a plan may be longer than needed.
+    fn planned_time(&self, len: usize) -> usize {
+        let context_length = self.model.config.context_length;
+        len.next_power_of_two().max(16).min(context_length)
+    }
+
     /// Generates from `request`, calling `on_token` with each new token. A window longer than the
     /// context keeps its last `context_length` tokens.
     ///
@@ -186,8 +214,7 @@ impl Generator {
             }
             .into());
         }
-        // What follows the window cannot be seen from it, so a plan may be longer than needed.
-        let time = window.len().next_power_of_two().max(16).min(context_length);
+        let time = self.planned_time(window.len());
         self.buffers.write(&self.device, self.io.tokens, 0, window);
         let last = crate::gpu::dispatch::word(window.len() - 1);
         self.buffers.write(&self.device, self.io.last, 0, &[last]);
@@ -198,15 +225,16 @@ impl Generator {
             &sample::draw_words(seed, counter),
         );
         if !self.plans.contains_key(&time) {
-            let planned = self.plan(time)?;
-            self.plans.insert(time, planned);
+            let (plan, section) = self.build(time);
+            let executable = Executable::compile(&plan, &self.device, &self.buffers)?;
+            self.plans.insert(time, (executable, section));
         }
         let (executable, section) = &self.plans[&time];
         Ok(executable.run(&self.device, *section)?)
     }
 
     /// Plans a pass over `time` tokens that ends in one chosen token.
-    fn plan(&self, time: usize) -> Result<(Executable, SectionId), Error> {
+    fn build(&self, time: usize) -> (Plan, SectionId) {
         let config = &self.model.config;
         let memory = &self.memory;
         let mut plan = Plan::new(self.device.target());
@@ -237,10 +265,7 @@ impl Generator {
             .transformer
             .logits_into(&mut pass, hidden, logits);
         sample::sample(pass.plan, logits, draw, chosen, &self.sampling);
-        Ok((
-            Executable::compile(&plan, &self.device, &self.buffers)?,
-            section,
-        ))
+        (plan, section)
     }
 }
 

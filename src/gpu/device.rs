@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
 use super::kernel::{Constant, Kernel, Requirement};
-use super::{GpuError, Target, limits, trusted};
+use super::{Choices, GpuError, Target, limits, trusted};
 
 /// How much of the adapter to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -39,10 +39,11 @@ pub struct DeviceOptions {
 pub struct Device {
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
-    info: wgpu::AdapterInfo,
+    pub(super) info: wgpu::AdapterInfo,
     limits: wgpu::Limits,
     class: AdapterClass,
-    checked: bool,
+    pub(super) checked: bool,
+    pub(super) choices: Choices,
     pipelines: Arc<Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>>,
     failure: Arc<Mutex<Option<String>>>,
     work_per_submission: Arc<AtomicU64>,
@@ -119,6 +120,7 @@ impl Device {
             limits,
             class,
             checked: options.checked,
+            choices: Choices::default(),
             pipelines,
             failure,
             work_per_submission,
@@ -185,6 +187,7 @@ impl Device {
             class: self.class,
             subgroup_size: self.subgroup_size(),
             max_binding_words: usize::try_from(bytes / 4).unwrap_or(usize::MAX),
+            choices: self.choices.clone(),
         }
     }
 

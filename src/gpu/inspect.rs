@@ -86,10 +86,11 @@ impl Executable {
     ) -> Result<Vec<T>, GpuError> {
         let slot = self.slots[texture.storage.0 as usize].expect("the plan binds the texture");
         let whole: Vec<T> = read_texture_now(device, &self.scratch.textures[slot].texture)?;
-        // The texture may be wider than the matrix.
-        let pitch = whole.len() / texture.rows;
+        // The texture may be wider and higher than the matrix.
+        let pitch = self.scratch.textures[slot].texture.width() as usize * 4;
         Ok(whole
             .chunks_exact(pitch)
+            .take(texture.rows)
             .flat_map(|row| &row[..texture.cols])
             .copied()
             .collect())

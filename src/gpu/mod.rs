@@ -2,6 +2,7 @@
 //! orders dispatches. Only this module imports `wgpu`.
 
 pub mod adapter;
+mod choices;
 pub mod device;
 pub mod dispatch;
 pub mod error;
@@ -18,12 +19,14 @@ pub mod readback;
 pub mod recorder;
 mod target;
 pub mod tensor;
+mod texture;
 mod timing;
 pub mod translate;
 mod trusted;
 pub mod validation;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};
+pub use choices::{Choices, Identity, Question};
 pub use device::{Device, DeviceOptions, LimitSet};
 pub use dispatch::Dispatch;
 pub use error::GpuError;

@@ -1,26 +1,19 @@
 //! The plan: every dispatch of a step as plain data, in order, before any GPU object exists.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::dispatch::{Bound, Dispatch, MAX_WORKGROUPS, check_aliases, check_strides};
 use super::kernel::Kernel;
 use super::memory::{Memory, PersistentId};
 use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
-use super::{AdapterClass, Target};
+pub use super::texture::TEXTURE_SIDE;
+use super::texture::texture_sides;
+use super::{AdapterClass, Question, Target};
 
 /// Bytes between two `Params` in the shared uniform buffer: the largest
 /// `min_uniform_buffer_offset_alignment` that WebGPU allows.
 pub(super) const PARAMS_STRIDE: usize = 256;
-
-/// Texels of 16 bytes to which a texture's rows must not come out even: rows whose starts are a
-/// power of two apart compete for the same few places in a CPU's caches. On a software adapter a
-/// product of 1024x1024x1024 takes a quarter less time with the padding.
-const PITCH_TEXELS: u32 = 128;
-/// Texels that are added to such a row: 256 bytes, as copies to buffers want.
-const PITCH_PADDING: u32 = 16;
-/// Longest side of a texture that WebGPU guarantees.
-pub const TEXTURE_SIDE: usize = 8192;
 
 /// What a storage of the plan is backed by.
 #[derive(Clone, Debug)]
@@ -61,6 +54,8 @@ pub struct Plan {
     scope: String,
     /// Textures of this section that hold a window of a tensor as it is now.
     staged: Vec<(Window, Texture)>,
+    /// What was asked of the target's choices.
+    pub(super) questions: BTreeSet<Question>,
     /// Whether scratch tensors may share memory.
     pub(super) reuse: bool,
 }
@@ -75,6 +70,7 @@ impl Plan {
             sections: Vec::new(),
             scope: String::new(),
             staged: Vec::new(),
+            questions: BTreeSet::new(),
             reuse: true,
         }
     }
@@ -119,8 +115,8 @@ impl Plan {
     }
 
     /// What of the adapter shapes the plan.
-    pub fn target(&self) -> Target {
-        self.target
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Starts a section; the dispatches pushed from here on belong to it.
@@ -167,16 +163,8 @@ impl Plan {
     /// # Panics
     /// If a side is over `u32`.
     pub fn scratch_texture(&mut self, label: &str, rows: usize, cols: usize) -> Texture {
-        let texels = u32::try_from(cols.div_ceil(4)).expect("texture width fits u32");
-        let fits = texels as usize + PITCH_PADDING as usize <= TEXTURE_SIDE;
-        let kind = StorageKind::Texture {
-            width: if texels.is_multiple_of(PITCH_TEXELS) && fits {
-                texels + PITCH_PADDING
-            } else {
-                texels
-            },
-            height: u32::try_from(rows).expect("texture height fits u32"),
-        };
+        let (width, height) = texture_sides(rows, cols);
+        let kind = StorageKind::Texture { width, height };
         Texture {
             storage: self.add(label, kind),
             rows,

@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use super::AdapterClass;
 use super::tensor::{ALIGNMENT_WORDS, Tensor};
+use super::{AdapterClass, Choices};
 
 /// Operations of one dispatch at most: half a second on an adapter of 128 GFLOP/s, where drivers
 /// reset a GPU that does not answer for two.
 const MAX_DISPATCH_FLOPS: usize = 1 << 36;
 
 /// What of the adapter shapes a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// Kernel variants and sizes.
     pub class: AdapterClass,
@@ -18,6 +18,8 @@ pub struct Target {
     pub subgroup_size: Option<u32>,
     /// Largest range that one binding may cover, in words; operations on larger tensors are split.
     pub max_binding_words: usize,
+    /// What was measured on the adapter, or asked for.
+    pub choices: Choices,
 }
 
 impl Target {
@@ -28,6 +30,7 @@ impl Target {
             class,
             subgroup_size: None,
             max_binding_words: (128 << 20) / 4,
+            choices: Choices::default(),
         }
     }
 

@@ -213,8 +213,17 @@ impl Variant {
         let fits = shape.head_dim.is_multiple_of(4)
             && shape.batch * shape.time <= TEXTURE_SIDE
             && shape.num_heads * shape.head_dim <= 4 * TEXTURE_SIDE;
-        match plan.class() {
-            AdapterClass::Software if fits => Self::Texture,
+        let choices = &plan.target().choices;
+        match (choices.forced_variant("attention"), plan.class()) {
+            (Some("texture"), _) if !fits => {
+                let message = "attention goes without attention.texture: a head is no whole \
+                    texels, or a side of a texture too short";
+                choices.warn_once(message);
+                Self::Storage
+            }
+            (Some("texture"), _) => Self::Texture,
+            (Some(PORTABLE), _) => Self::Storage,
+            (_, AdapterClass::Software) if fits => Self::Texture,
             _ => Self::Storage,
         }
     }

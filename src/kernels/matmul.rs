@@ -1,12 +1,15 @@
 //! Matrix products in the three forms that a linear layer needs, with epilogues.
 
 mod launch;
+mod recipe;
 
 use std::ops::Range;
 
+pub use recipe::{Recipe, UnknownRecipe};
+
 use super::binding;
 use super::sum::sum_partials;
-use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Requirement, Role, Target, Tensor};
+use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Requirement, Role, Source, Target, Tensor};
 use crate::{params, shader};
 
 params!(MatmulParams {
@@ -24,22 +27,36 @@ pub static TILED: Kernel = Kernel {
     name: "matmul",
     variant: "tiled",
     source: shader!("matmul.tiled.wgsl"),
-    shared: &[
-        shader!("shared/matmul_tiled_slices.wgsl"),
-        shader!("shared/matmul_store_quad.wgsl"),
-    ],
-    // The operands twice, since a shader cannot see a buffer both as words and as quads of words.
-    bindings: &[
-        binding("a", Role::In),
-        binding("b", Role::In),
-        binding("a_quads", Role::In),
-        binding("b_quads", Role::In),
-        binding("residual", Role::In),
-        binding("output", Role::OutOrAccumulate),
-    ],
+    shared: TILED_SHARED,
+    bindings: TILED_BINDINGS,
     params: MatmulParams::LAYOUT,
     requires: Requirement::Portable,
 };
+
+/// 64x64 tiles, 4x4 outputs a lane: for outputs too small to make work for a whole GPU.
+pub static TILED_SMALL: Kernel = Kernel {
+    name: "matmul",
+    variant: "tiled_small",
+    source: shader!("matmul.tiled_small.wgsl"),
+    shared: TILED_SHARED,
+    bindings: TILED_BINDINGS,
+    params: MatmulParams::LAYOUT,
+    requires: Requirement::Portable,
+};
+
+const TILED_SHARED: &[Source] = &[
+    shader!("shared/matmul_tiled_slices.wgsl"),
+    shader!("shared/matmul_store_quad.wgsl"),
+];
+// The operands twice, since a shader cannot see a buffer both as words and as quads of words.
+const TILED_BINDINGS: &[Binding] = &[
+    binding("a", Role::In),
+    binding("b", Role::In),
+    binding("a_quads", Role::In),
+    binding("b_quads", Role::In),
+    binding("residual", Role::In),
+    binding("output", Role::OutOrAccumulate),
+];
 
 params!(MatmulTextureParams {
     m: u32,
@@ -125,6 +142,8 @@ const BUFFER_BINDINGS: &[Binding] = &[
 pub enum Variant {
     /// [`TILED`].
     Tiled,
+    /// [`TILED_SMALL`].
+    TiledSmall,
     /// [`TEXTURE`].
     Texture {
         /// Longest side of a texture, a multiple of 8; a larger product takes several launches.
@@ -143,7 +162,7 @@ pub use crate::gpu::plan::TEXTURE_SIDE;
 
 impl Variant {
     /// The variant for adapters like `target` where nothing was measured, for a product of `rows`.
-    pub fn for_target(target: Target, form: Form, rows: usize) -> Self {
+    pub fn for_target(target: &Target, form: Form, rows: usize) -> Self {
         let side = TEXTURE_SIDE;
         match (target.class, target.subgroup_size) {
             (AdapterClass::Software, _) if rows == 1 && form == Form::Nt => Self::Row,
@@ -157,6 +176,7 @@ impl Variant {
     pub fn kernel(self) -> &'static Kernel {
         match self {
             Self::Tiled => &TILED,
+            Self::TiledSmall => &TILED_SMALL,
             Self::Texture { .. } => &TEXTURE,
             Self::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
             Self::Row => &ROW,
@@ -166,7 +186,7 @@ impl Variant {
     /// Longest k of one split.
     fn longest_split(self) -> usize {
         match self {
-            Self::Tiled | Self::Row => usize::MAX,
+            Self::Tiled | Self::TiledSmall | Self::Row => usize::MAX,
             Self::Texture { side } | Self::TextureSubgroup { side } => side,
         }
     }
@@ -175,6 +195,7 @@ impl Variant {
     fn tile(self) -> (usize, usize) {
         match self {
             Self::Tiled => (128, 128),
+            Self::TiledSmall => (64, 64),
             Self::Texture { .. } => (64, 32),
             Self::TextureSubgroup { .. } => (32, 64),
             Self::Row => (1, 64),
@@ -186,7 +207,7 @@ impl Variant {
     fn enough_workgroups(self) -> usize {
         match self {
             // Two for each unit of a large GPU.
-            Self::Tiled => 128,
+            Self::Tiled | Self::TiledSmall => 128,
             Self::Texture { .. } | Self::TextureSubgroup { .. } => 8,
             Self::Row => 1,
         }
@@ -275,10 +296,11 @@ pub fn matmul(
     output: Tensor,
     epilogue: Epilogue,
 ) {
-    let variant = Variant::for_target(plan.target(), form, output.rows);
+    let k = if form == Form::Tn { a.rows } else { a.cols };
+    let recipe = recipe::choose(plan, form, [output.rows, output.cols, k]);
     matmul_by(
         plan,
-        variant,
+        recipe,
         Product {
             form,
             a,
@@ -289,12 +311,13 @@ pub fn matmul(
     );
 }
 
-/// Pushes a product by a given variant, in blocks of rows where an operand is larger than a
+/// Pushes a product by a given variant or recipe, in blocks of rows where an operand is larger than a
 /// binding or the whole would take longer than a driver's watchdog allows.
 ///
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
-pub fn matmul_by(plan: &mut Plan, variant: Variant, product: Product) {
+pub fn matmul_by(plan: &mut Plan, by: impl Into<Recipe>, product: Product) {
+    let recipe = by.into();
     let Product {
         form,
         a,
@@ -316,7 +339,7 @@ pub fn matmul_by(plan: &mut Plan, variant: Variant, product: Product) {
                 },
                 ..product
             };
-            push_rows(plan, variant, part);
+            push_rows(plan, recipe, part);
         }
         return;
     }
@@ -330,12 +353,13 @@ pub fn matmul_by(plan: &mut Plan, variant: Variant, product: Product) {
             },
             ..product
         };
-        push_rows(plan, variant, part);
+        push_rows(plan, recipe, part);
     }
 }
 
 /// A product whose operands can all be bound.
-fn push_rows(plan: &mut Plan, variant: Variant, product: Product) {
+fn push_rows(plan: &mut Plan, recipe: Recipe, product: Product) {
+    let variant = recipe.variant;
     let Product {
         form,
         a,
@@ -365,10 +389,7 @@ fn push_rows(plan: &mut Plan, variant: Variant, product: Product) {
             "a residual lies like the output"
         );
     }
-    let workgroups = m.div_ceil(variant.tile().0) * n.div_ceil(variant.tile().1);
-    let splits = (variant.enough_workgroups() / workgroups)
-        .min(k / SHORTEST_SPLIT)
-        .max(1);
+    let splits = recipe.splits(m, n, k);
     // Adding up partial products has no epilogue for a residual, and writes no view with gaps.
     if splits == 1 || matches!(epilogue, Epilogue::Residual(_)) || !output.is_dense() {
         launch::push(

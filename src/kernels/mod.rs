@@ -27,6 +27,7 @@ pub static ALL: &[&Kernel] = &[
     &embedding::BACKWARD,
     &embedding::BACKWARD_QUADS,
     &matmul::TILED,
+    &matmul::TILED_SMALL,
     &matmul::TEXTURE,
     &matmul::TEXTURE_SUBGROUP,
     &matmul::ROW,
@@ -67,6 +68,38 @@ pub static ALL: &[&Kernel] = &[
     &probe::COPY,
     &probe::WORKGROUP,
 ];
+
+/// Variants that can be forced on every op that they can compute, by `--variant`.
+pub const VARIANTS: [&str; 7] = [
+    "matmul.tiled",
+    "matmul.tiled_small",
+    "matmul.texture",
+    "matmul.texture_subgroup",
+    "matmul.row",
+    "attention.portable",
+    "attention.texture",
+];
+
+/// Makes sure that `name` is one of [`VARIANTS`].
+///
+/// # Errors
+/// Names them where it is none.
+pub fn check_variant(name: &str) -> Result<(), UnknownVariant> {
+    if VARIANTS.contains(&name) {
+        return Ok(());
+    }
+    Err(UnknownVariant {
+        name: name.to_owned(),
+    })
+}
+
+/// A name that no variant has.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown variant '{name}'; there are: {}", VARIANTS.join(", "))]
+pub struct UnknownVariant {
+    /// The name.
+    pub name: String,
+}
 
 /// A name that no kernel has.
 #[derive(Debug, thiserror::Error)]

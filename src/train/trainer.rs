@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use atomic_write_file::AtomicWriteFile;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::engine::{Engine, StepMetrics};
 use super::evaluate::mean_loss;
@@ -21,6 +21,7 @@ use crate::checkpoint::{self, Checkpoint, Metadata};
 use crate::config::TrainConfig;
 use crate::data::batches::BatchOrder;
 use crate::data::dataset::Dataset;
+use crate::tuner::Record;
 
 /// The iteration of a run that is profiled: shaders are compiled and memory is touched by then.
 const PROFILED_ITERATION: u64 = 3;
@@ -94,6 +95,7 @@ impl Trainer {
             train_loss: None,
             val_loss: None,
             best_val_loss: None,
+            tuning: Some(Record::of(engine.device())),
         };
         if let Some(checkpoint) = resume {
             checkpoint.restore(&engine, true)?;
@@ -364,6 +366,7 @@ fn describe_run(engine: &Engine, options: &RunOptions) -> Map<String, Value> {
     run.insert("backend".to_owned(), device.backend().into());
     run.insert("parameters".to_owned(), engine.table().count().into());
     run.insert("entropy_floor".to_owned(), options.floor.into());
+    run.insert("tuning".to_owned(), json!(device.choices().chosen()));
     run.insert("config".to_owned(), Value::Object(options.config.clone()));
     run
 }

@@ -146,6 +146,8 @@ fn bench_train_sets_a_step_beside_the_matrix_product_and_the_plan_beside_the_all
     ] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}");
     }
+    assert_eq!(report["tuning"], Value::Array(Vec::new()));
+    assert_eq!(report["tuning_s"], 0.0);
     let host_share = report["host_share"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&host_share), "{host_share}");
     let planned = report["planned_device_bytes"].as_f64().unwrap();

@@ -12,12 +12,12 @@ fn losses(lines: &[Value]) -> Vec<f64> {
     train.map(|l| l["loss"].as_f64().unwrap()).collect()
 }
 
-fn without_run(lines: Vec<Value>) -> Vec<Value> {
+pub(super) fn without_run(lines: Vec<Value>) -> Vec<Value> {
     lines.into_iter().filter(|l| l["kind"] != "run").collect()
 }
 
 /// Names and bytes of all tensors: parameters and both moments.
-fn tensors(path: &str) -> Vec<(String, Vec<u8>)> {
+pub(super) fn tensors(path: &str) -> Vec<(String, Vec<u8>)> {
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let mut all: Vec<_> = file

@@ -46,6 +46,7 @@ pub(super) fn rows(table: &mut Table) {
     stage_rows(table);
     for sizes in SHAPES {
         product_rows(table, sizes, Variant::Tiled);
+        product_rows(table, sizes, Variant::TiledSmall);
         product_rows(table, sizes, Variant::Texture { side: TEXTURE_SIDE });
         product_rows(
             table,
@@ -72,6 +73,7 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
     let (class, kernel, side) = match variant {
         Variant::Row => (AdapterClass::Software, &matmul::ROW, TEXTURE_SIDE),
         Variant::Tiled => (AdapterClass::Gpu, &matmul::TILED, TEXTURE_SIDE),
+        Variant::TiledSmall => (AdapterClass::Gpu, &matmul::TILED_SMALL, TEXTURE_SIDE),
         Variant::Texture { side } => (AdapterClass::Software, &matmul::TEXTURE, side),
         Variant::TextureSubgroup { side } => {
             (AdapterClass::Software, &matmul::TEXTURE_SUBGROUP, side)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::matmul_stage::stage;
 use super::{
     Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
-    TEXTURE, TEXTURE_SUBGROUP, TILED, Variant,
+    TEXTURE, TEXTURE_SUBGROUP, Variant,
 };
 use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
@@ -18,7 +18,7 @@ pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: S
         {
             push_texture(plan, Variant::Texture { side }, product, sizes, side);
         }
-        Variant::Tiled => push_tiled(plan, product, sizes),
+        Variant::Tiled | Variant::TiledSmall => push_tiled(plan, variant, product, sizes),
         Variant::Row => push_row(plan, product, sizes),
         Variant::Texture { side } | Variant::TextureSubgroup { side } => {
             push_texture(plan, variant, product, sizes, side);
@@ -39,7 +39,7 @@ fn buffer_params(product: &Product, sizes: &Sizes) -> MatmulParams {
     }
 }
 
-fn push_tiled(plan: &mut Plan, product: Product, sizes: Sizes) {
+fn push_tiled(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
     let Product {
         form,
         a,
@@ -58,9 +58,9 @@ fn push_tiled(plan: &mut Plan, product: Product, sizes: Sizes) {
         a
     };
     let bindings = [a, b, a, b, residual, output].map(Bound::from);
-    let (tile_rows, tile_cols) = Variant::Tiled.tile();
+    let (tile_rows, tile_cols) = variant.tile();
     plan.push(
-        Dispatch::new(&TILED, params, bindings)
+        Dispatch::new(variant.kernel(), params, bindings)
             .constant("ALIGNED", aligned.into())
             .constant("A_TRANSPOSED", (form == Form::Tn).into())
             .constant("B_TRANSPOSED", (form == Form::Nt).into())

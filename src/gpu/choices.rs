@@ -1,0 +1,175 @@
+//! What a plan leaves to measurement: which kernel computes an op at a class of shapes. The answers
+//! are names, since this module knows no kernels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Device, Plan};
+
+/// An op at a shape, of which a plan asks how it is computed best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Question {
+    /// The op and its form, for instance `matmul nt`.
+    pub kind: &'static str,
+    /// The sizes that decide: m, n and k of a product.
+    pub sizes: [usize; 3],
+}
+
+impl Question {
+    /// The class of shapes that has one answer: the sizes rounded up to powers of two, for instance
+    /// `matmul nt 1024x512x128`.
+    pub fn class(&self) -> String {
+        let [m, n, k] = self.sizes.map(usize::next_power_of_two);
+        format!("{} {m}x{n}x{k}", self.kind)
+    }
+}
+
+/// Answers to the questions of plans; a clone shares them.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Names of variants that take every op that they can.
+    forced: Vec<String>,
+    /// Answers by class.
+    chosen: BTreeMap<String, String>,
+    /// What has been said already.
+    said: Mutex<BTreeSet<String>>,
+}
+
+impl Choices {
+    /// Measured answers by class.
+    pub fn measured(chosen: BTreeMap<String, String>) -> Self {
+        Self::new(Vec::new(), chosen)
+    }
+
+    /// Variants, such as `matmul.texture`, that take every op that they can compute.
+    pub fn forced(names: &[String]) -> Self {
+        Self::new(names.to_vec(), BTreeMap::new())
+    }
+
+    fn new(forced: Vec<String>, chosen: BTreeMap<String, String>) -> Self {
+        let said = Mutex::default();
+        Self {
+            shared: Arc::new(Shared {
+                forced,
+                chosen,
+                said,
+            }),
+        }
+    }
+
+    /// The answers by class.
+    pub fn chosen(&self) -> &BTreeMap<String, String> {
+        &self.shared.chosen
+    }
+
+    /// The variant that is forced on `op`, by its name without the op's.
+    pub fn forced_variant(&self, op: &str) -> Option<&str> {
+        let names = self.shared.forced.iter();
+        let of_op = |name: &str| Some(name.split_once('.').filter(|(o, _)| *o == op)?.1.len());
+        let mut found = names.filter_map(|name| Some(&name[name.len() - of_op(name)?..]));
+        found.next()
+    }
+
+    /// Warns that a forced variant cannot be had, once for each message.
+    pub fn warn_once(&self, message: &str) {
+        let mut said = self
+            .shared
+            .said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if said.insert(message.to_owned()) {
+            tracing::warn!("{message}");
+        }
+    }
+}
+
+impl Plan {
+    /// The name that the target's choices have for what `question` asks, if any.
+    pub fn ask(&mut self, question: Question) -> Option<String> {
+        self.questions.insert(question);
+        let chosen = self.target().choices.chosen();
+        chosen.get(&question.class()).cloned()
+    }
+
+    /// What was asked, each once.
+    pub fn questions(&self) -> &BTreeSet<Question> {
+        &self.questions
+    }
+}
+
+/// What a measurement holds for: another adapter, driver or use of it is measured anew.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    /// The adapter's name.
+    pub adapter: String,
+    /// Numbers of its vendor and of the device, as the driver gives them.
+    pub ids: [u32; 2],
+    /// `vulkan`, `metal`, `dx12` or `gl`.
+    pub backend: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Class whose kernels are planned, features in use, and whether shaders are guarded.
+    pub mode: String,
+}
+
+impl Device {
+    /// What times measured on this device hold for.
+    pub fn identity(&self) -> Identity {
+        let [features, _] = self.optional_features();
+        Identity {
+            adapter: self.info.name.clone(),
+            ids: [self.info.vendor, self.info.device],
+            backend: self.backend(),
+            driver: self.driver(),
+            mode: format!(
+                "{}{}, {}",
+                self.class().name(),
+                if self.checked { ", checked" } else { "" },
+                features.join(", ")
+            ),
+        }
+    }
+
+    /// The same device, whose plans take these answers.
+    pub fn with_choices(&self, choices: Choices) -> Self {
+        let mut same = self.clone();
+        same.choices = choices;
+        same
+    }
+
+    /// The answers that its plans take.
+    pub fn choices(&self) -> &Choices {
+        &self.choices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_of_one_class_round_up_to_the_same_powers_of_two() {
+        let class = |sizes| {
+            let kind = "matmul nt";
+            Question { kind, sizes }.class()
+        };
+        assert_eq!(class([1024, 344, 1]), "matmul nt 1024x512x1");
+        assert_eq!(class([513, 257, 1]), class([1024, 512, 1]));
+        assert_ne!(class([1024, 512, 1]), class([1025, 512, 1]));
+    }
+
+    #[test]
+    fn a_forced_variant_belongs_to_its_op_alone() {
+        let names = ["matmul.texture", "attention.portable"].map(str::to_owned);
+        let choices = Choices::forced(&names);
+        assert_eq!(choices.forced_variant("matmul"), Some("texture"));
+        assert_eq!(choices.forced_variant("attention"), Some("portable"));
+        assert_eq!(choices.forced_variant("mat"), None);
+        assert_eq!(Choices::default().forced_variant("matmul"), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! How large a texture is for a matrix.
+
+/// Longest side of a texture that WebGPU guarantees.
+pub const TEXTURE_SIDE: usize = 8192;
+
+/// Texels of 16 bytes to which a texture's rows must not come out even: rows whose starts are a
+/// power of two apart compete for the same few places in a CPU's caches. On a software adapter a
+/// product of 1024x1024x1024 takes a quarter less time with the padding.
+const PITCH_TEXELS: u32 = 128;
+/// Texels that are added to such a row: 256 bytes, as copies to buffers want.
+///
+/// No side is a power of two, since llvmpipe compiles a shader anew, for seconds, for each
+/// combination of textures whose width or height is one or is none.
+const PITCH_PADDING: u32 = 16;
+
+/// Width, in texels of four elements, and height of a texture for a matrix of `[rows, cols]`.
+///
+/// # Panics
+/// If a side is over `u32`.
+pub(super) fn texture_sides(rows: usize, cols: usize) -> (u32, u32) {
+    let mut width = u32::try_from(cols.div_ceil(4)).expect("texture width fits u32");
+    let mut height = u32::try_from(rows).expect("texture height fits u32");
+    let fits = |side: u32| side as usize <= TEXTURE_SIDE;
+    while (width.is_multiple_of(PITCH_TEXELS) || width.is_power_of_two())
+        && fits(width + PITCH_PADDING)
+    {
+        width += PITCH_PADDING;
+    }
+    if height.is_power_of_two() && fits(height + 1) {
+        height += 1;
+    }
+    (width, height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_texture_holds_its_matrix_within_the_limit_and_no_side_is_a_power_of_two() {
+        for rows in [8, 16, 128, 1000, 4096, 8184, 8192] {
+            for cols in [64, 128, 192, 256, 512, 1344, 8192, 32_704, 32_768] {
+                let (width, height) = texture_sides(rows, cols);
+                let sides = [(width, cols / 4), (height, rows)];
+                for (side, needed) in sides.map(|(s, needed)| (s as usize, needed)) {
+                    assert!((needed..=TEXTURE_SIDE).contains(&side), "{rows}x{cols}");
+                    let odd = !side.is_power_of_two() || side == TEXTURE_SIDE;
+                    assert!(odd, "{rows}x{cols}: {side}");
+                }
+                assert!(width % 16 == 0, "rows of {cols} can be copied to buffers");
+            }
+        }
+    }
+}

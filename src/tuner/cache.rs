@@ -1,0 +1,287 @@
+//! The file that keeps what was measured: one entry for each adapter, driver and program.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use atomic_write_file::AtomicWriteFile;
+use etcetera::BaseStrategy;
+use sha2::{Digest, Sha256};
+
+use super::{Findings, MeasuredOn};
+use crate::kernels::{ALL, matmul, matmul_stage, sum};
+
+/// Names the folder of the file, instead of the platform's.
+const FOLDER_VARIABLE: &str = "GPU_TLM_CACHE";
+/// Entries that are kept: the last adapters, drivers and programs.
+const ENTRIES: usize = 16;
+/// The layout of the file.
+const FORMAT: u32 = 1;
+
+/// Where findings are kept.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// `None` where the platform names no folder for caches.
+    path: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+struct Contents {
+    format: u32,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Entry {
+    measured_on: MeasuredOn,
+    findings: Findings,
+}
+
+/// Version of the program, and a hash of the shaders that a product may run.
+pub(super) fn program() -> String {
+    let mut hash = Sha256::new();
+    for kernel in ALL {
+        if [
+            matmul::TILED.name,
+            matmul_stage::STAGE.name,
+            sum::PARTIALS.name,
+        ]
+        .contains(&kernel.name)
+        {
+            hash.update(kernel.joined_source());
+        }
+    }
+    let hash = hash.finalize();
+    let digits: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("gpu-tlm {}, shaders {digits}", env!("CARGO_PKG_VERSION"))
+}
+
+impl Cache {
+    /// `tuning.json` in the folder that `GPU_TLM_CACHE` names, or else in `gpu-tlm` below the
+    /// platform's folder for caches.
+    pub fn locate() -> Self {
+        let folder = match std::env::var_os(FOLDER_VARIABLE) {
+            Some(folder) if !folder.is_empty() => Some(PathBuf::from(folder)),
+            _ => etcetera::choose_base_strategy()
+                .ok()
+                .map(|base| base.cache_dir().join("gpu-tlm")),
+        };
+        Self::of(folder)
+    }
+
+    fn of(folder: Option<PathBuf>) -> Self {
+        Self {
+            path: folder.map(|folder| folder.join("tuning.json")),
+        }
+    }
+
+    /// Where findings go, for people.
+    pub fn describe(&self) -> String {
+        match &self.path {
+            Some(path) if path.exists() => format!("kept in '{}'", path.display()),
+            _ => "for this run alone".to_owned(),
+        }
+    }
+
+    /// What was found on `measured_on`. A damaged file is as good as none, and a warning says so.
+    pub fn load(&self, measured_on: &MeasuredOn) -> Findings {
+        let Some(path) = &self.path else {
+            return Findings::new();
+        };
+        let contents = read(path).unwrap_or_else(|reason| {
+            tracing::warn!(
+                "the tuning cache '{}' is damaged and will be written anew: {reason}",
+                path.display()
+            );
+            Contents::default()
+        });
+        let mut entries = contents.entries.into_iter();
+        let own = entries.find(|entry| entry.measured_on == *measured_on);
+        own.map(|entry| entry.findings).unwrap_or_default()
+    }
+
+    /// Adds `found` to the file, and gives back what it then holds of those classes: where another
+    /// process was first, its findings stay. A file that cannot be written costs a warning.
+    pub fn store(&self, measured_on: &MeasuredOn, found: Findings) -> Findings {
+        let Some(path) = &self.path else { return found };
+        match merge(path, measured_on, &found) {
+            Ok(kept) => kept,
+            Err(error) => {
+                warn_unwritable(path, &error);
+                found
+            }
+        }
+    }
+}
+
+fn warn_unwritable(path: &Path, error: &std::io::Error) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let message = format!(
+        "cannot write the tuning cache '{}', so each run measures anew: {error}; {FOLDER_VARIABLE} \
+         names another folder",
+        path.display()
+    );
+    if SAID.swap(true, Ordering::Relaxed) {
+        tracing::debug!("{message}");
+    } else {
+        tracing::warn!("{message}");
+    }
+}
+
+fn read(path: &Path) -> Result<Contents, String> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Contents::default());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let contents: Contents = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    if contents.format == FORMAT {
+        Ok(contents)
+    } else {
+        Err(format!("its format is {}, not {FORMAT}", contents.format))
+    }
+}
+
+fn merge(path: &Path, measured_on: &MeasuredOn, found: &Findings) -> std::io::Result<Findings> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    // Held from reading to renaming, so that of two processes the second sees the first's findings.
+    // A file system without locks may lose the findings of one of them, and no more.
+    let lock = File::create(path.with_extension("lock"))?;
+    let _ = lock.lock();
+    let mut contents = read(path).unwrap_or_default();
+    contents.format = FORMAT;
+    let own = contents
+        .entries
+        .iter()
+        .position(|entry| entry.measured_on == *measured_on);
+    let mut entry = match own {
+        Some(index) => contents.entries.remove(index),
+        None => Entry {
+            measured_on: measured_on.clone(),
+            findings: Findings::new(),
+        },
+    };
+    for (class, tuned) in found {
+        let slot = entry.findings.entry(class.clone());
+        slot.or_insert_with(|| tuned.clone());
+    }
+    let of_found = |(class, _): &(&String, _)| found.contains_key(*class);
+    let kept = entry.findings.iter().filter(of_found);
+    let kept = kept.map(|(c, t)| (c.clone(), t.clone())).collect();
+    contents.entries.push(entry);
+    let surplus = contents.entries.len().saturating_sub(ENTRIES);
+    contents.entries.drain(..surplus);
+    let mut file = AtomicWriteFile::open(path)?;
+    file.write_all(serde_json::to_string_pretty(&contents)?.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.commit()?;
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Candidate, Tuned};
+    use super::*;
+    use crate::gpu::Identity;
+
+    fn on(driver: &str) -> MeasuredOn {
+        MeasuredOn {
+            device: Identity {
+                adapter: "some adapter".to_owned(),
+                ids: [1, 2],
+                backend: "vulkan".to_owned(),
+                driver: driver.to_owned(),
+                mode: "gpu".to_owned(),
+            },
+            program: program(),
+        }
+    }
+
+    fn found(class: &str, choice: &str) -> Findings {
+        let tuned = Tuned {
+            choice: choice.to_owned(),
+            candidates: vec![Candidate {
+                name: choice.to_owned(),
+                ms: 0.1 + 0.2,
+            }],
+        };
+        [(class.to_owned(), tuned)].into()
+    }
+
+    #[test]
+    fn findings_are_read_back_for_the_same_driver_and_program_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::of(Some(folder.path().join("made").join("deep")));
+        assert_eq!(cache.load(&on("1.0")), Findings::new());
+        let findings = found("matmul nt 1x1x1", "a");
+        assert_eq!(cache.store(&on("1.0"), findings.clone()), findings);
+        assert_eq!(cache.load(&on("1.0")), findings);
+        assert_eq!(cache.load(&on("1.1")), Findings::new());
+        let other_program = MeasuredOn {
+            program: "gpu-tlm 0.0.1, shaders 00".to_owned(),
+            ..on("1.0")
+        };
+        assert_eq!(cache.load(&other_program), Findings::new());
+    }
+
+    #[test]
+    fn the_first_of_two_processes_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::of(Some(folder.path().to_owned()));
+        cache.store(&on("1.0"), found("matmul nt 1x1x1", "first"));
+        let mut later = found("matmul nt 1x1x1", "second");
+        later.extend(found("matmul nn 1x1x1", "third"));
+        let kept = cache.store(&on("1.0"), later);
+        assert_eq!(kept["matmul nt 1x1x1"].choice, "first");
+        assert_eq!(kept["matmul nn 1x1x1"].choice, "third");
+        assert_eq!(cache.load(&on("1.0")), kept);
+    }
+
+    #[test]
+    fn a_damaged_file_is_as_good_as_none_and_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::of(Some(folder.path().to_owned()));
+        cache.store(&on("1.0"), found("matmul nt 1x1x1", "a"));
+        let whole = std::fs::read_to_string(folder.path().join("tuning.json")).unwrap();
+        let of_later = whole.replace("\"format\": 1", "\"format\": 7");
+        assert_ne!(whole, of_later);
+        for damaged in ["", "[]", &whole[..whole.len() / 2], &of_later] {
+            std::fs::write(folder.path().join("tuning.json"), damaged).unwrap();
+            assert_eq!(cache.load(&on("1.0")), Findings::new(), "{damaged}");
+            let findings = found("matmul nt 1x1x1", "a");
+            cache.store(&on("1.0"), findings.clone());
+            assert_eq!(cache.load(&on("1.0")), findings, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn without_a_folder_that_can_be_written_findings_hold_for_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        // A folder below a file can be made by nobody, whatever their rights.
+        for cache in [Cache::of(Some(file.join("folder"))), Cache::of(None)] {
+            let findings = found("matmul nt 1x1x1", "a");
+            assert_eq!(cache.store(&on("1.0"), findings.clone()), findings);
+            assert_eq!(cache.load(&on("1.0")), Findings::new());
+            assert_eq!(cache.describe(), "for this run alone");
+        }
+    }
+
+    #[test]
+    fn only_the_last_entries_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::of(Some(folder.path().to_owned()));
+        for driver in 0..=ENTRIES {
+            cache.store(&on(&driver.to_string()), found("matmul nt 1x1x1", "a"));
+        }
+        assert_eq!(cache.load(&on("0")), Findings::new());
+        assert_ne!(cache.load(&on("1")), Findings::new());
+        assert_ne!(cache.load(&on(&ENTRIES.to_string())), Findings::new());
+    }
+}

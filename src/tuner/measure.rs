@@ -1,0 +1,296 @@
+//! Times the candidates of each class of products, all in turn, so that a machine that changes its
+//! speed meanwhile does so for all of them.
+
+use std::time::Instant;
+
+use super::{Candidate, Findings, Tuned};
+use crate::gpu::{
+    AdapterClass, Device, Executable, GpuError, Memory, Plan, Question, SectionId, Tensor,
+};
+use crate::kernels::matmul::{Epilogue, Form, Product, Recipe, matmul_by};
+
+/// Seconds after which nothing further is timed, the first runs of defaults apart, which a plan needs
+/// anyway. A shader that is being compiled then still takes its time: two to three seconds on
+/// llvmpipe.
+const BUDGET_S: f64 = 6.0;
+/// Rounds of timings, of which the shortest is taken: whatever else the machine does adds to a time
+/// and never takes from it.
+const ROUNDS: usize = 7;
+/// Time that one timing should take, so that the cost of a submission and of its wait is small.
+const SAMPLE_MS: f64 = 4.0;
+/// A candidate whose first timing is so many times the best one's is out of the race.
+const HOPELESS: f64 = 2.0;
+/// A candidate has to take less than this share of the default's time to take its place: times of
+/// equal kernels differ by some hundredths.
+const CLEARLY_FASTER: f64 = 0.95;
+
+/// Operations of a timed product at most; a larger one is timed at a part of its rows and columns.
+fn most_flops(class: AdapterClass) -> usize {
+    match class {
+        // A few milliseconds on a GPU of some TFLOP/s.
+        AdapterClass::Gpu => 1 << 33,
+        // Ten milliseconds at 50 GFLOP/s.
+        AdapterClass::Software => 1 << 29,
+    }
+}
+
+/// Times the candidates for each of `questions`, in order, for six seconds; what then is left
+/// takes its class's default.
+///
+/// # Errors
+/// When the device is lost; a candidate that fails otherwise is left out.
+pub fn measure(device: &Device, questions: &[Question]) -> Result<Findings, GpuError> {
+    let mut clock = Clock {
+        started: Instant::now(),
+        needed_s: 0.0,
+    };
+    let mut findings = Findings::new();
+    for question in questions {
+        let form = Form::ALL.into_iter().find(|f| f.kind() == question.kind);
+        let Some(form) = form else { continue };
+        let sizes = representative(device.class(), question.sizes);
+        let recipes = Recipe::candidates(&device.target(), form, sizes);
+        let candidates = race(device, form, sizes, &recipes, &mut clock)?;
+        let choice = winner(&candidates).unwrap_or_else(|| recipes[0].to_string());
+        findings.insert(question.class(), Tuned { choice, candidates });
+    }
+    Ok(findings)
+}
+
+/// `[m, n, k]` with the larger one of m and n halved until a product is short enough, and then k:
+/// k decides about splits, and m and n only have to fill the adapter.
+fn representative(class: AdapterClass, mut sizes: [usize; 3]) -> [usize; 3] {
+    const SHORTEST: usize = 512;
+    let too_long = |[m, n, k]: [usize; 3]| {
+        let flops = 2 * m.saturating_mul(n).saturating_mul(k);
+        flops > most_flops(class)
+    };
+    while too_long(sizes) {
+        let larger = usize::from(sizes[1] > sizes[0]);
+        let halved = if sizes[larger] >= 2 * SHORTEST {
+            larger
+        } else {
+            2
+        };
+        sizes[halved] = sizes[halved].div_ceil(2);
+    }
+    sizes
+}
+
+/// The candidate that is taken: the fastest where it is clearly faster than the default, which is
+/// the first.
+fn winner(candidates: &[Candidate]) -> Option<String> {
+    let default = candidates.first()?;
+    let fastest = candidates.iter().min_by(|a, b| a.ms.total_cmp(&b.ms))?;
+    let clear = fastest.ms < CLEARLY_FASTER * default.ms;
+    Some(if clear { fastest } else { default }.name.clone())
+}
+
+/// How long timing has taken.
+struct Clock {
+    started: Instant,
+    /// Seconds that the plan would have taken as well.
+    needed_s: f64,
+}
+
+impl Clock {
+    fn is_over(&self) -> bool {
+        self.started.elapsed().as_secs_f64() - self.needed_s > BUDGET_S
+    }
+}
+
+/// A candidate that has run once.
+struct Runner {
+    name: String,
+    executable: Executable,
+    section: SectionId,
+    replays: u32,
+    /// Time of the second run.
+    probe_ms: f64,
+    times_ms: Vec<f64>,
+}
+
+impl Runner {
+    fn time(&mut self, device: &Device) -> Result<f64, GpuError> {
+        let elapsed = self
+            .executable
+            .time(device, self.section, None, self.replays)?;
+        let ms = elapsed.device_ms.unwrap_or(elapsed.wall_ms);
+        self.times_ms.push(ms);
+        Ok(ms)
+    }
+}
+
+fn race(
+    device: &Device,
+    form: Form,
+    sizes: [usize; 3],
+    recipes: &[Recipe],
+    clock: &mut Clock,
+) -> Result<Vec<Candidate>, GpuError> {
+    let mut runners: Vec<Runner> = Vec::new();
+    for (index, recipe) in recipes.iter().enumerate() {
+        if clock.is_over() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        match prepare(device, form, sizes, *recipe) {
+            Ok(runner) => runners.push(runner),
+            Err(error @ GpuError::Device(_)) => return Err(error),
+            Err(error) => tracing::debug!("no time of {recipe}: {error}"),
+        }
+        if index == 0 {
+            clock.needed_s += began.elapsed().as_secs_f64();
+        }
+    }
+    let best = runners.iter().map(|r| r.probe_ms);
+    let best = best.fold(f64::INFINITY, f64::min);
+    for runner in &mut runners {
+        if runner.probe_ms > HOPELESS * best {
+            // Once more, for the machine may have been busy.
+            runner.probe_ms = runner.time(device)?.min(runner.probe_ms);
+        }
+        runner.replays = replays(runner.probe_ms);
+        runner.times_ms.clear();
+    }
+    for _ in 0..ROUNDS {
+        for runner in &mut runners {
+            if runner.probe_ms <= HOPELESS * best && !clock.is_over() {
+                runner.time(device)?;
+            }
+        }
+    }
+    Ok(runners.into_iter().map(finish).collect())
+}
+
+fn finish(runner: Runner) -> Candidate {
+    let shortest = runner.times_ms.into_iter().min_by(f64::total_cmp);
+    Candidate {
+        ms: shortest.unwrap_or(runner.probe_ms),
+        name: runner.name,
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped"
+)]
+fn replays(once_ms: f64) -> u32 {
+    (SAMPLE_MS / once_ms).clamp(1.0, 100.0) as u32
+}
+
+/// Compiles a candidate, lets it run once, which is when some drivers compile, and times it once.
+fn prepare(
+    device: &Device,
+    form: Form,
+    sizes: [usize; 3],
+    recipe: Recipe,
+) -> Result<Runner, GpuError> {
+    let (plan, section, operands) = plan(device, form, sizes, recipe);
+    let executable = Executable::compile(&plan, device, &Memory::default().allocate(device)?)?;
+    for operand in operands {
+        executable.write_scratch(device, operand, &values(operand.len()));
+    }
+    let mut runner = Runner {
+        name: recipe.to_string(),
+        executable,
+        section,
+        replays: 1,
+        probe_ms: 0.0,
+        times_ms: Vec::new(),
+    };
+    runner.time(device)?;
+    runner.probe_ms = runner.time(device)?;
+    Ok(runner)
+}
+
+/// The product with everything that its variant needs: copies of both operands, which a real plan
+/// may share among products, and sums of splits.
+fn plan(
+    device: &Device,
+    form: Form,
+    [m, n, k]: [usize; 3],
+    recipe: Recipe,
+) -> (Plan, SectionId, [Tensor; 2]) {
+    let mut plan = Plan::new(device.target());
+    plan.isolate_scratch();
+    let section = plan.section();
+    plan.set_scope("tuner");
+    let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
+    let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
+    let a = plan.scratch("a", a_rows, a_cols);
+    let b = plan.scratch("b", b_rows, b_cols);
+    let output = plan.scratch("output", m, n);
+    let product = Product {
+        form,
+        a,
+        b,
+        output,
+        epilogue: Epilogue::Store,
+    };
+    matmul_by(&mut plan, recipe, product);
+    (plan, section, [a, b])
+}
+
+/// Numbers of both signs that look random: a GPU may take less power, and a higher clock, for zeros.
+fn values(len: usize) -> Vec<f32> {
+    let value = |i: usize| {
+        let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        f32::from(u16::try_from(mixed).unwrap_or_default()) / 32_768.0 - 1.0
+    };
+    (0..len).map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(times_ms: &[f64]) -> Vec<Candidate> {
+        let named = |(i, &ms): (usize, &f64)| Candidate {
+            name: i.to_string(),
+            ms,
+        };
+        times_ms.iter().enumerate().map(named).collect()
+    }
+
+    #[test]
+    fn the_default_yields_only_to_what_is_clearly_faster() {
+        let of = |times: &[f64]| winner(&candidates(times));
+        assert_eq!(of(&[1.0, 0.96, 0.97]).as_deref(), Some("0"));
+        assert_eq!(of(&[1.0, 0.96, 0.9, 3.0]).as_deref(), Some("2"));
+        assert_eq!(of(&[1.0, 2.0]).as_deref(), Some("0"));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn a_large_product_is_cut_to_a_short_one_of_its_kind() {
+        let of = |sizes| representative(AdapterClass::Software, sizes);
+        assert_eq!(of([1024, 344, 128]), [1024, 344, 128]);
+        assert_eq!(of([448, 10_000, 512]), [448, 625, 512]);
+        assert_eq!(of([512, 512, 65_536]), [512, 512, 1024]);
+        let huge = [1 << 20; 3];
+        for class in [AdapterClass::Gpu, AdapterClass::Software] {
+            let [m, n, k] = representative(class, huge);
+            assert!(2 * m * n * k <= most_flops(class));
+        }
+    }
+
+    #[test]
+    fn every_class_gets_a_choice_among_its_candidates() {
+        let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
+        let questions = Form::ALL.map(|form| Question {
+            kind: form.kind(),
+            sizes: [1, 40, 300],
+        });
+        let findings = measure(&device, &questions).unwrap();
+        assert_eq!(findings.len(), 3);
+        for (class, Tuned { choice, candidates }) in findings {
+            assert!(candidates.len() > 1, "{class}: {candidates:?}");
+            let named = candidates.iter().any(|c| c.name == choice);
+            assert!(named, "{class}: {choice} of {candidates:?}");
+            assert!(candidates.iter().all(|c| c.ms > 0.0), "{candidates:?}");
+            assert!(choice.parse::<Recipe>().is_ok(), "{choice}");
+        }
+    }
+}
