@@ -4,6 +4,7 @@ Usage: performance.py PROGRAM FILE
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -30,18 +31,15 @@ DEAREST = """
 SIZES = """
 ## Cost against size
 
-`gpu-tlm bench train --model S` with one size changed.
+`gpu-tlm bench scaling --out docs/scaling.svg`: model S with one size changed.
+Dashed lines grow in proportion; planned memory is of the whole step, attention and its gradients included.
 
-| changed | tokens/s | ms a step | us a token | allocated, MiB |
-|---|---|---|---|---|
+![Time and memory of a step against batch, context, width and vocabulary](scaling.svg)
+
+| changed | tokens/s | ms a step | us a token | GFLOP/s | planned, MiB |
+|---|---|---|---|---|---|
 """
 
-SWEEP = [
-    ("batch_size", [2, 8, 32]),
-    ("context_length", [64, 128, 512]),
-    ("d_model", [64, 256]),
-    ("vocab_size", [1024, 16384]),
-]
 SHAPES = ["512x512x512", "1024x1024x1024", "2048x", "1344x512x2048", "512x512x2048", "512x1344x2048", "448x", "10000x"]
 
 
@@ -83,16 +81,13 @@ def products(program, kernel):
     return text
 
 
-def sizes(program):
+def sizes(program, picture):
     text = SIZES
-    for name, values in SWEEP:
-        for value in values:
-            flag = "--" + name.replace("_", "-")
-            r = run(program, "train", "--model", "S", flag, str(value))
-            text += (
-                f"| {name} {value} | {r['tokens_per_s']:.0f} | {r['ms_per_step']:.1f} "
-                f"| {1e6 / r['tokens_per_s']:.0f} | {mib(r['peak_device_bytes'])} |\n"
-            )
+    for p in run(program, "scaling", "--out", picture)["points"]:
+        text += (
+            f"| {p['size']} {p['value']} | {p['tokens_per_s']:.0f} | {p['ms_per_step']:.1f} "
+            f"| {1e6 / p['tokens_per_s']:.0f} | {p['gflops']:.1f} | {mib(p['planned_device_bytes'])} |\n"
+        )
     return text
 
 
@@ -105,7 +100,7 @@ def main(program, path):
         "and ratios within one process.\n\n"
         f"gpu-tlm {small['version']} on {small['adapter']} ({small['backend']}, {small['driver']}).\n"
     )
-    text += steps(reports) + products(program, small["matmul"]) + sizes(program)
+    text += steps(reports) + products(program, small["matmul"]) + sizes(program, os.path.join(os.path.dirname(path), "scaling.svg"))
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 

@@ -16,8 +16,8 @@ struct Params {
 @group(0) @binding(4) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
 @group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
 @group(0) @binding(6) var<storage, read> delta: array<f32>;          // [batch, num_heads, time]
-@group(0) @binding(7) var<storage, read_write> d_key: array<f32>;    // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(8) var<storage, read_write> d_value: array<f32>;  // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(7) var<storage, read_write> d_key: array<vec4<f32>>;    // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(8) var<storage, read_write> d_value: array<vec4<f32>>;  // [batch * time, num_kv_heads * head_dim]
 
 override WORKGROUP_SIZE: u32 = 64u;
 override HEAD_DIM: u32 = 64u;

@@ -12,8 +12,8 @@ struct Params {
 @group(0) @binding(1) var query: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
 @group(0) @binding(2) var key: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
 @group(0) @binding(3) var value: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(4) var<storage, read_write> output: array<f32>;       // [batch * time, num_heads * head_dim]
-@group(0) @binding(5) var<storage, read_write> log_sum_exp: array<f32>;  // [batch, num_heads, time]
+@group(0) @binding(4) var<storage, read_write> output: array<vec4<f32>>;       // [batch * time, num_heads * head_dim]
+@group(0) @binding(5) var<storage, read_write> log_sum_exp: array<f32>;        // [batch, num_heads, time]
 
 override WORKGROUP_SIZE: u32 = 64u;
 override HEAD_DIM: u32 = 64u;

@@ -13,13 +13,17 @@ struct Params {
     first_split: u32,
     output_stride: u32,
     epilogue: u32,
+    time: u32,  // rows of a sequence, for an epilogue that rotates
+    head_dim: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [rows from first_row on, k], or transposed
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;       // [m, n] if `epilogue` adds it, else unused
-@group(0) @binding(4) var<storage, read_write> output: array<vec4<f32>>;   // [splits, m, n]
+@group(0) @binding(3) var<storage, read> aside: array<vec4<f32>>;        // what the epilogue reads, if anything
+@group(0) @binding(4) var<storage, read> other: array<vec4<f32>>;        // what else it reads
+@group(0) @binding(5) var<storage, read_write> output: array<vec4<f32>>; // [splits, m, n]
+@group(0) @binding(6) var<storage, read_write> second: array<vec4<f32>>; // what else the epilogue writes
 
 override A_ROWS: bool = true;
 

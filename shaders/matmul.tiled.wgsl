@@ -10,7 +10,9 @@ struct Params {
     k_per_split: u32,    // a multiple of four, or k
     a_stride: u32,       // words from one row to the next, of the matrix as it lies in memory
     b_stride: u32,
-    output_stride: u32,  // of the residual as well
+    output_stride: u32,  // of the epilogue's tensors as well
+    time: u32,           // rows of a sequence, for an epilogue that rotates
+    head_dim: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -18,13 +20,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read> b: array<f32>;              // [k, n], or [n, k] if B_TRANSPOSED
 @group(0) @binding(3) var<storage, read> a_quads: array<vec4<f32>>;  // a again, four words an element
 @group(0) @binding(4) var<storage, read> b_quads: array<vec4<f32>>;  // b again, four words an element
-@group(0) @binding(5) var<storage, read> residual: array<f32>;       // [m, n] if RESIDUAL, else unused
-@group(0) @binding(6) var<storage, read_write> output: array<f32>;   // [m, n], or [splits, m, n]
+@group(0) @binding(5) var<storage, read> aside: array<f32>;          // what the epilogue reads, if anything
+@group(0) @binding(6) var<storage, read> other: array<f32>;          // what else it reads
+@group(0) @binding(7) var<storage, read_write> output: array<f32>;   // [m, n], or [splits, m, n]
+@group(0) @binding(8) var<storage, read_write> second: array<f32>;   // what else it writes
 
 override A_TRANSPOSED: bool = false;
 override B_TRANSPOSED: bool = false;
-override ACCUMULATE: bool = false;
-override RESIDUAL: bool = false;
 // Whether every row of a and b begins at a multiple of four words.
 override ALIGNED: bool = true;
 

@@ -1,23 +1,19 @@
 // Gradient of the rotary position embedding, in place: the rotation by the negative angle.
 struct Params {
-    rows: u32,
+    first_sequence: u32,
     time: u32,
     num_heads: u32,
     head_dim: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> cosines: array<f32>;       // [time, head_dim / 2]
-@group(0) @binding(2) var<storage, read> sines: array<f32>;         // [time, head_dim / 2]
-@group(0) @binding(3) var<storage, read_write> values: array<f32>;  // [rows, num_heads * head_dim]
+@group(0) @binding(1) var<storage, read> cosines: array<Angles>;       // [time, head_dim / 2]
+@group(0) @binding(2) var<storage, read> sines: array<Angles>;         // [time, head_dim / 2]
+@group(0) @binding(3) var<storage, read_write> values: array<Pairs>;    // [rows, num_heads * head_dim]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    rotate(flat_workgroup(group, groups) * WORKGROUP_SIZE + lane, -1.0);
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    rotate(group.z * MAX_GROUPS + group.x, params.first_sequence + group.y, lane, -1.0);
 }

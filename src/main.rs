@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gpu_tlm::cli::Cli;
-use gpu_tlm::gpu::{spread_llvmpipe_threads, validation};
+use gpu_tlm::gpu::validation;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 fn main() -> ExitCode {
-    spread_llvmpipe_threads();
     let cli = Cli::parse();
     let level = match cli.verbose {
         0 => "info",

@@ -250,6 +250,10 @@ fn training_follows_pytorch_by_every_variant() {
             };
             let mut found = planned(op, &device, &Fixture::load(case));
             found.remove("matmul_stage");
+            // Its stores are whole quads, so it leaves a product of other rows to this one.
+            if name == "matmul.texture_subgroup" {
+                found.remove("matmul.texture");
+            }
             assert_eq!(found, [label].into(), "{name} is forced");
             follow(case, "clipped", device.clone());
         }

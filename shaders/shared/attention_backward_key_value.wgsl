@@ -36,11 +36,9 @@ fn attend_backward_key_value(group: vec3<u32>, lane: u32) {
             }
         }
     }
-    let first = (row * params.num_kv_heads + kv_head) * HEAD_DIM;
+    let first = (row * params.num_kv_heads + kv_head) * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        for (var i = 0u; i < 4u && d * 4u + i < HEAD_DIM; i++) {
-            d_key[first + d * 4u + i] = sum_key[d][i];
-            d_value[first + d * 4u + i] = sum_value[d][i];
-        }
+        d_key[first + d] = sum_key[d];
+        d_value[first + d] = sum_value[d];
     }
 }

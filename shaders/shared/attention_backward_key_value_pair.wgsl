@@ -54,14 +54,12 @@ fn attend_backward_key_value_pair(group: vec3<u32>, lane: u32) {
             }
         }
     }
-    let first = ((first_row + position) * params.num_kv_heads + kv_head) * HEAD_DIM;
-    let second = ((first_row + next) * params.num_kv_heads + kv_head) * HEAD_DIM;
+    let first = ((first_row + position) * params.num_kv_heads + kv_head) * QUADS;
+    let second = ((first_row + next) * params.num_kv_heads + kv_head) * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        for (var i = 0u; i < 4u; i++) {
-            d_key[first + d * 4u + i] = sum_key0[d][i];
-            d_key[second + d * 4u + i] = sum_key1[d][i];
-            d_value[first + d * 4u + i] = sum_value0[d][i];
-            d_value[second + d * 4u + i] = sum_value1[d][i];
-        }
+        d_key[first + d] = sum_key0[d];
+        d_key[second + d] = sum_key1[d];
+        d_value[first + d] = sum_value0[d];
+        d_value[second + d] = sum_value1[d];
     }
 }

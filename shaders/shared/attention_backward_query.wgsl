@@ -31,10 +31,8 @@ fn attend_backward_query(group: vec3<u32>, lane: u32) {
             sum[d] += d_score * key_quad(first_row + k, kv_head, d);
         }
     }
-    let first = (row * params.num_heads + head) * HEAD_DIM;
+    let first = (row * params.num_heads + head) * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        for (var i = 0u; i < 4u && d * 4u + i < HEAD_DIM; i++) {
-            d_query[first + d * 4u + i] = sum[d][i];
-        }
+        d_query[first + d] = sum[d];
     }
 }

@@ -45,12 +45,10 @@ fn attend_backward_query_pair(group: vec3<u32>, lane: u32) {
             sum1[d] += d_score.y * keys[d];
         }
     }
-    let first = ((first_row + position) * params.num_heads + head) * HEAD_DIM;
-    let second = ((first_row + next) * params.num_heads + head) * HEAD_DIM;
+    let first = ((first_row + position) * params.num_heads + head) * QUADS;
+    let second = ((first_row + next) * params.num_heads + head) * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        for (var i = 0u; i < 4u; i++) {
-            d_query[first + d * 4u + i] = sum0[d][i];
-            d_query[second + d * 4u + i] = sum1[d][i];
-        }
+        d_query[first + d] = sum0[d];
+        d_query[second + d] = sum1[d];
     }
 }

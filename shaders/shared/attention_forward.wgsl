@@ -44,11 +44,9 @@ fn attend(group: vec3<u32>, lane: u32) {
         }
         largest = new_largest;
     }
-    let first = (row * params.num_heads + head) * HEAD_DIM;
+    let first = (row * params.num_heads + head) * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        for (var i = 0u; i < 4u && d * 4u + i < HEAD_DIM; i++) {
-            output[first + d * 4u + i] = sum_value[d][i] / sum;
-        }
+        output[first + d] = sum_value[d] / sum;
     }
     log_sum_exp[(group.z * params.num_heads + head) * params.time + position] = largest + log(sum);
 }

@@ -61,13 +61,11 @@ fn attend_pair(group: vec3<u32>, lane: u32) {
         }
         largest = new_largest;
     }
-    let first = ((first_row + position) * params.num_heads + head) * HEAD_DIM;
-    let second = ((first_row + next) * params.num_heads + head) * HEAD_DIM;
+    let first = ((first_row + position) * params.num_heads + head) * QUADS;
+    let second = ((first_row + next) * params.num_heads + head) * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        for (var i = 0u; i < 4u; i++) {
-            output[first + d * 4u + i] = sums0[d][i] / sum.x;
-            output[second + d * 4u + i] = sums1[d][i] / sum.y;
-        }
+        output[first + d] = sums0[d] / sum.x;
+        output[second + d] = sums1[d] / sum.y;
     }
     let statistics = (group.z * params.num_heads + head) * params.time;
     log_sum_exp[statistics + position] = largest.x + log(sum.x);

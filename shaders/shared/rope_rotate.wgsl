@@ -1,16 +1,18 @@
-// Rotates pair (2i, 2i + 1) of every head by the angle of its position, or by minus that angle.
-fn rotate(index: u32, direction: f32) {
-    let pairs_per_row = params.num_heads * params.head_dim / 2u;
-    if (index >= params.rows * pairs_per_row) {
+// Rotates pair (2i, 2i + 1) of every head by the angle of its position, or by minus that angle. A
+// workgroup takes a row: a grid of positions and sequences needs no division to tell them apart, which
+// costs drivers that run shaders on the CPU more than the rotation.
+const MAX_GROUPS: u32 = 65535u;
+
+fn rotate(position: u32, sequence: u32, lane: u32, direction: f32) {
+    if (position >= params.time) {
         return;
     }
-    let row = index / pairs_per_row;
-    let pair = index % pairs_per_row % (params.head_dim / 2u);
-    let entry = row % params.time * (params.head_dim / 2u) + pair;
-    let c = cosines[entry];
-    let s = sines[entry] * direction;
-    let even = values[2u * index];
-    let odd = values[2u * index + 1u];
-    values[2u * index] = even * c - odd * s;
-    values[2u * index + 1u] = even * s + odd * c;
+    let row = sequence * params.time + position;
+    let entries = params.head_dim / (2u * PAIRS);
+    let count = params.num_heads * entries;
+    for (var i = lane; i < count; i += WORKGROUP_SIZE) {
+        let entry = position * entries + i % entries;
+        let at = row * count + i;
+        values[at] = turn(values[at], cosines[entry], sines[entry] * direction);
+    }
 }

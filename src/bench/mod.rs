@@ -4,6 +4,7 @@
 mod compare;
 mod report;
 mod rows;
+pub mod scaling;
 pub mod train;
 mod verify;
 

@@ -254,12 +254,20 @@ fn layer_rows(table: &mut Table) {
             case.expect("output", output, want.0);
         });
     }
-    for kernel in [&rope::FORWARD, &rope::BACKWARD] {
-        table.add(kernel, format!("{ROWS}x{D_MODEL}, heads 4x32"), |case| {
-            let [cosines, sines] = [(); 2].map(|()| tensor(case, 128, 16));
-            let values = tensor(case, ROWS, D_MODEL);
-            rope::forward(&mut case.plan, RopeTables { cosines, sines }, values, 4);
-            rope::backward(&mut case.plan, RopeTables { cosines, sines }, values, 4);
+    for (kernel, heads, head_dim) in [
+        (&rope::FORWARD, 9, 14),
+        (&rope::FORWARD_QUADS, 4, 32),
+        (&rope::BACKWARD, 9, 14),
+        (&rope::BACKWARD_QUADS, 4, 32),
+    ] {
+        let cols = heads * head_dim;
+        let shape = format!("{ROWS}x{cols}, heads {heads}x{head_dim}");
+        table.add(kernel, shape, move |case| {
+            let [cosines, sines] = [(); 2].map(|()| tensor(case, 128, head_dim / 2));
+            let values = tensor(case, ROWS, cols);
+            let tables = RopeTables { cosines, sines };
+            rope::forward(&mut case.plan, tables, values, heads);
+            rope::backward(&mut case.plan, tables, values, heads);
         });
     }
     for kernel in [&swiglu::FORWARD, &swiglu::BACKWARD] {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::AdapterArgs;
 use crate::Error;
+use crate::bench::scaling;
 use crate::bench::train::{BATCH_SIZE, Model, TrainReport, run as run_steps};
 use crate::bench::{Earlier, Report, RowReport, run as run_rows, select};
 use crate::config::Settings;
@@ -28,6 +29,8 @@ enum What {
     Kernels(KernelsArgs),
     /// Whole training steps of a standard model, beside the matrix product's speed in the same run
     Train(TrainArgs),
+    /// How time and memory of a step grow with batch, context, width and vocabulary
+    Scaling(ScalingArgs),
 }
 
 /// A standard model by its letter.
@@ -65,6 +68,19 @@ pub struct TrainArgs {
     json: bool,
 }
 
+/// Arguments of `gpu-tlm bench scaling`.
+#[derive(Debug, clap::Args)]
+pub struct ScalingArgs {
+    /// Draw the figures as SVG into this file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of `gpu-tlm bench kernels`.
 #[derive(Debug, clap::Args)]
 pub struct KernelsArgs {
@@ -92,6 +108,7 @@ pub fn run(args: &BenchArgs, tuning: &tuner::Options) -> Result<(), Error> {
     match &args.what {
         What::Kernels(args) => kernels(args, tuning),
         What::Train(args) => train(args, tuning),
+        What::Scaling(args) => scale(args),
     }
 }
 
@@ -139,6 +156,56 @@ fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
     }
     let choices = describe_choices(&tuned.findings, tuning);
     super::print(&format!("{}\n{choices}", describe_steps(&report)))
+}
+
+/// Model S with one size changed after the other, by the kernels of the adapter's class.
+fn scale(args: &ScalingArgs) -> Result<(), Error> {
+    let device = args.adapter.open()?;
+    let count = scaling::SWEEP.iter().map(|(_, values)| values.len()).sum();
+    let progress = super::progress(count);
+    let mut points = Vec::with_capacity(count);
+    for (size, values) in scaling::SWEEP {
+        for &value in values {
+            points.push(scaling::measure(&device, size, value)?);
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    if let Some(path) = &args.out {
+        scaling::write(path, &points).map_err(|cause| Error::Io {
+            action: "write",
+            path: path.clone(),
+            source: cause,
+        })?;
+    }
+    if args.json {
+        return super::print_json(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "adapter": device.name(),
+            "driver": device.driver(),
+            "backend": device.backend(),
+            "points": points,
+        }));
+    }
+    let mut text = format!(
+        "{:<22} {:>12} {:>10} {:>10} {:>9} {:>12}\n",
+        "changed", "ms a step", "tokens/s", "us a token", "GFLOP/s", "MiB planned"
+    );
+    for p in &points {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<14} {:>7} {:>12.1} {:>10.0} {:>10.1} {:>9.1} {:>12.1}",
+            p.size,
+            p.value,
+            p.ms_per_step,
+            p.tokens_per_s,
+            p.ms_per_step * 1e3 / p.tokens as f64,
+            p.gflops,
+            p.planned_device_bytes as f64 / f64::from(1 << 20),
+        );
+    }
+    super::print(&text)
 }
 
 fn describe_steps(report: &TrainReport) -> String {

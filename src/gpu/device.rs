@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
 use super::kernel::{Constant, Kernel, Requirement};
-use super::{Choices, GpuError, Target, limits, trusted};
+use super::{Choices, GpuError, Target, limits, threads, trusted};
 
 /// How much of the adapter to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -85,12 +85,11 @@ impl Device {
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
+        let request = || pollster::block_on(adapter.request_device(&descriptor));
         let (raw, queue) =
-            pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
-                GpuError::NoDevice {
-                    adapter: info.name.clone(),
-                    reason: e.to_string(),
-                }
+            threads::pin_those_of_llvmpipe(request).map_err(|e| GpuError::NoDevice {
+                adapter: info.name.clone(),
+                reason: e.to_string(),
             })?;
         let failure = Arc::new(Mutex::new(None));
         watch_failures(&raw, &failure);

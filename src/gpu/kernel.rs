@@ -22,6 +22,8 @@ pub enum Role {
     InOut,
     /// Written or added to, as a constant of the pipeline says.
     OutOrAccumulate,
+    /// Written if the launch asks for it; else bound to some words of no meaning.
+    OutOrUnused,
     /// An `rgba32float` texture that is read, as a storage texture.
     Texture,
     /// An `rgba32float` texture that is written.

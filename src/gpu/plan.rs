@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::dispatch::{Bound, Dispatch, MAX_WORKGROUPS, check_aliases, check_strides};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Role};
 use super::memory::{Memory, PersistentId};
 use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
 pub use super::texture::TEXTURE_SIDE;
@@ -269,7 +269,7 @@ impl Plan {
     pub fn outputs(&self, section: SectionId, kernel: &'static Kernel) -> Vec<Bound> {
         let own = self.dispatches_of(section, kernel);
         own.flat_map(|d| kernel.bindings.iter().zip(&d.bindings))
-            .filter(|(binding, _)| binding.role.is_written())
+            .filter(|(binding, _)| binding.role.is_written() && binding.role != Role::OutOrUnused)
             .map(|(_, bound)| *bound)
             .collect()
     }

@@ -1,25 +1,8 @@
-//! Every unsafe call, with its proof beside it.
+//! The one place that creates shader modules without runtime checks.
 #![allow(
     unsafe_code,
-    reason = "wgpu's unchecked shader modules and the process environment"
+    reason = "wgpu's unchecked shader modules; the proof is beside the call"
 )]
-
-/// The setting of Mesa's llvmpipe for the threads that run shaders.
-const LLVMPIPE_THREADS: &str = "LP_NUM_THREADS";
-
-/// Gives llvmpipe four threads on a machine of two cores, unless the user has set their number.
-///
-/// Its own choice is a thread a core. A dispatch wakes both at once, and Linux often puts both on
-/// one core for as long as a short dispatch lasts: steps of model S took 150 or 230 ms by turns,
-/// and with four threads 154. Call it first in `main`, before any other thread exists.
-pub fn spread_llvmpipe_threads() {
-    let cores = std::thread::available_parallelism();
-    let is_set = std::env::var_os(LLVMPIPE_THREADS).is_some();
-    if !is_set && cores.is_ok_and(|cores| cores.get() == 2) {
-        // SAFETY: no other thread reads or writes the environment yet, as the caller promises.
-        unsafe { std::env::set_var(LLVMPIPE_THREADS, "4") };
-    }
-}
 
 /// Creates a shader module without bounds checks, loop guards and division checks.
 ///

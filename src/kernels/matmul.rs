@@ -1,10 +1,12 @@
 //! Matrix products in the three forms that a linear layer needs, with epilogues.
 
+mod epilogue;
 mod launch;
 mod recipe;
 
 use std::ops::Range;
 
+pub use epilogue::Epilogue;
 pub use recipe::{Recipe, UnknownRecipe};
 
 use super::binding;
@@ -20,6 +22,8 @@ params!(MatmulParams {
     a_stride: u32,
     b_stride: u32,
     output_stride: u32,
+    time: u32,
+    head_dim: u32,
 });
 
 /// 128x128 tiles in workgroup memory, 8x8 outputs a lane: the portable variant, meant for GPUs.
@@ -46,6 +50,9 @@ pub static TILED_SMALL: Kernel = Kernel {
 
 const TILED_SHARED: &[Source] = &[
     shader!("shared/matmul_tiled_slices.wgsl"),
+    shader!("shared/matmul_epilogue.wgsl"),
+    shader!("shared/sigmoid.wgsl"),
+    shader!("shared/matmul_store_word.wgsl"),
     shader!("shared/matmul_store_quad.wgsl"),
 ];
 // The operands twice, since a shader cannot see a buffer both as words and as quads of words.
@@ -54,8 +61,10 @@ const TILED_BINDINGS: &[Binding] = &[
     binding("b", Role::In),
     binding("a_quads", Role::In),
     binding("b_quads", Role::In),
-    binding("residual", Role::In),
+    binding("aside", Role::In),
+    binding("other", Role::In),
     binding("output", Role::OutOrAccumulate),
+    binding("second", Role::OutOrUnused),
 ];
 
 params!(MatmulTextureParams {
@@ -68,6 +77,8 @@ params!(MatmulTextureParams {
     first_split: u32,
     output_stride: u32,
     epilogue: u32,
+    time: u32,
+    head_dim: u32,
 });
 
 /// Operands in textures, 16x16 outputs a lane: meant for software adapters, where a storage load
@@ -78,6 +89,9 @@ pub static TEXTURE: Kernel = Kernel {
     source: shader!("matmul.texture.wgsl"),
     shared: &[
         shader!("shared/matmul_tile.wgsl"),
+        shader!("shared/matmul_epilogue.wgsl"),
+        shader!("shared/sigmoid.wgsl"),
+        shader!("shared/matmul_store_word.wgsl"),
         shader!("shared/matmul_store.wgsl"),
     ],
     bindings: TEXTURE_BINDINGS,
@@ -95,6 +109,8 @@ pub static TEXTURE_SUBGROUP: Kernel = Kernel {
     source: shader!("matmul.texture_subgroup.wgsl"),
     shared: &[
         shader!("shared/matmul_tile.wgsl"),
+        shader!("shared/matmul_epilogue.wgsl"),
+        shader!("shared/sigmoid.wgsl"),
         shader!("shared/matmul_store_quads.wgsl"),
     ],
     bindings: TEXTURE_BINDINGS,
@@ -105,8 +121,10 @@ pub static TEXTURE_SUBGROUP: Kernel = Kernel {
 const TEXTURE_BINDINGS: &[Binding] = &[
     binding("a", Role::Texture),
     binding("b", Role::Texture),
-    binding("residual", Role::In),
+    binding("aside", Role::In),
+    binding("other", Role::In),
     binding("output", Role::OutOrAccumulate),
+    binding("second", Role::OutOrUnused),
 ];
 
 params!(MatmulRowParams {
@@ -116,6 +134,8 @@ params!(MatmulRowParams {
     b_stride: u32,
     output_stride: u32,
     epilogue: u32,
+    time: u32,
+    head_dim: u32,
 });
 
 /// One row times a matrix that lies as `[n, k]`, from buffers: for software adapters in decoding,
@@ -124,7 +144,12 @@ pub static ROW: Kernel = Kernel {
     name: "matmul",
     variant: "row",
     source: shader!("matmul.row.wgsl"),
-    shared: &[shader!("shared/matmul_store.wgsl")],
+    shared: &[
+        shader!("shared/matmul_epilogue.wgsl"),
+        shader!("shared/sigmoid.wgsl"),
+        shader!("shared/matmul_store_word.wgsl"),
+        shader!("shared/matmul_store.wgsl"),
+    ],
     bindings: BUFFER_BINDINGS,
     params: MatmulRowParams::LAYOUT,
     requires: Requirement::Portable,
@@ -133,8 +158,10 @@ pub static ROW: Kernel = Kernel {
 const BUFFER_BINDINGS: &[Binding] = &[
     binding("a", Role::In),
     binding("b", Role::In),
-    binding("residual", Role::In),
+    binding("aside", Role::In),
+    binding("other", Role::In),
     binding("output", Role::OutOrAccumulate),
+    binding("second", Role::OutOrUnused),
 ];
 
 /// Which kernel computes a product.
@@ -225,28 +252,6 @@ pub enum Form {
     Tn,
 }
 
-/// What happens to the product.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Epilogue {
-    /// It replaces the output.
-    Store,
-    /// It is added to the output.
-    Accumulate,
-    /// The output is the sum of another tensor of its shape and the product.
-    Residual(Tensor),
-}
-
-impl Epilogue {
-    /// Its number in the shaders that take it with a launch.
-    fn code(self) -> u32 {
-        match self {
-            Self::Store => 0,
-            Self::Accumulate => 1,
-            Self::Residual(_) => 2,
-        }
-    }
-}
-
 /// A product `output = A B` for `form`, `output` being `[m, n]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
@@ -311,6 +316,12 @@ pub fn matmul(
     );
 }
 
+/// Whether every variant computes a product of depth `k` in one launch, as the epilogues need that
+/// are more than a sum.
+pub fn takes_any_epilogue(k: usize) -> bool {
+    k <= TEXTURE_SIDE
+}
+
 /// Pushes a product by a given variant or recipe, in blocks of rows where an operand is larger than a
 /// binding or the whole would take longer than a driver's watchdog allows.
 ///
@@ -343,14 +354,12 @@ pub fn matmul_by(plan: &mut Plan, by: impl Into<Recipe>, product: Product) {
         }
         return;
     }
-    for rows in plan.row_blocks_of(&[a, output], 1, 2 * a.cols * output.cols) {
+    let step = epilogue.row_step();
+    for rows in plan.row_blocks_of(&[a, output], step, 2 * a.cols * output.cols) {
         let part = Product {
             a: block(a, &rows),
             output: block(output, &rows),
-            epilogue: match epilogue {
-                Epilogue::Residual(residual) => Epilogue::Residual(block(residual, &rows)),
-                other => other,
-            },
+            epilogue: epilogue.rows(&rows),
             ..product
         };
         push_rows(plan, recipe, part);
@@ -382,16 +391,10 @@ fn push_rows(plan: &mut Plan, recipe: Recipe, product: Product) {
         (b_k, output.rows, output.cols),
         "matmul {form:?} of {a:?} and {b:?}"
     );
-    if let Epilogue::Residual(residual) = epilogue {
-        assert_eq!(
-            (m, n, output.row_stride),
-            (residual.rows, residual.cols, residual.row_stride),
-            "a residual lies like the output"
-        );
-    }
+    epilogue.check(output);
     let splits = recipe.splits(m, n, k);
-    // Adding up partial products has no epilogue for a residual, and writes no view with gaps.
-    if splits == 1 || matches!(epilogue, Epilogue::Residual(_)) || !output.is_dense() {
+    // Adding up partial products has no such epilogue, and writes no view with gaps.
+    if splits == 1 || !epilogue.is_linear_in_parts() || !output.is_dense() {
         launch::push(
             plan,
             variant,

@@ -1,22 +1,18 @@
 //! Rotary position embedding on interleaved pairs (Su et al. 2021).
 
-use super::{FLAT_LANES, binding};
-use crate::gpu::dispatch::{flat_workgroups, word};
+use super::{QUADS, binding, by_width, row_lanes};
+use crate::gpu::dispatch::word;
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Binding, Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
+use crate::gpu::{Binding, Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(RopeParams {
-    rows: u32,
+    first_sequence: u32,
     time: u32,
     num_heads: u32,
     head_dim: u32
 });
 
-const SHARED: &[Source] = &[
-    shader!("shared/flat_workgroup.wgsl"),
-    shader!("shared/rope_rotate.wgsl"),
-];
 const BINDINGS: &[Binding] = &[
     binding("cosines", Role::In),
     binding("sines", Role::In),
@@ -28,10 +24,23 @@ pub static FORWARD: Kernel = Kernel {
     name: "rope_forward",
     variant: PORTABLE,
     source: shader!("rope_forward.wgsl"),
-    shared: SHARED,
+    shared: &[
+        shader!("shared/rope_words.wgsl"),
+        shader!("shared/rope_rotate.wgsl"),
+    ],
     bindings: BINDINGS,
     params: RopeParams::LAYOUT,
     requires: Requirement::Portable,
+};
+
+/// [`FORWARD`] for heads of whole quads.
+pub static FORWARD_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[
+        shader!("shared/rope_quads.wgsl"),
+        shader!("shared/rope_rotate.wgsl"),
+    ],
+    ..FORWARD
 };
 
 /// Rotates a gradient in place by the negative angle.
@@ -39,14 +48,27 @@ pub static BACKWARD: Kernel = Kernel {
     name: "rope_backward",
     variant: PORTABLE,
     source: shader!("rope_backward.wgsl"),
-    shared: SHARED,
+    shared: &[
+        shader!("shared/rope_words.wgsl"),
+        shader!("shared/rope_rotate.wgsl"),
+    ],
     bindings: BINDINGS,
     params: RopeParams::LAYOUT,
     requires: Requirement::Portable,
 };
 
+/// [`BACKWARD`] for heads of whole quads.
+pub static BACKWARD_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[
+        shader!("shared/rope_quads.wgsl"),
+        shader!("shared/rope_rotate.wgsl"),
+    ],
+    ..BACKWARD
+};
+
 /// The angles of every position and pair, each `[time, head_dim / 2]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RopeTables {
     /// Cosines.
     pub cosines: Tensor,
@@ -72,34 +94,52 @@ pub fn tables(time: usize, head_dim: usize, theta: f64) -> (Vec<f32>, Vec<f32>) 
 
 /// Rotates `values` `[batch * time, num_heads * head_dim]` in place.
 pub fn forward(plan: &mut Plan, tables: RopeTables, values: Tensor, num_heads: usize) {
-    push(plan, &FORWARD, tables, values, num_heads);
+    push(plan, [&FORWARD, &FORWARD_QUADS], tables, values, num_heads);
 }
 
 /// Turns the gradient of rotated values into that of the values, in place.
 pub fn backward(plan: &mut Plan, tables: RopeTables, d_values: Tensor, num_heads: usize) {
-    push(plan, &BACKWARD, tables, d_values, num_heads);
+    push(
+        plan,
+        [&BACKWARD, &BACKWARD_QUADS],
+        tables,
+        d_values,
+        num_heads,
+    );
 }
 
 fn push(
     plan: &mut Plan,
-    kernel: &'static Kernel,
+    [words, quads]: [&'static Kernel; 2],
     tables: RopeTables,
     values: Tensor,
     num_heads: usize,
 ) {
-    let params = RopeParams {
-        rows: word(values.rows),
-        time: word(tables.cosines.rows),
-        num_heads: word(num_heads),
-        head_dim: word(values.cols / num_heads),
-    };
-    plan.push(
-        Dispatch::new(
-            kernel,
-            params,
-            [tables.cosines.into(), tables.sines.into(), values.into()],
-        )
-        .workgroups(flat_workgroups(values.len() / 2, FLAT_LANES))
-        .flops(3 * values.len()),
-    );
+    let (time, head_dim) = (tables.cosines.rows, values.cols / num_heads);
+    let (kernel, _) = by_width(head_dim, words, quads);
+    let batch = values.rows / time;
+    // A dimension of the grid holds so many sequences.
+    for first in (0..batch).step_by(MAX_GROUPS) {
+        let params = RopeParams {
+            first_sequence: word(first),
+            time: word(time),
+            num_heads: word(num_heads),
+            head_dim: word(head_dim),
+        };
+        let bindings = [tables.cosines.into(), tables.sines.into(), values.into()];
+        let sequences = MAX_GROUPS.min(batch - first);
+        plan.push(
+            Dispatch::new(kernel, params, bindings)
+                .constant("WORKGROUP_SIZE", row_lanes(plan))
+                .workgroups([
+                    word(time.min(MAX_GROUPS)),
+                    word(sequences),
+                    word(time.div_ceil(MAX_GROUPS)),
+                ])
+                .flops(3 * sequences * time * values.cols),
+        );
+    }
 }
+
+/// Workgroups of a dimension that WebGPU guarantees.
+const MAX_GROUPS: usize = 65_535;

@@ -36,11 +36,9 @@ impl Attention {
         shape: AttentionShape,
         tables: RopeTables,
     ) -> (Tensor, Saved) {
-        let query = self.q_proj.forward(pass, x);
-        let key = self.k_proj.forward(pass, x);
+        let query = self.q_proj.forward_rotated(pass, x, tables, shape.head_dim);
+        let key = self.k_proj.forward_rotated(pass, x, tables, shape.head_dim);
         let value = self.v_proj.forward(pass, x);
-        rope::forward(pass.plan, tables, query, shape.num_heads);
-        rope::forward(pass.plan, tables, key, shape.num_kv_heads);
         let qkv = Qkv { query, key, value };
         let (output, log_sum_exp) = attention::forward(pass.plan, qkv, shape);
         let y = self.output_proj.forward_residual(pass, output, residual);

@@ -2,7 +2,9 @@
 
 use super::{ParameterId, Pass};
 use crate::gpu::Tensor;
-use crate::kernels::matmul::{Epilogue, Form, matmul};
+use crate::kernels::matmul::{Epilogue, Form, matmul, takes_any_epilogue};
+use crate::kernels::rope::{self, RopeTables};
+use crate::kernels::swiglu;
 
 /// A linear layer.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,63 @@ impl Linear {
         y
     }
 
+    /// [`Linear::forward`] with the rotary embedding of the output's heads.
+    pub fn forward_rotated(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        tables: RopeTables,
+        head_dim: usize,
+    ) -> Tensor {
+        let y = self.output(pass, x);
+        if self.takes_any_epilogue(pass) {
+            self.push_forward(pass, x, y, Epilogue::Rotate { tables, head_dim });
+        } else {
+            self.push_forward(pass, x, y, Epilogue::Store);
+            rope::forward(pass.plan, tables, y, y.cols / head_dim);
+        }
+        y
+    }
+
+    /// The output `up`, and `silu(gate) * up`, for a `gate` that [`Linear::forward_rows`] made.
+    pub fn forward_gated(&self, pass: &mut Pass<'_>, x: Tensor, gate: Tensor) -> (Tensor, Tensor) {
+        let up = pass.plan.scratch_like("up", gate);
+        if self.takes_any_epilogue(pass) {
+            let hidden = pass.plan.scratch_like("gated", gate);
+            self.push_forward(pass, x, up, Epilogue::Gate { gate, hidden });
+            return (up, hidden);
+        }
+        self.push_forward(pass, x, up, Epilogue::Store);
+        (up, swiglu::forward(pass.plan, gate, up))
+    }
+
+    /// Gradients for `gate` and `up` where the layer's input is `silu(gate) * up`.
+    pub fn backward_gated(
+        &self,
+        pass: &mut Pass<'_>,
+        d_y: Tensor,
+        gate: Tensor,
+        up: Tensor,
+    ) -> (Tensor, Tensor) {
+        let [d_gate, d_up] = ["d_gate", "d_up"].map(|name| pass.plan.scratch_like(name, gate));
+        if let ([weight], true) = (pass.weight(self.weight), self.takes_any_epilogue(pass)) {
+            let epilogue = Epilogue::GateBackward { gate, up, d_up };
+            matmul(pass.plan, Form::Nn, d_y, *weight, d_gate, epilogue);
+            return (d_gate, d_up);
+        }
+        let d_hidden = pass.plan.scratch_like("d_hidden", gate);
+        self.backward_input(pass, d_y, Into::Store(d_hidden));
+        swiglu::backward(pass.plan, gate, up, d_hidden)
+    }
+
+    /// Whether its products can do more with what they compute than to add it up.
+    fn takes_any_epilogue(&self, pass: &Pass<'_>) -> bool {
+        match pass.weight(self.weight) {
+            [whole] => takes_any_epilogue(whole.rows.max(whole.cols)),
+            _ => false,
+        }
+    }
+
     fn output(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
         let cols = self.output_cols(pass);
         pass.plan.scratch("projected", x.rows, cols)
@@ -59,13 +118,13 @@ impl Linear {
 
     /// Each part of the weight makes some columns of the output.
     fn push_forward(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor, epilogue: Epilogue) {
-        for (part, first) in with_first_rows(pass.weight(self.weight)) {
-            let epilogue = match epilogue {
-                Epilogue::Residual(residual) => {
-                    Epilogue::Residual(residual.columns(first, part.rows))
-                }
-                other => other,
-            };
+        let parts = pass.weight(self.weight);
+        if let [whole] = parts {
+            matmul(pass.plan, Form::Nt, x, *whole, y, epilogue);
+            return;
+        }
+        for (part, first) in with_first_rows(parts) {
+            let epilogue = epilogue.columns(first, part.rows);
             let y = y.columns(first, part.rows);
             matmul(pass.plan, Form::Nt, x, part, y, epilogue);
         }

@@ -3,7 +3,6 @@
 use super::Pass;
 use super::linear::{Into, Linear};
 use crate::gpu::Tensor;
-use crate::kernels::swiglu;
 
 /// A gated feed-forward layer.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +28,7 @@ impl Mlp {
     /// Maps the normed input `x` `[rows, d_model]` and adds the result to `residual`.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> (Tensor, Saved) {
         let gate = self.w1.forward_rows(pass, x);
-        let up = self.w3.forward_rows(pass, x);
-        let hidden = swiglu::forward(pass.plan, gate, up);
+        let (up, hidden) = self.w3.forward_gated(pass, x, gate);
         let y = self.w2.forward_residual(pass, hidden, residual);
         (
             y,
@@ -53,9 +51,7 @@ impl Mlp {
             hidden,
         } = saved;
         self.w2.backward_weight(pass, hidden, d_y, accumulate);
-        let d_hidden = pass.plan.scratch_like("d_hidden", hidden);
-        self.w2.backward_input(pass, d_y, Into::Store(d_hidden));
-        let (d_gate, d_up) = swiglu::backward(pass.plan, gate, up, d_hidden);
+        let (d_gate, d_up) = self.w2.backward_gated(pass, d_y, gate, up);
         let d_x = pass.plan.scratch("d_normed", input.rows, input.cols);
         self.w1.backward_input(pass, d_gate, Into::Store(d_x));
         self.w3.backward_input(pass, d_up, Into::Add(d_x));

@@ -218,12 +218,12 @@ impl Transformer {
     }
 
     /// `(first, rows)` of each chunk of logits. A chunk starts where a tensor may be bound, holds
-    /// at most [`CHUNK_WORDS`] unless one step of rows is already more, and at most a quarter of
-    /// all rows where there are enough of them.
+    /// at most [`CHUNK_WORDS`] unless one step of rows is already more, and at most half of all rows
+    /// where there are enough of them.
     fn chunks(&self, rows: usize) -> Vec<(usize, usize)> {
         let fitting = CHUNK_WORDS / self.config.vocab_size;
         let len = fitting
-            .clamp(1, rows.div_ceil(4))
+            .clamp(1, rows.div_ceil(2))
             .next_multiple_of(CHUNK_STEP);
         (0..rows)
             .step_by(len)

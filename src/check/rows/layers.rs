@@ -207,9 +207,13 @@ fn backward_weight(
 
 fn rope_rows(table: &mut Table) {
     const THETA: f64 = 10_000.0;
-    for (batch, time, num_heads, head_dim) in
-        [(1, 1, 1, 2), (2, 5, 3, 16), (1, 70, 2, 32), (3, 9, 1, 80)]
-    {
+    for (batch, time, num_heads, head_dim) in [
+        (1, 1, 1, 2),
+        (2, 5, 3, 16),
+        (1, 70, 2, 32),
+        (3, 9, 1, 80),
+        (2, 11, 3, 14),
+    ] {
         let shape = format!("batch {batch}, time {time}, heads {num_heads}, head_dim {head_dim}");
         let reference_shape = reference::rope::RopeShape {
             time,
@@ -217,7 +221,9 @@ fn rope_rows(table: &mut Table) {
             head_dim,
             theta: THETA,
         };
-        for kernel in [&rope::FORWARD, &rope::BACKWARD] {
+        let forward = by_width(head_dim, &rope::FORWARD, &rope::FORWARD_QUADS).0;
+        let backward = by_width(head_dim, &rope::BACKWARD, &rope::BACKWARD_QUADS).0;
+        for (kernel, is_forward) in [(forward, true), (backward, false)] {
             table.add_once(kernel, &shape, move |case| {
                 let values = case.random(batch * time, num_heads * head_dim, 1.0);
                 let (cosines, sines) = rope::tables(time, head_dim, THETA);
@@ -229,7 +235,7 @@ fn rope_rows(table: &mut Table) {
                     cosines: upload(cosines),
                     sines: upload(sines),
                 };
-                let want = if std::ptr::eq(kernel, &rope::FORWARD) {
+                let want = if is_forward {
                     rope::forward(&mut case.plan, tables, values.tensor, num_heads);
                     reference::rope::forward(&values.values, reference_shape)
                 } else {

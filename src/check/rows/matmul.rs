@@ -1,4 +1,4 @@
-//! Rows of the matrix product: every variant in three forms, three epilogues, every edge of a
+//! Rows of the matrix product: every variant in three forms, every epilogue, every edge of a
 //! tile, splits of k, and operands that take several textures.
 
 use super::{Table, added};
@@ -6,7 +6,9 @@ use crate::check::Case;
 use crate::gpu::{AdapterClass, Tensor, Window};
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
-use crate::reference::{matmul as reference, matmul_stage as stage_reference};
+use crate::kernels::rope::{self, RopeTables};
+use crate::reference::rope::{self as rope_reference, RopeShape};
+use crate::reference::{matmul as reference, matmul_stage as stage_reference, swiglu};
 
 /// `(m, n, k)`: size one, around the tiles of 32, 64 and 128 and the slices of 8 and 16, one row as
 /// in decoding, texture rows with padding behind them, and depths that are split. Rows of whole quads
@@ -44,6 +46,7 @@ const BLOCKED: [((usize, usize, usize), usize); 6] = [
 
 pub(super) fn rows(table: &mut Table) {
     stage_rows(table);
+    rotated_rows(table);
     for sizes in SHAPES {
         product_rows(table, sizes, Variant::Tiled);
         product_rows(table, sizes, Variant::TiledSmall);
@@ -69,15 +72,19 @@ pub(super) fn rows(table: &mut Table) {
     );
 }
 
+/// The class of adapters that a variant is meant for.
+fn class_of(variant: Variant) -> AdapterClass {
+    match variant {
+        Variant::Tiled | Variant::TiledSmall => AdapterClass::Gpu,
+        _ => AdapterClass::Software,
+    }
+}
+
 fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Variant) {
-    let (class, kernel, side) = match variant {
-        Variant::Row => (AdapterClass::Software, &matmul::ROW, TEXTURE_SIDE),
-        Variant::Tiled => (AdapterClass::Gpu, &matmul::TILED, TEXTURE_SIDE),
-        Variant::TiledSmall => (AdapterClass::Gpu, &matmul::TILED_SMALL, TEXTURE_SIDE),
-        Variant::Texture { side } => (AdapterClass::Software, &matmul::TEXTURE, side),
-        Variant::TextureSubgroup { side } => {
-            (AdapterClass::Software, &matmul::TEXTURE_SUBGROUP, side)
-        }
+    let (class, kernel) = (class_of(variant), variant.kernel());
+    let side = match variant {
+        Variant::Texture { side } | Variant::TextureSubgroup { side } => side,
+        _ => TEXTURE_SIDE,
     };
     let blocks = if side == TEXTURE_SIDE {
         String::new()
@@ -90,7 +97,14 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
         &[Form::Nn, Form::Nt, Form::Tn]
     };
     for &form in forms {
-        for epilogue in ["store", "accumulate", "residual"] {
+        // Blocks of k are added up, for which the gate's epilogues are no sums.
+        let in_blocks = side < k;
+        let gates: &[&str] = if in_blocks {
+            &[]
+        } else {
+            &["gate", "gate backward"]
+        };
+        for &epilogue in ["store", "accumulate", "residual"].iter().chain(gates) {
             let shape = format!("{m}x{n}x{k} {form:?} {epilogue}{blocks}");
             table.add_for(class, kernel, shape, move |case| {
                 build(case, variant, (m, n, k), form, epilogue);
@@ -118,12 +132,28 @@ fn build(
         Form::Nt => reference::nt(&a.values, &b.values, shape),
         Form::Tn => reference::tn(&a.values, &b.values, shape),
     };
+    let mut also = None;
     let (how, want) = match epilogue {
         "accumulate" => (Epilogue::Accumulate, added(&output.values, product)),
         "residual" => (
             Epilogue::Residual(residual.tensor),
             added(&residual.values, product),
         ),
+        "gate" => {
+            let hidden = case.plan.scratch("hidden", m, n);
+            let want = swiglu::forward(&residual.values, &product);
+            also = Some(("hidden", hidden, want));
+            let gate = residual.tensor;
+            (Epilogue::Gate { gate, hidden }, product)
+        }
+        "gate backward" => {
+            let up = case.random(m, n, 1.0);
+            let d_up = case.plan.scratch("d_up", m, n);
+            let (want, want_up) = swiglu::backward(&residual.values, &up.values, &product);
+            also = Some(("d_up", d_up, want_up));
+            let (gate, up) = (residual.tensor, up.tensor);
+            (Epilogue::GateBackward { gate, up, d_up }, want)
+        }
         _ => (Epilogue::Store, product),
     };
     let product = Product {
@@ -135,6 +165,73 @@ fn build(
     };
     matmul::matmul_by(&mut case.plan, variant, product);
     case.expect("output", output.tensor, want);
+    if let Some((name, tensor, want)) = also {
+        case.expect(name, tensor, want);
+    }
+}
+
+/// Products of heads of even widths, whole quads or not, over sequences that end within a tile.
+fn rotated_rows(table: &mut Table) {
+    let side = TEXTURE_SIDE;
+    for variant in [
+        Variant::Tiled,
+        Variant::TiledSmall,
+        Variant::Texture { side },
+        Variant::TextureSubgroup { side },
+    ] {
+        for (batch, time, num_heads, head_dim) in
+            [(1, 1, 1, 2), (2, 5, 3, 6), (3, 33, 2, 8), (2, 7, 9, 16)]
+        {
+            let shape = format!("batch {batch}, time {time}, heads {num_heads}x{head_dim} rotated");
+            table.add_for(class_of(variant), variant.kernel(), shape, move |case| {
+                let shape = RopeShape {
+                    time,
+                    num_heads,
+                    head_dim,
+                    theta: 100.0,
+                };
+                rotated(case, variant, batch, shape);
+            });
+        }
+    }
+}
+
+fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {
+    let RopeShape {
+        time,
+        num_heads,
+        head_dim,
+        theta,
+    } = shape;
+    let (rows, cols) = (batch * time, num_heads * head_dim);
+    let a = case.random(rows, 20, 1.0);
+    let b = case.random(cols, 20, 1.0);
+    let output = case.plan.scratch("output", rows, cols);
+    let (cosines, sines) = rope::tables(time, head_dim, theta);
+    let pairs = head_dim / 2;
+    let mut upload = |values: Vec<f32>| {
+        let values = values.into_iter().map(f64::from).collect();
+        case.floats(time, pairs, values).tensor
+    };
+    let tables = RopeTables {
+        cosines: upload(cosines),
+        sines: upload(sines),
+    };
+    let product = Product {
+        form: Form::Nt,
+        a: a.tensor,
+        b: b.tensor,
+        output,
+        epilogue: Epilogue::Rotate { tables, head_dim },
+    };
+    matmul::matmul_by(&mut case.plan, variant, product);
+    let sizes = reference::MatmulShape {
+        m: rows,
+        n: cols,
+        k: 20,
+    };
+    let want = reference::nt(&a.values, &b.values, sizes);
+    case.expect("output", output, rope_reference::forward(&want, shape));
 }
 
 /// `c = a b`, then `a += d`, then `e = a b`: the second product must not read the first one's copy.

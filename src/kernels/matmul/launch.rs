@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::matmul_stage::stage;
 use super::{
     Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
-    TEXTURE, TEXTURE_SUBGROUP, Variant,
+    TEXTURE, TEXTURE_SUBGROUP, Variant, takes_any_epilogue,
 };
 use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
@@ -14,7 +14,8 @@ pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: S
     match variant {
         // It stores whole quads.
         Variant::TextureSubgroup { side }
-            if !(sizes.n | product.output.row_stride).is_multiple_of(4) =>
+            if !(sizes.n | product.output.row_stride).is_multiple_of(4)
+                || !product.epilogue.fits_quads() =>
         {
             push_texture(plan, Variant::Texture { side }, product, sizes, side);
         }
@@ -28,6 +29,7 @@ pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: S
 
 /// Sizes and strides of a product that reads its operands from buffers.
 fn buffer_params(product: &Product, sizes: &Sizes) -> MatmulParams {
+    let (time, head_dim) = product.epilogue.time_and_head_dim();
     MatmulParams {
         m: word(sizes.m),
         n: word(sizes.n),
@@ -36,6 +38,8 @@ fn buffer_params(product: &Product, sizes: &Sizes) -> MatmulParams {
         a_stride: word(product.a.row_stride),
         b_stride: word(product.b.row_stride),
         output_stride: word(product.output.row_stride),
+        time,
+        head_dim,
     }
 }
 
@@ -51,21 +55,15 @@ fn push_tiled(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes)
     let params = buffer_params(&product, &sizes);
     // Bindings begin at multiples of 256 bytes, so rows are aligned where their strides are.
     let aligned = a.row_stride.is_multiple_of(4) && b.row_stride.is_multiple_of(4);
-    // The binding has to hold something where there is no residual; the kernel does not read it.
-    let residual = if let Epilogue::Residual(tensor) = epilogue {
-        tensor
-    } else {
-        a
-    };
-    let bindings = [a, b, a, b, residual, output].map(Bound::from);
+    let extra = epilogue.bindings(plan, a);
+    let bindings = [a, b, a, b, extra.aside, extra.other, output, extra.second].map(Bound::from);
     let (tile_rows, tile_cols) = variant.tile();
     plan.push(
         Dispatch::new(variant.kernel(), params, bindings)
             .constant("ALIGNED", aligned.into())
             .constant("A_TRANSPOSED", (form == Form::Tn).into())
             .constant("B_TRANSPOSED", (form == Form::Nt).into())
-            .constant("ACCUMULATE", (epilogue == Epilogue::Accumulate).into())
-            .constant("RESIDUAL", matches!(epilogue, Epilogue::Residual(_)).into())
+            .constant("EPILOGUE", epilogue.code())
             .workgroups([
                 word(n.div_ceil(tile_cols)),
                 word(m.div_ceil(tile_rows)),
@@ -85,6 +83,7 @@ fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
     } = product;
     let Sizes { m, n, k, .. } = sizes;
     assert_eq!((m, form), (1, Form::Nt), "{} takes one row", ROW.label());
+    let (time, head_dim) = epilogue.time_and_head_dim();
     let params = MatmulRowParams {
         m: word(m),
         n: word(n),
@@ -92,14 +91,11 @@ fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
         b_stride: word(b.row_stride),
         output_stride: word(output.row_stride),
         epilogue: epilogue.code(),
+        time,
+        head_dim,
     };
-    // The binding has to hold something where there is no residual; the kernel does not read it.
-    let residual = if let Epilogue::Residual(tensor) = epilogue {
-        tensor
-    } else {
-        a
-    };
-    let bindings = [a, b, residual, output].map(Bound::from);
+    let extra = epilogue.bindings(plan, product.a);
+    let bindings = [a, b, extra.aside, extra.other, output, extra.second].map(Bound::from);
     plan.push(
         Dispatch::new(&ROW, params, bindings)
             .workgroups([word(n.div_ceil(Variant::Row.tile().1)), 1, 1])
@@ -122,11 +118,15 @@ fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Size
         k,
         k_per_split,
     } = sizes;
-    // Whole splits in each block, or, of a k that is not split, as much as a texture holds.
+    // Whole splits in each block, or, of a k that is not split, as much as a texture may hold: all
+    // of it where the epilogue is for the whole sum.
     let block_depth = if k_per_split < k {
         side / k_per_split * k_per_split
-    } else {
+    } else if product.epilogue.is_sum() {
         side
+    } else {
+        assert!(takes_any_epilogue(k), "{:?} of {k}", product.epilogue);
+        k
     };
     assert!(block_depth > 0, "a split of {k_per_split} fits a texture");
     for depth in blocks(k, block_depth) {
@@ -199,6 +199,7 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
     };
     let b_texture = stage_operand(plan, b, form == Form::Nt, depth, cols);
     let k_per_split = sizes.k_per_split.min(depth.len());
+    let (time, head_dim) = epilogue.time_and_head_dim();
     let params = MatmulTextureParams {
         m: word(sizes.m),
         n: word(sizes.n),
@@ -213,13 +214,10 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
         }),
         output_stride: word(output.row_stride),
         epilogue: epilogue.code(),
+        time,
+        head_dim,
     };
-    // The binding has to hold something where there is no residual; the kernel does not read it.
-    let residual = if let Epilogue::Residual(tensor) = epilogue {
-        tensor
-    } else {
-        product.a
-    };
+    let extra = epilogue.bindings(plan, product.a);
     let (tile_rows, tile_cols) = variant.tile();
     let kernel = match variant {
         Variant::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
@@ -232,11 +230,20 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
         splits,
     ];
     let [a, b] = [a_texture, b_texture].map(Bound::from);
-    let mut dispatch = Dispatch::new(kernel, params, [a, b, residual.into(), output.into()])
+    let [aside, other, output, second] =
+        [extra.aside, extra.other, output, extra.second].map(Bound::from);
+    let mut dispatch = Dispatch::new(kernel, params, [a, b, aside, other, output, second])
         .workgroups(workgroups.map(word))
         .flops(2 * rows.len() * cols.len() * depth.len());
     if let Variant::TextureSubgroup { .. } = variant {
-        dispatch = dispatch.constant("A_ROWS", a_rows.into());
+        let own_pipeline = if epilogue.is_sum() {
+            0
+        } else {
+            epilogue.code()
+        };
+        dispatch = dispatch
+            .constant("A_ROWS", a_rows.into())
+            .constant("EPILOGUE", own_pipeline);
     }
     plan.push(dispatch);
 }

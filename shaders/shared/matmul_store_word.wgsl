@@ -1,0 +1,29 @@
+// Stores outputs of a product word by word, for rows of any width.
+// One output, which is within the matrix.
+fn store_word(index: u32, sum: f32) {
+    var result = sum;
+    if (epilogue() == ACCUMULATE) {
+        result += output[index];
+    } else if (epilogue() == RESIDUAL) {
+        result += aside[index];
+    } else if (epilogue() == GATE) {
+        second[index] = silu(vec4(aside[index])).x * sum;
+    } else if (epilogue() == GATE_BACKWARD) {
+        let gate = vec4(aside[index]);
+        second[index] = sum * silu(gate).x;
+        result = sum * other[index] * d_silu(gate).x;
+    }
+    output[index] = result;
+}
+
+// Four outputs of a row, turned if the epilogue says so. Columns past the last one give what no one
+// stores, from entries of the tables.
+fn turned_if_asked(row: u32, col: u32, sums: vec4<f32>) -> vec4<f32> {
+    if (epilogue() != ROTATE) {
+        return sums;
+    }
+    let first = row % params.time * (params.head_dim / 2u);
+    let near = first + col % params.head_dim / 2u;
+    let far = first + (col + 2u) % params.head_dim / 2u;
+    return turned(sums, vec2(aside[near], aside[far]), vec2(other[near], other[far]));
+}
