@@ -139,6 +139,7 @@ bench: toolchain loader build ## time every kernel on this machine; ROWS=matmul 
 .PHONY: performance
 performance: toolchain loader build ## time whole steps and products, and write docs/performance.md
 	@scripts/ensure-adapter.sh "$(RELEASE)"
+	@scripts/ensure-torch.sh $(PYTHON)
 	$(PYTHON) scripts/performance.py "$(RELEASE)" docs/performance.md
 
 .PHONY: oracle

@@ -28,6 +28,15 @@ DEAREST = """
 |---|---|---|---|---|---|
 """
 
+PYTORCH = """
+## Beside PyTorch
+
+`scripts/pytorch_steps.py S|M`: the same models, eager, float32, on the same cores right after; a different road, since its kernels are machine code for the CPU.
+
+| model | PyTorch | threads | its tokens/s | gpu-tlm's | ratio |
+|---|---|---|---|---|---|
+"""
+
 SIZES = """
 ## Cost against size
 
@@ -81,6 +90,19 @@ def products(program, kernel):
     return text
 
 
+def beside_pytorch(reports):
+    text = PYTORCH
+    script = os.path.join(os.path.dirname(__file__), "pytorch_steps.py")
+    for model, r in reports.items():
+        done = subprocess.run([sys.executable, script, model], check=True, stdout=subprocess.PIPE)
+        theirs = json.loads(done.stdout)
+        text += (
+            f"| {model} | {theirs['pytorch']} | {theirs['threads']} | {theirs['tokens_per_s']:.0f} "
+            f"| {r['tokens_per_s']:.0f} | {r['tokens_per_s'] / theirs['tokens_per_s']:.2f} |\n"
+        )
+    return text
+
+
 def sizes(program, picture):
     text = SIZES
     for p in run(program, "scaling", "--out", picture)["points"]:
@@ -100,7 +122,7 @@ def main(program, path):
         "and ratios within one process.\n\n"
         f"gpu-tlm {small['version']} on {small['adapter']} ({small['backend']}, {small['driver']}).\n"
     )
-    text += steps(reports) + products(program, small["matmul"]) + sizes(program, os.path.join(os.path.dirname(path), "scaling.svg"))
+    text += steps(reports) + beside_pytorch(reports) + products(program, small["matmul"]) + sizes(program, os.path.join(os.path.dirname(path), "scaling.svg"))
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
