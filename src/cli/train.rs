@@ -1,8 +1,6 @@
 //! `gpu-tlm train`: from token files, or from nothing, to a model.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Error;
 use crate::checkpoint::Checkpoint;
@@ -63,7 +61,9 @@ pub fn run(args: &TrainArgs) -> Result<(), Error> {
     run_options.profile.clone_from(&args.profile);
     let data = (prepared.data, prepared.validation);
     let mut trainer = Trainer::new(engine, train, run_options, data, prepared.resume.as_ref())?;
-    let ending = trainer.run(&stop_on_interrupt())?;
+    let ending = trainer.run(&super::stop_on_interrupt(
+        "stopping after this iteration; once more to stop at once",
+    ))?;
     let latest = prepared
         .logdir
         .join("checkpoints")
@@ -217,21 +217,4 @@ fn run_options(resolved: &Resolved, prepared: &Prepared) -> RunOptions {
         profile: None,
         config: resolved.to_json(),
     }
-}
-
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    const INTERRUPTED: i32 = 130;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
-        }
-        tracing::warn!("stopping after this iteration; once more to stop at once");
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        tracing::warn!("Ctrl-C will stop at once: {error}");
-    }
-    stop
 }

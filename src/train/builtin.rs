@@ -49,6 +49,7 @@ pub fn prepare(logdir: &Path, seed: u64, vocab_size: usize) -> Result<BuiltinDat
     let options = TrainOptions {
         vocab_size,
         special_tokens: vec![END_OF_STORY.to_owned()],
+        ..TrainOptions::default()
     };
     let tokenizer = train(&[&train_text], &options)?;
     let tokenizer_dir = logdir.join("tokenizer");

@@ -19,6 +19,7 @@ fn options(vocab_size: usize, special_tokens: &[&str]) -> TrainOptions {
     TrainOptions {
         vocab_size,
         special_tokens,
+        ..TrainOptions::default()
     }
 }
 

@@ -52,18 +52,6 @@ pub enum TokenizerError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A text file holds bytes that are not UTF-8.
-    #[error(
-        "{} is not UTF-8 at byte {offset}; convert it first, for example with `iconv -t \
-         utf-8`",
-        path.display()
-    )]
-    Utf8 {
-        /// The file.
-        path: PathBuf,
-        /// Offset of the first wrong byte, counted from 0.
-        offset: usize,
-    },
     /// An id to decode is outside the vocabulary.
     #[error(
         "token {id} at position {position} is outside the vocabulary of {vocab_size} \
@@ -73,9 +61,28 @@ pub enum TokenizerError {
         /// The id.
         id: u32,
         /// Its index among the ids to decode.
-        position: usize,
+        position: u64,
         /// Number of tokens in the vocabulary.
         vocab_size: usize,
+    },
+    /// What should be an id is no number.
+    #[error(
+        "standard input has {text:?} at byte {offset}, expected token ids: numbers with spaces, \
+         commas or line ends between"
+    )]
+    NoId {
+        /// What is there.
+        text: String,
+        /// Where it starts, counted from 0.
+        offset: u64,
+    },
+    /// A token that was asked for by its text is not in the vocabulary.
+    #[error(
+        "the tokenizer has no token {token:?}; `gpu-tlm tokenizer info` lists its special tokens"
+    )]
+    NoSuchToken {
+        /// The token.
+        token: String,
     },
     /// The vocabulary asked for cannot hold the bytes and special tokens, or its ids.
     #[error(
@@ -88,6 +95,15 @@ pub enum TokenizerError {
         requested: usize,
         /// The smallest possible number.
         least: usize,
+    },
+    /// More distinct pre-tokens than a training run has places for.
+    #[error(
+        "the text's {n_words} distinct pre-tokens have 4 GiB or more together, which is more than \
+         training holds; use less text"
+    )]
+    TooManyWords {
+        /// Number of distinct pre-tokens.
+        n_words: usize,
     },
     /// A special token cannot be told from the other tokens.
     #[error("special token {token:?} {problem}; choose another one, such as \"<|endoftext|>\"")]
@@ -102,6 +118,17 @@ pub enum TokenizerError {
 impl TokenizerError {
     /// Whether the request itself was bad (exit code 2) rather than its run (exit code 1).
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::VocabSize { .. } | Self::SpecialToken { .. })
+        matches!(
+            self,
+            Self::VocabSize { .. } | Self::SpecialToken { .. } | Self::NoSuchToken { .. }
+        )
+    }
+
+    /// The same error for ids that follow `n_before` others.
+    pub(crate) fn shifted_by(mut self, n_before: u64) -> Self {
+        if let Self::UnknownId { position, .. } = &mut self {
+            *position += n_before;
+        }
+        self
     }
 }

@@ -9,25 +9,29 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
 mod alphabet;
+mod cache;
+mod classes;
+mod counts;
 mod encode;
 mod error;
 mod files;
+mod merge;
 mod pairs;
+mod pieces;
 mod pretokenize;
+mod short_key;
 mod specials;
-mod text;
 pub mod train;
 
-pub use encode::Encoder;
+pub use encode::{Encoder, EncoderPool};
 pub use error::TokenizerError;
-use specials::Specials;
-pub use text::TextFile;
+pub use specials::Specials;
 
 /// Number of tokens that every vocabulary has: one a byte.
 const MIN_LEARNT: usize = 256;
 
 /// About how many bytes one thread counts or encodes at a time.
-const CHUNK_LEN: usize = 1 << 20;
+pub(super) const CHUNK_LEN: usize = 1 << 19;
 
 /// A vocabulary with the merges that made it.
 ///
@@ -45,6 +49,9 @@ pub struct Tokenizer {
     merges: Vec<Merge>,
     /// Index into `merges` by left and right part.
     ranks: FxHashMap<(u32, u32), u32>,
+    /// Whether each merge joins tokens that only merges of lower ranks make, so that a merge never
+    /// brings about one of a lower rank. It does not where several merges make one token.
+    merges_rise: bool,
     specials: Specials,
 }
 
@@ -104,6 +111,11 @@ impl Tokenizer {
         Encoder::new(self)
     }
 
+    /// The special tokens, and where texts may be cut into chunks that are encoded apart.
+    pub fn specials(&self) -> &Specials {
+        &self.specials
+    }
+
     /// The bytes of tokens, joined; they need not be UTF-8 where a character's tokens are parted.
     ///
     /// # Errors
@@ -114,7 +126,7 @@ impl Tokenizer {
         for (position, &id) in ids.iter().enumerate() {
             let token = self.token_bytes(id).ok_or(TokenizerError::UnknownId {
                 id,
-                position,
+                position: position as u64,
                 vocab_size: self.vocab_size(),
             })?;
             bytes.extend_from_slice(token);
@@ -186,6 +198,7 @@ impl Tokenizer {
         let ranks = pairs.zip(0..).collect();
         let specials = Specials::new(specials);
         Self {
+            merges_rise: merges_rise(&merges),
             tokens,
             ids,
             byte_ids,
@@ -194,6 +207,18 @@ impl Tokenizer {
             specials,
         }
     }
+}
+
+/// See [`Tokenizer::merges_rise`].
+fn merges_rise(merges: &[Merge]) -> bool {
+    let made = merges.iter().map(|merge| merge.product);
+    let last_made: FxHashMap<u32, usize> = made.zip(0..).collect();
+    merges.iter().enumerate().all(|(rank, merge)| {
+        let parts = [merge.left, merge.right];
+        parts
+            .iter()
+            .all(|part| last_made.get(part).is_none_or(|&made| made < rank))
+    })
 }
 
 /// An id or rank as the index of a table that holds it.
