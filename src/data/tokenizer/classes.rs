@@ -1,8 +1,11 @@
 //! The four classes of characters that GPT-2's pattern tells apart, looked up in text as bytes.
+//!
+//! They come from regex-syntax, the tables of the engine that tiktoken runs the pattern on, since
+//! each version of Unicode adds letters and the ids should be the same.
 
 use std::sync::LazyLock;
 
-use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
+use regex_syntax::hir::{Class as Set, HirKind};
 
 /// What the pattern takes a character for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +40,35 @@ const BYTE_CLASSES: [u8; 256] = {
     classes
 };
 
-/// Characters below this one are looked up in a table: the two planes that hold nearly all text.
-const TABLE_END: u32 = 0x2_0000;
-
-/// Two bits a character.
+/// The class of every code point, in two bits each.
 static TABLE: LazyLock<Box<[u8]>> = LazyLock::new(|| {
-    let class = |code: u32| char::from_u32(code).map_or(Class::Other, class_of) as u8;
-    let quad = |code: u32| (0..4).fold(0, |bits, nth| bits | class(code + nth) << (2 * nth));
-    (0..TABLE_END).step_by(4).map(quad).collect()
+    // Four of `Class::Other`.
+    let mut table = vec![0xFF; 0x11_0000 / 4];
+    for (pattern, class) in [
+        (r"\p{L}", Class::Letter),
+        (r"\p{N}", Class::Number),
+        (r"\s", Class::Space),
+    ] {
+        for code in code_points(pattern) {
+            let shift = 2 * (code % 4);
+            let quad: &mut u8 = &mut table[(code / 4) as usize];
+            *quad = *quad & !(3 << shift) | (class as u8) << shift;
+        }
+    }
+    table.into()
 });
+
+/// The code points that a class of the pattern's language matches.
+fn code_points(pattern: &str) -> impl Iterator<Item = u32> {
+    let class = regex_syntax::parse(pattern).expect("the pattern is sound");
+    let HirKind::Class(Set::Unicode(set)) = class.into_kind() else {
+        unreachable!("the pattern is a class of characters");
+    };
+    let ranges: Vec<_> = set.ranges().to_vec();
+    ranges
+        .into_iter()
+        .flat_map(|range| u32::from(range.start())..=u32::from(range.end()))
+}
 
 /// Class and length in bytes of the character at byte `at`, or `None` at the end.
 #[inline]
@@ -97,11 +120,8 @@ fn class_of_many_bytes(text: &[u8]) -> (Class, usize) {
     let Some((code, len)) = decode(text) else {
         return (Class::Other, 1);
     };
-    if code < TABLE_END {
-        let bits = TABLE[(code / 4) as usize] >> (2 * (code % 4));
-        return (class_from_bits(bits & 3), len);
-    }
-    (char::from_u32(code).map_or(Class::Other, class_of), len)
+    let bits = TABLE[(code / 4) as usize] >> (2 * (code % 4));
+    (class_from_bits(bits & 3), len)
 }
 
 /// Code point and length of the character of two to four bytes that `text` starts with, or `None`
@@ -138,32 +158,53 @@ fn class_from_bits(bits: u8) -> Class {
     }
 }
 
-fn class_of(character: char) -> Class {
-    if character.is_whitespace() {
-        return Class::Space;
-    }
-    match character.general_category_group() {
-        GeneralCategoryGroup::Letter => Class::Letter,
-        GeneralCategoryGroup::Number => Class::Number,
-        _ => Class::Other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_character_has_the_class_of_its_category() {
+    fn every_character_has_one_class() {
+        let mut counts = [0; 4];
         let mut bytes = [0; 4];
         for character in '\0'..=char::MAX {
             let text = character.encode_utf8(&mut bytes).as_bytes();
-            let wanted = Some((class_of(character), text.len()));
-            assert_eq!(class_at(text, 0), wanted, "{character:?}");
+            let (class, len) = class_at(text, 0).unwrap();
+            assert_eq!(len, text.len(), "{character:?}");
+            assert_eq!(
+                class == Class::Space,
+                character.is_whitespace(),
+                "{character:?}"
+            );
+            if character.is_ascii() {
+                assert_eq!(class == Class::Letter, character.is_ascii_alphabetic());
+                assert_eq!(class == Class::Number, character.is_ascii_digit());
+            }
+            counts[class as usize] += 1;
         }
-        let known = [('\u{1F}', Class::Other), ('\u{85}', Class::Space)];
-        for (character, class) in known {
-            assert_eq!(class_of(character), class, "{character:?}");
+        // `White_Space` has 25 characters; letters are added by each version of Unicode.
+        assert_eq!(counts[Class::Space as usize], 25);
+        assert!(counts[Class::Letter as usize] > 140_000 && counts[Class::Number as usize] > 1_900);
+    }
+
+    #[test]
+    fn known_characters_have_the_class_of_their_category() {
+        for (characters, class) in [
+            ("éßЖא日あ한ªʰ\u{10400}\u{20000}", Class::Letter),
+            ("²½Ⅷ٣３\u{1D7D8}", Class::Number),
+            ("\u{85}\u{A0}\u{2028}\u{3000}", Class::Space),
+            (
+                "\u{1F}\u{301}\u{200B}\u{FEFF}_€👍\u{E000}\u{FFFD}\u{3D000}",
+                Class::Other,
+            ),
+        ] {
+            for character in characters.chars() {
+                let text = character.to_string();
+                assert_eq!(
+                    class_at(text.as_bytes(), 0).unwrap().0,
+                    class,
+                    "{character:?}"
+                );
+            }
         }
     }
 

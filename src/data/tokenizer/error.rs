@@ -38,12 +38,8 @@ pub enum TokenizerError {
         /// What the parser says, with line and column.
         cause: serde_json::Error,
     },
-    /// An entry of `vocab.json` or `merges.txt` contradicts another one.
-    #[error(
-        "{}: {entry} {problem}; use the vocab.json and merges.txt of one and the same \
-         tokenizer",
-        path.display()
-    )]
+    /// An entry of a tokenizer's files contradicts another one.
+    #[error("{}: {entry} {problem}; use the files of one and the same tokenizer", path.display())]
     Entry {
         /// The file of the first offending entry.
         path: PathBuf,
@@ -51,6 +47,51 @@ pub enum TokenizerError {
         entry: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A pickled file is damaged, or holds something else than it should.
+    #[error(
+        "{} is no pickled list of pairs of bytes: {problem}; write it with \
+         pickle.dump(merges, file)",
+        path.display()
+    )]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is no tokenizer where one should be.
+    #[error(
+        "{} holds no {wanted}; a tokenizer is a folder with vocab.json and merges.txt or merges.pkl, \
+         a tokenizer.json or a .tiktoken file",
+        path.display()
+    )]
+    NotFound {
+        /// The folder or file.
+        path: PathBuf,
+        /// What was wanted.
+        wanted: &'static str,
+    },
+    /// A folder holds several tokenizers.
+    #[error(
+        "{} holds two tokenizers: {first} and {second} differ; keep one, or name its file",
+        path.display()
+    )]
+    Ambiguous {
+        /// The folder.
+        path: PathBuf,
+        /// The files of one.
+        first: &'static str,
+        /// The files of another.
+        second: &'static str,
+    },
+    /// A tokenizer that is sound, and not one that this program has.
+    #[error("{} has {what}; only byte-level BPE as in GPT-2 is supported", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What is not supported.
+        what: String,
     },
     /// An id to decode is outside the vocabulary.
     #[error(

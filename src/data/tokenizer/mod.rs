@@ -14,7 +14,7 @@ mod classes;
 mod counts;
 mod encode;
 mod error;
-mod files;
+mod formats;
 mod merge;
 mod pairs;
 mod pieces;
@@ -25,6 +25,7 @@ pub mod train;
 
 pub use encode::{Encoder, EncoderPool};
 pub use error::TokenizerError;
+pub use formats::Format;
 pub use specials::Specials;
 
 /// Number of tokens that every vocabulary has: one a byte.
@@ -64,16 +65,31 @@ struct Merge {
 }
 
 impl Tokenizer {
-    /// Reads `vocab.json` and `merges.txt` from the directory `dir`.
-    ///
-    /// Tokens that are neither a byte nor the product of a merge are taken as special tokens.
+    /// Reads a tokenizer from a folder or file of any [`Format`].
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, or the two do not describe one tokenizer: the error names the
-    /// file and the first offending entry.
-    pub fn load(dir: &Path) -> Result<Self, TokenizerError> {
-        files::load(dir)
+    /// Those of [`Tokenizer::load_with`].
+    pub fn load(path: &Path) -> Result<Self, TokenizerError> {
+        formats::load(path, None, &[])
+    }
+
+    /// Reads a tokenizer from the folder or file at `path`, of the given format or of whichever is
+    /// there. Where a folder has several, they have to agree.
+    ///
+    /// Tokens that are neither a byte nor the product of a merge are taken as special tokens.
+    /// `special_tokens` are those of a format that has no place for them.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, does not describe one tokenizer (the error names the file and the
+    /// first offending entry), or describes one that is not supported.
+    pub fn load_with(
+        path: &Path,
+        format: Option<Format>,
+        special_tokens: &[String],
+    ) -> Result<Self, TokenizerError> {
+        formats::load(path, format, special_tokens)
     }
 
     /// Writes `vocab.json` and `merges.txt` into the directory `dir`, which is made if needed.
@@ -84,7 +100,16 @@ impl Tokenizer {
     ///
     /// If the directory or a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
-        files::save(self, dir)
+        self.save_as(Format::Gpt2, dir)
+    }
+
+    /// Writes the files of a format into the directory `dir`, which is made if needed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Tokenizer::save`], or if the format cannot describe this tokenizer.
+    pub fn save_as(&self, format: Format, dir: &Path) -> Result<(), TokenizerError> {
+        formats::save(self, format, dir)
     }
 
     /// The ids of a text, which may hold special tokens: the longest wins.
