@@ -32,6 +32,9 @@ pub struct TrainArgs {
     /// chrome://tracing or ui.perfetto.dev, and print the ten dearest kernels
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Go on where token files, checkpoint and tokenizer do not belong together
+    #[arg(long)]
+    ignore_tokenizer_mismatch: bool,
 }
 
 /// Trains; Ctrl-C finishes the iteration, writes a checkpoint and ends well, a second one ends at
@@ -42,7 +45,7 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs) -> Result<(), Error> {
     let mut resolved = Resolved::load(args.config.as_deref(), &args.settings)?;
     let request = resolved.settings.adapter_request()?;
-    let prepared = prepare(&mut resolved)?;
+    let prepared = prepare(&mut resolved, args.ignore_tokenizer_mismatch)?;
     let settings = &resolved.settings;
     let options = DeviceOptions {
         request,
@@ -90,7 +93,7 @@ struct Prepared {
 }
 
 /// Checks everything that can be checked before a device is opened or a file of the run written.
-fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
+fn prepare(resolved: &mut Resolved, ignores_mismatch: bool) -> Result<Prepared, Error> {
     let settings = &mut resolved.settings;
     settings.train()?;
     let logdir = settings
@@ -105,7 +108,6 @@ fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
     let settings = &mut resolved.settings;
     let tokenizer = super::load_tokenizer(settings.tokenizer.as_deref())?;
     let model = settings.model(tokenizer.as_ref().map(|t| t.vocab_size()))?;
-    let tokenizer_hash = tokenizer.map(|t| t.hash());
     let resume = settings
         .load_checkpoint
         .as_deref()
@@ -113,7 +115,6 @@ fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
         .transpose()?;
     if let Some(checkpoint) = &resume {
         checkpoint.expect_model(&model)?;
-        checkpoint.expect_tokenizer(tokenizer_hash.as_deref())?;
         warn_of_changes(checkpoint, settings)?;
     }
     let open = |path: &Path| Dataset::open(path, model.vocab_size, model.context_length);
@@ -122,6 +123,21 @@ fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
         None => unreachable!("the built-in corpus stands in"),
     };
     let validation = settings.val_path.as_deref().map(open).transpose()?;
+    let tokenizer_hash = match tokenizer.map(|t| t.hash()) {
+        Some(hash) => Some(hash),
+        None => data
+            .file()
+            .side_car()?
+            .map(|side_car| side_car.tokenizer_hash),
+    };
+    if let Some(hash) = tokenizer_hash.as_deref().filter(|_| !ignores_mismatch) {
+        for dataset in std::iter::once(&data).chain(&validation) {
+            dataset.file().expect_tokenizer(hash)?;
+        }
+        if let Some(checkpoint) = &resume {
+            checkpoint.expect_tokenizer(Some(hash))?;
+        }
+    }
     fill_in(resolved, &model);
     Ok(Prepared {
         model,

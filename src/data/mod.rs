@@ -8,4 +8,5 @@ pub mod input;
 pub mod mapped;
 pub mod npy;
 pub mod stream;
+pub mod token_stats;
 pub mod tokenizer;

@@ -40,10 +40,10 @@ pub(super) fn run(args: &DecodeArgs) -> Result<(), Error> {
     let tokenizer = Tokenizer::load(&args.tokenizer)?;
     let file = args.input.as_deref().map(TokenFile::open).transpose()?;
     if let Some(file) = &file {
-        file.check_vocab(tokenizer.vocab_size())?;
         if !args.ignore_tokenizer_mismatch {
             file.expect_tokenizer(&tokenizer.hash())?;
         }
+        file.check_vocab(tokenizer.vocab_size())?;
     }
     let mut ids = match file {
         Some(file) => Ids::File { file, at: 0 },

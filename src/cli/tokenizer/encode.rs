@@ -4,10 +4,10 @@ use std::io::{self, BufWriter};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{END_OF_TEXT, InputArgs, Watcher, ratio};
+use super::{InputArgs, Watcher, ratio};
 use crate::Error;
 use crate::data::encode_files::{Target, Validation, encode_files};
-use crate::data::tokenizer::{Tokenizer, TokenizerError};
+use crate::data::tokenizer::{END_OF_TEXT, Tokenizer, TokenizerError};
 
 /// Arguments of `gpu-tlm tokenizer encode`.
 #[derive(Debug, clap::Args)]

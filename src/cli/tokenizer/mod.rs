@@ -1,8 +1,10 @@
 //! `gpu-tlm tokenizer`: learns a vocabulary, turns text into token files and back, and reads and
 //! writes the formats of other programs.
 
+mod convert;
 mod decode;
 mod encode;
+mod info;
 mod train;
 
 use std::path::PathBuf;
@@ -14,9 +16,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Error;
 use crate::data::input::{InputOptions, InputStats, Inputs};
-
-/// The token between documents, where a vocabulary has it.
-const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Arguments of `gpu-tlm tokenizer`.
 #[derive(Debug, Args)]
@@ -64,6 +63,20 @@ enum TokenizerCommand {
             echo 31373 995 | gpu-tlm tokenizer decode --tokenizer gpt2"
     )]
     Decode(decode::DecodeArgs),
+    /// What a tokenizer is made of: tokens, special tokens, longest tokens, hash
+    Info(info::InfoArgs),
+    /// Write a tokenizer in another format
+    #[command(
+        long_about = "Write a tokenizer in another format.\n\n\
+            Every command takes a tokenizer of any format: a folder with vocab.json and merges.txt \
+            or merges.pkl, a tokenizer.json or a .tiktoken file. A file that contradicts itself, \
+            or that describes something else than byte-level BPE as in GPT-2, is refused.",
+        after_long_help = "Examples:\n  \
+            gpu-tlm tokenizer convert --tokenizer r50k_base.tiktoken --special-token '<|endoftext|>' \\\n      \
+            --to gpt2 --out gpt2\n  \
+            gpu-tlm tokenizer convert --tokenizer tokenizer --to hugging-face --out exported"
+    )]
+    Convert(convert::ConvertArgs),
 }
 
 /// Runs one of the subcommands.
@@ -77,6 +90,8 @@ pub fn run(args: &TokenizerArgs) -> Result<(), Error> {
         TokenizerCommand::Train(args) => train::run(args),
         TokenizerCommand::Encode(args) => encode::run(args),
         TokenizerCommand::Decode(args) => decode::run(args),
+        TokenizerCommand::Info(args) => info::run(args),
+        TokenizerCommand::Convert(args) => convert::run(args),
     }
 }
 

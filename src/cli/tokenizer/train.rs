@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{END_OF_TEXT, InputArgs, Watcher};
+use super::{InputArgs, Watcher};
 use crate::Error;
 use crate::data::stream;
+use crate::data::tokenizer::END_OF_TEXT;
 use crate::data::tokenizer::train::{SpecialIds, TrainOptions, Trainer};
 
 /// Arguments of `gpu-tlm tokenizer train`.

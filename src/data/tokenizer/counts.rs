@@ -98,7 +98,7 @@ impl SharedCounts {
                 count,
             }));
         }
-        words.sort_unstable_by(|a, b| b.count.cmp(&a.count));
+        words.sort_unstable_by_key(|word| std::cmp::Reverse(word.count));
         words
     }
 

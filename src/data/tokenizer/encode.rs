@@ -117,11 +117,13 @@ pub(super) fn blocks<'t>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::train::{TrainOptions, train};
     use super::*;
 
     #[test]
-    fn blocks_do_not_depend_on_the_chunks() {
+    fn parallel_encoding_equals_serial_for_every_chunk_length() {
         let text = "a cat, the cat <|e|>and  the\n\nmat<|e|><|e|> ".repeat(20);
         let options = TrainOptions {
             vocab_size: 280,
@@ -129,12 +131,13 @@ mod tests {
             ..TrainOptions::default()
         };
         let tokenizer = train(&[&text], &options).unwrap();
-        let whole: Vec<u32> = blocks(&tokenizer, &text, usize::MAX / 2)
-            .flatten()
-            .collect();
-        for chunk_len in [1, 2, 13, 100] {
-            let cut: Vec<u32> = blocks(&tokenizer, &text, chunk_len).flatten().collect();
-            assert_eq!(cut, whole, "chunks of {chunk_len} bytes");
-        }
+        let piece = "[a-c]{1,4}|(<\\|e\\|>){1,3}|[ \n\u{3000}]{1,3}|'(s|ll)?|[0-9!日👍]|<\\|";
+        let text = proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat());
+        proptest!(|(text in text, chunk_len in 1..60usize)| {
+            let mut serial = Vec::new();
+            tokenizer.encoder().encode(&text, &mut serial);
+            let parallel: Vec<u32> = blocks(&tokenizer, &text, chunk_len).flatten().collect();
+            prop_assert_eq!(parallel, serial, "chunks of {} bytes of {:?}", chunk_len, text);
+        });
     }
 }

@@ -62,7 +62,7 @@ pub enum TokenizerError {
     },
     /// There is no tokenizer where one should be.
     #[error(
-        "{} holds no {wanted}; a tokenizer is a folder with vocab.json and merges.txt or merges.pkl, \
+        "{} does not hold {wanted}; a tokenizer is a folder with vocab.json and merges.txt or merges.pkl, \
          a tokenizer.json or a .tiktoken file",
         path.display()
     )]

@@ -28,6 +28,9 @@ pub use error::TokenizerError;
 pub use formats::Format;
 pub use specials::Specials;
 
+/// The token between documents, where a vocabulary has it.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
 /// Number of tokens that every vocabulary has: one a byte.
 const MIN_LEARNT: usize = 256;
 
@@ -162,6 +165,11 @@ impl Tokenizer {
     /// Number of tokens, special ones included.
     pub fn vocab_size(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Number of merges.
+    pub fn n_merges(&self) -> usize {
+        self.merges.len()
     }
 
     /// The id of the token with exactly this text, for example `<|endoftext|>` or ` the`.

@@ -121,7 +121,8 @@ impl Trainer {
                 self.options.vocab_size
             );
         }
-        let first_special = u32::try_from(first_special).expect("the vocabulary size is a u32");
+        // At most the vocabulary size, which is a u32.
+        let first_special = u32::try_from(first_special).unwrap_or(u32::MAX);
         let specials: Vec<(u32, String)> = (first_special..)
             .zip(special_tokens.iter().cloned())
             .collect();
