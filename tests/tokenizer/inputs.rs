@@ -316,7 +316,7 @@ fn token_files_of_another_tokenizer_are_refused() {
     let folder = Folder::new();
     let input = folder.write("a.txt", "the low cat");
     folder.encode(&[&input], &[]).unwrap();
-    learn("something else", 280)
+    learn("a story of a dog. the story was high, higher, highest", 280)
         .save(&folder.path("other"))
         .unwrap();
     let (tokens, other, back) = (

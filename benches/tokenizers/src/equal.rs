@@ -21,6 +21,7 @@ pub(crate) fn run(data: Option<&Path>) -> Result<()> {
     every_character(&gpt2)?;
     long_runs(&gpt2)?;
     drawn_strings(&gpt2)?;
+    super::parquet_files::check()?;
     match data {
         None => {
             println!("no folder of texts was given: files and the reference merges are left out")

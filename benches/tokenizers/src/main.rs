@@ -1,10 +1,12 @@
 //! Holds gpu-tlm's tokenizer against tiktoken-rs and Hugging Face's tokenizers: the same ids for
 //! GPT-2's vocabulary, and how long training and encoding take.
 //!
-//! `make test-tokenizers` runs `equal`, `make bench-tokenizers` runs `speed`.
+//! `make test-tokenizers` runs `equal`, `make bench-tokenizers` runs `speed` and `memory`.
 
 mod equal;
 mod gpt2;
+mod memory;
+mod parquet_files;
 mod speed;
 mod texts;
 
@@ -20,6 +22,9 @@ fn main() -> Result<()> {
         ["equal", data] => equal::run(Some(Path::new(data))),
         ["speed"] => speed::run(None),
         ["speed", data] => speed::run(Some(Path::new(data))),
-        _ => bail!("usage: tokenizer-comparison equal|speed [FOLDER OF TEXTS]"),
+        ["memory"] => memory::run(2_000_000_000),
+        ["memory", len] => memory::run(len.parse()?),
+        ["memory-of", task, path] => memory::run_task(task, Path::new(path)),
+        _ => bail!("usage: tokenizer-comparison equal|speed [FOLDER OF TEXTS], or memory [BYTES]"),
     }
 }

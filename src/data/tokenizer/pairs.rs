@@ -179,23 +179,32 @@ impl Pairs {
     }
 }
 
-/// The pairs of single bytes. Lists get their exact length, since they are most of the memory.
+/// The pairs of single bytes. Lists get their exact length, since they are most of the memory;
+/// pairs of so few tokens are counted in a table.
 fn count_pairs(pieces: &Pieces, weights: &Weights) -> FxHashMap<Pair, PairStats> {
-    let mut lens: FxHashMap<Pair, usize> = FxHashMap::default();
-    for (_, [left, right]) in pieces.byte_pairs() {
-        *lens.entry((left, right)).or_default() += 1;
+    let ids = pieces.byte_pairs().flat_map(|(_, pair)| pair);
+    let n_ids = ids.max().map_or(0, |highest| index(highest) + 1);
+    let cell = |[left, right]: [u32; 2]| index(left) * n_ids + index(right);
+    let mut lens = vec![0; n_ids * n_ids];
+    for (_, pair) in pieces.byte_pairs() {
+        lens[cell(pair)] += 1;
     }
-    let stats = lens.into_iter().map(|(pair, len)| {
-        let places = Vec::with_capacity(len);
-        (pair, PairStats { count: 0, places })
-    });
-    let mut stats: FxHashMap<Pair, PairStats> = stats.collect();
-    for (at, [left, right]) in pieces.byte_pairs() {
-        let entry = stats.entry((left, right)).or_default();
-        entry.count += weights.at(at);
-        entry.places.push(at);
+    let with_room = |len: &usize| PairStats {
+        count: 0,
+        places: Vec::with_capacity(*len),
+    };
+    let mut table: Vec<PairStats> = lens.iter().map(with_room).collect();
+    for (at, pair) in pieces.byte_pairs() {
+        let stats = &mut table[cell(pair)];
+        stats.count += weights.at(at);
+        stats.places.push(at);
     }
-    stats
+    let id = |at: usize| u32::try_from(at).expect("ids are u32");
+    let found = table.into_iter().enumerate();
+    found
+        .filter(|(_, stats)| stats.count > 0)
+        .map(|(cell, stats)| ((id(cell / n_ids), id(cell % n_ids)), stats))
+        .collect()
 }
 
 fn len_of(token: &[u8]) -> u32 {
