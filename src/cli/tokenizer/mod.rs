@@ -7,6 +7,7 @@ mod encode;
 mod info;
 mod train;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -151,12 +152,17 @@ impl Watcher {
         }
     }
 
-    fn watch(&self, stats: &InputStats) -> std::ops::ControlFlow<()> {
+    fn watch(&self, stats: &InputStats) -> ControlFlow<()> {
         self.bar.set_position(stats.file_bytes);
+        self.go_on()
+    }
+
+    /// Whether nobody asked to stop.
+    fn go_on(&self) -> ControlFlow<()> {
         if self.stop.load(Ordering::Relaxed) {
-            std::ops::ControlFlow::Break(())
+            ControlFlow::Break(())
         } else {
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         }
     }
 

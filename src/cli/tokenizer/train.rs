@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::{InputArgs, Watcher};
 use crate::Error;
 use crate::data::stream;
-use crate::data::tokenizer::END_OF_TEXT;
 use crate::data::tokenizer::train::{SpecialIds, TrainOptions, Trainer};
+use crate::data::tokenizer::{END_OF_TEXT, TokenizerError};
 
 /// Arguments of `gpu-tlm tokenizer train`.
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,16 @@ pub(super) fn run(args: &TrainArgs) -> Result<(), Error> {
     stream::count(&mut inputs, &trainer, &mut |stats| watcher.watch(stats))?;
     let stats = watcher.finish(&inputs);
     let counted = start.elapsed().as_secs_f64();
-    let tokenizer = trainer.finish()?;
+    let bar = super::super::progress(args.vocab_size);
+    let tokenizer = trainer.finish_watched(&mut |n_tokens| {
+        bar.set_position(n_tokens as u64);
+        watcher.go_on()
+    });
+    bar.finish_and_clear();
+    let tokenizer = match tokenizer {
+        Err(TokenizerError::Stopped) => return Err(Error::Interrupted),
+        learnt => learnt?,
+    };
     tokenizer.save(&args.out)?;
     let elapsed = start.elapsed().as_secs_f64();
     tracing::info!(

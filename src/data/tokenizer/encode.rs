@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::Tokenizer;
 use super::cache::Cache;
-use super::merge::merge;
+use super::merge::{Scratch, merge};
 use super::pretokenize::first_len;
 use super::short_key::ShortKey;
 use super::specials::Part;
@@ -16,6 +16,7 @@ use super::specials::Part;
 pub struct Encoder<'t> {
     tokenizer: &'t Tokenizer,
     cache: Cache,
+    scratch: Scratch,
 }
 
 impl<'t> Encoder<'t> {
@@ -23,6 +24,7 @@ impl<'t> Encoder<'t> {
         Self {
             tokenizer,
             cache: Cache::new(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -61,9 +63,9 @@ impl<'t> Encoder<'t> {
         if self.cache.append_long(pretoken, out) {
             return;
         }
-        let ids = merge(self.tokenizer, pretoken);
-        out.extend_from_slice(&ids);
-        self.cache.insert(pretoken, &ids);
+        let ids = merge(self.tokenizer, pretoken, &mut self.scratch);
+        out.extend_from_slice(ids);
+        self.cache.insert(pretoken, ids);
     }
 }
 

@@ -146,6 +146,9 @@ pub enum TokenizerError {
         /// Number of distinct pre-tokens.
         n_words: usize,
     },
+    /// Whoever watches training wanted no more of it.
+    #[error("training was stopped; nothing was written")]
+    Stopped,
     /// A special token cannot be told from the other tokens.
     #[error("special token {token:?} {problem}; choose another one, such as \"<|endoftext|>\"")]
     SpecialToken {

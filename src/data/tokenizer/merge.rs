@@ -15,20 +15,37 @@ const SWEEP_LEN: usize = 1 << 16;
 /// Rank of a pair that is not merged.
 const NO_RANK: u32 = u32::MAX;
 
+/// Room for the work on one pre-token, kept for the next one.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// The tokens, and in the end the ids of the pre-token.
+    ids: Vec<u32>,
+    /// The rank of each token with the next one.
+    ranks: Vec<u32>,
+}
+
 /// The ids of one pre-token: of all neighbours the pair of lowest rank is joined, the leftmost
 /// first, until none has a rank.
-pub(super) fn merge(tokenizer: &Tokenizer, pretoken: &[u8]) -> Vec<u32> {
+pub(super) fn merge<'s>(
+    tokenizer: &Tokenizer,
+    pretoken: &[u8],
+    scratch: &'s mut Scratch,
+) -> &'s [u32] {
     let ids = pretoken
         .iter()
-        .map(|&byte| tokenizer.byte_ids[usize::from(byte)])
-        .collect();
+        .map(|&byte| tokenizer.byte_ids[usize::from(byte)]);
+    scratch.ids.clear();
     match pretoken.len() {
-        ..HEAP_LEN => merge_by_scan(tokenizer, ids),
-        SWEEP_LEN.. if tokenizer.merges_rise && u32::try_from(pretoken.len() + 2).is_ok() => {
-            merge_by_sweep(tokenizer, ids)
+        ..HEAP_LEN => {
+            scratch.ids.extend(ids);
+            merge_by_scan(tokenizer, scratch);
         }
-        _ => merge_by_heap(tokenizer, ids),
+        SWEEP_LEN.. if tokenizer.merges_rise && u32::try_from(pretoken.len() + 2).is_ok() => {
+            scratch.ids = merge_by_sweep(tokenizer, ids);
+        }
+        _ => scratch.ids = merge_by_heap(tokenizer, ids.collect()),
     }
+    &scratch.ids
 }
 
 fn rank(tokenizer: &Tokenizer, left: u32, right: u32) -> u32 {
@@ -44,18 +61,18 @@ fn product(tokenizer: &Tokenizer, rank: u32) -> u32 {
 }
 
 /// Quadratic in the length, and the fastest for short pre-tokens.
-fn merge_by_scan(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
-    let mut ranks: Vec<u32> = ids
-        .windows(2)
-        .map(|pair| rank(tokenizer, pair[0], pair[1]))
-        .collect();
+fn merge_by_scan(tokenizer: &Tokenizer, scratch: &mut Scratch) {
+    let Scratch { ids, ranks } = scratch;
+    ranks.clear();
+    let pairs = ids.array_windows::<2>();
+    ranks.extend(pairs.map(|&[left, right]| rank(tokenizer, left, right)));
     loop {
         let lowest = ranks
             .iter()
             .enumerate()
             .min_by_key(|&(at, &rank)| (rank, at));
         let Some((at, &lowest)) = lowest.filter(|&(_, &rank)| rank != NO_RANK) else {
-            return ids;
+            return;
         };
         ids[at] = product(tokenizer, lowest);
         ids.remove(at + 1);
@@ -112,11 +129,11 @@ fn merge_by_heap(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
 
 /// The same in linear time, for pre-tokens without an end such as a hundred megabytes of one
 /// letter: each rank in turn, in which no merge makes a pair of a lower rank.
-fn merge_by_sweep(tokenizer: &Tokenizer, ids: Vec<u32>) -> Vec<u32> {
+fn merge_by_sweep(tokenizer: &Tokenizer, ids: impl ExactSizeIterator<Item = u32>) -> Vec<u32> {
     let token_len = |token: &[u8]| u32::try_from(token.len()).unwrap_or(u32::MAX);
     let lens = tokenizer.tokens.iter().map(|token| token_len(token));
     let mut pieces = Pieces::with_capacity(ids.len() + 1, lens.collect());
-    pieces.push(ids.into_iter());
+    pieces.push(ids);
     let mut places: Vec<Vec<u32>> = vec![Vec::new(); tokenizer.merges.len()];
     for (at, [left, right]) in pieces.byte_pairs() {
         if let Some(places) = places.get_mut(index(rank(tokenizer, left, right))) {
@@ -162,9 +179,10 @@ mod tests {
         proptest::proptest!(|(text in "[abc]{0,200}")| {
             let ids: Vec<u32> =
                 text.bytes().map(|byte| tokenizer.byte_ids[usize::from(byte)]).collect();
-            let scanned = merge_by_scan(&tokenizer, ids.clone());
-            proptest::prop_assert_eq!(merge_by_heap(&tokenizer, ids.clone()), scanned.clone());
-            proptest::prop_assert_eq!(merge_by_sweep(&tokenizer, ids), scanned);
+            let mut scratch = Scratch { ids: ids.clone(), ..Scratch::default() };
+            merge_by_scan(&tokenizer, &mut scratch);
+            proptest::prop_assert_eq!(&merge_by_heap(&tokenizer, ids.clone()), &scratch.ids);
+            proptest::prop_assert_eq!(&merge_by_sweep(&tokenizer, ids.into_iter()), &scratch.ids);
         });
     }
 }

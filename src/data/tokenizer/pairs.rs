@@ -22,6 +22,7 @@ pub(super) struct Pairs {
     /// Each pair with a count at or above its true one: counts fall without notice, and a pair
     /// whose count rises is pushed again.
     heap: BinaryHeap<Candidate>,
+    n_merges: u64,
 }
 
 #[derive(Default)]
@@ -29,6 +30,8 @@ struct PairStats {
     count: i64,
     /// Rising places of the pair, and some where it no longer stands.
     places: Vec<u32>,
+    /// Number of the last merge that made the count rise.
+    risen_in: u64,
 }
 
 /// Ordered by count, then by the bytes of the left and of the right part.
@@ -83,6 +86,7 @@ impl Pairs {
             weights,
             bytes,
             heap: BinaryHeap::new(),
+            n_merges: 0,
         };
         let all: Vec<Pair> = pairs.stats.keys().copied().collect();
         for pair in all {
@@ -128,19 +132,26 @@ impl Pairs {
         if !places.is_sorted() {
             places.sort_unstable();
         }
+        self.n_merges += 1;
+        let this_merge = self.n_merges;
         let mut risen = Vec::new();
         let (stats, weights) = (&mut self.stats, &self.weights);
         // The merged pair itself is gone for good.
         let fall = |stats: &mut FxHashMap<Pair, PairStats>, fallen: Pair, count: i64| {
             if fallen != pair {
-                stats.entry(fallen).or_default().count -= count;
+                let entry = stats.entry(fallen).or_default();
+                entry.count -= count;
+                if entry.count == 0 {
+                    entry.places.clear();
+                }
             }
         };
         let mut rise = |stats: &mut FxHashMap<Pair, PairStats>, pair: Pair, count: i64, at: u32| {
             let entry = stats.entry(pair).or_default();
             entry.count += count;
             entry.places.push(at);
-            if risen.last() != Some(&pair) {
+            if entry.risen_in != this_merge {
+                entry.risen_in = this_merge;
                 risen.push(pair);
             }
         };
@@ -155,8 +166,6 @@ impl Pairs {
                 rise(stats, (merge.product, after), count, merged.at);
             }
         });
-        risen.sort_unstable();
-        risen.dedup();
         for pair in risen {
             self.push_candidate(pair);
         }
@@ -190,8 +199,8 @@ fn count_pairs(pieces: &Pieces, weights: &Weights) -> FxHashMap<Pair, PairStats>
         lens[cell(pair)] += 1;
     }
     let with_room = |len: &usize| PairStats {
-        count: 0,
         places: Vec::with_capacity(*len),
+        ..PairStats::default()
     };
     let mut table: Vec<PairStats> = lens.iter().map(with_room).collect();
     for (at, pair) in pieces.byte_pairs() {

@@ -1,5 +1,7 @@
 //! Learns a vocabulary: the most frequent pair of tokens is merged, again and again.
 
+use std::ops::ControlFlow;
+
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
@@ -102,12 +104,29 @@ impl Trainer {
     /// If a special token is written like a learnt one, or the distinct pre-tokens together have
     /// 4 GiB or more.
     pub fn finish(self) -> Result<Tokenizer, TokenizerError> {
+        self.finish_watched(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The same, telling `watch` the number of tokens before each merge.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Trainer::finish`], or [`TokenizerError::Stopped`] where `watch` stops it.
+    pub fn finish_watched(
+        self,
+        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Tokenizer, TokenizerError> {
         let special_tokens = &self.options.special_tokens;
         let words = self.counts.into_words();
         let are_last = self.options.special_ids == SpecialIds::Last;
         let mut vocabulary = Vocabulary::new(if are_last { &[] } else { special_tokens });
         let room = if are_last { special_tokens.len() } else { 0 };
-        let merges = learn_merges(&mut vocabulary, words, self.options.vocab_size - room)?;
+        let merges = learn_merges(
+            &mut vocabulary,
+            words,
+            self.options.vocab_size - room,
+            watch,
+        )?;
         check_written_apart(special_tokens, &vocabulary)?;
         let Vocabulary { mut tokens, .. } = vocabulary;
         let first_special = if are_last { tokens.len() } else { 0 };
@@ -168,6 +187,7 @@ fn learn_merges(
     vocabulary: &mut Vocabulary,
     words: Vec<Word>,
     vocab_size: usize,
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Merge>, TokenizerError> {
     let byte_ids = std::array::from_fn(|byte| {
         let byte = u8::try_from(byte).expect("256 bytes");
@@ -180,6 +200,9 @@ fn learn_merges(
     drop(words);
     let mut merges = Vec::new();
     while vocabulary.tokens.len() < vocab_size {
+        if watch(vocabulary.tokens.len()).is_break() {
+            return Err(TokenizerError::Stopped);
+        }
         let Some((left, right)) = pairs.pop_most_frequent() else {
             break;
         };
