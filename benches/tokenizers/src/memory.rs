@@ -32,9 +32,7 @@ pub(crate) fn run(len: u64) -> Result<()> {
     measure(
         &format!("{n_distinct} distinct words, the n-th as frequent as 1/n"),
         &path,
-    )?;
-    let line = write_line(len, out()?)?;
-    measure(line, &path)
+    )
 }
 
 fn measure(what: &str, path: &Path) -> Result<()> {
@@ -115,15 +113,6 @@ fn write_words(len: u64, mut out: BufWriter<File>) -> Result<usize> {
     }
     out.flush()?;
     Ok(n_distinct)
-}
-
-/// A line of a twentieth of `len` bytes of one letter.
-fn write_line(len: u64, mut out: BufWriter<File>) -> Result<&'static str> {
-    for _ in 0..len / 20 / 1000 {
-        out.write_all(&[b'a'; 1000])?;
-    }
-    out.flush()?;
-    Ok("one line of one letter")
 }
 
 /// The most memory that this process has held, by Linux's account.
