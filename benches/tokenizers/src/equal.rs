@@ -141,8 +141,8 @@ fn openai_files(gpt2: &Gpt2, bpe: &Path) -> Result<()> {
     let loaded = Tokenizer::load(folder.path())?;
     ensure!(
         loaded.hash() == gpt2.ours.hash(),
-        "OpenAI's files and tiktoken's ranks differ"
+        "GPT-2's own files and tiktoken's ranks differ"
     );
-    println!("OpenAI's vocab.json and merges.txt are tiktoken's ranks");
+    println!("GPT-2's own vocab.json and merges.txt are tiktoken's ranks");
     Ok(())
 }
