@@ -254,6 +254,9 @@ fn validation_documents_are_chosen_by_number_and_seed() {
         (documents.join(END_OF_TEXT), String::new())
     );
     assert_eq!(split(&text, "1", "1").0, "");
+    let out = folder.name("out.npy");
+    let same = folder.encode(&[&text], &["--val-fraction", "0.5", "--val-out", &out]);
+    assert!(same.unwrap_err().contains("is both --out and --val-out"));
 }
 
 /// Runs the program on some standard input; gives its output.

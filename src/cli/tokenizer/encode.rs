@@ -36,6 +36,9 @@ pub(super) struct EncodeArgs {
 
 pub(super) fn run(args: &EncodeArgs) -> Result<(), Error> {
     let start = Instant::now();
+    if let Some(path) = args.val_out.clone().filter(|_| args.val_out == args.out) {
+        return Err(TokenizerError::SameOutput { path }.into());
+    }
     let tokenizer = Tokenizer::load(&args.tokenizer)?;
     let end_of_text = tokenizer.token_id(&args.end_of_text);
     if end_of_text.is_none() && args.end_of_text != END_OF_TEXT {

@@ -146,6 +146,12 @@ pub enum TokenizerError {
         /// Number of distinct pre-tokens.
         n_words: usize,
     },
+    /// Two outputs have one name.
+    #[error("{} is both --out and --val-out; name two files", path.display())]
+    SameOutput {
+        /// The file.
+        path: PathBuf,
+    },
     /// Whoever watches training wanted no more of it.
     #[error("training was stopped; nothing was written")]
     Stopped,
@@ -164,7 +170,10 @@ impl TokenizerError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::VocabSize { .. } | Self::SpecialToken { .. } | Self::NoSuchToken { .. }
+            Self::VocabSize { .. }
+                | Self::SpecialToken { .. }
+                | Self::NoSuchToken { .. }
+                | Self::SameOutput { .. }
         )
     }
 
