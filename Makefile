@@ -70,6 +70,25 @@ test-tint: toolchain ## compile every shader with Tint, Chromium's compiler, and
 	@mkdir -p "$(TARGET_DIR)"
 	@scripts/test-tint.sh "$(CARGO)" "$(PYTHON)" "$(TARGET_DIR)"
 
+# Texts to compare tokenizers on, and reference merges; what of them is absent is left out, aloud.
+DATA ?= $(wildcard ../shared/data)
+COMPARISON = $(TARGET_DIR)/release/tokenizer-comparison
+
+.PHONY: test-tokenizers
+test-tokenizers: comparison ## hold the tokenizer's ids against tiktoken-rs's and Hugging Face's, and read Parquet
+	@echo "==> GPT-2's ids by three programs"
+	"$(COMPARISON)" equal $(DATA)
+
+.PHONY: bench-tokenizers
+bench-tokenizers: comparison ## time training and encoding beside tiktoken-rs and Hugging Face's, and measure memory
+	"$(COMPARISON)" speed $(DATA)
+	"$(COMPARISON)" memory
+
+.PHONY: comparison
+comparison: toolchain
+	@echo "==> building the comparison of tokenizers (release)"
+	$(CARGO) build --locked --release -p tokenizer-comparison
+
 VENDORS = $(TARGET_DIR)/vendors
 
 # The checks of what other vendors' compilers make of the shaders; none of them runs on a GPU.
@@ -121,11 +140,12 @@ lint: format clippy doc ## check format, clippy and documentation; warnings are 
 
 .PHONY: format
 format: ## check the format
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 
 .PHONY: clippy
 clippy: toolchain ## check with clippy
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p tokenizer-comparison -- -D warnings
 
 .PHONY: doc
 doc: toolchain ## build the documentation

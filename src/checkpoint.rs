@@ -72,7 +72,7 @@ pub enum CheckpointError {
     /// The checkpoint belongs to another tokenizer.
     #[error(
         "'{}' was trained with tokenizer {found}, but the given one is {given}; use the tokenizer \
-         that made its token files",
+         that made its token files, or go on with --ignore-tokenizer-mismatch",
         path.display()
     )]
     OtherTokenizer {

@@ -8,6 +8,7 @@ use crate::checkpoint::CheckpointError;
 use crate::cli::data::DataError;
 use crate::config::ConfigError;
 use crate::data::dataset::DatasetError;
+use crate::data::input::InputError;
 use crate::data::npy::NpyError;
 use crate::data::tokenizer::TokenizerError;
 use crate::decode::DecodeError;
@@ -25,6 +26,8 @@ pub enum Error {
     Config(#[from] ConfigError),
     /// Of a tokenizer or its files.
     Tokenizer(#[from] TokenizerError),
+    /// Of text that is read from files.
+    Input(#[from] InputError),
     /// Of a token file.
     Npy(#[from] NpyError),
     /// Of a token file as training data.
@@ -45,6 +48,9 @@ pub enum Error {
     Bench(#[from] BenchError),
     /// Of the `data` command.
     Data(#[from] DataError),
+    /// Somebody stopped a command that writes its result at its end.
+    #[error("stopped; nothing was written, and files that were there before are whole")]
+    Interrupted,
     /// A file or folder that could not be read or written.
     #[error("cannot {action} '{}': {source}", path.display())]
     Io {
@@ -65,7 +71,9 @@ impl Error {
             Self::Config(_) | Self::Kernel(_) | Self::Variant(_) => true,
             Self::Tokenizer(error) => error.is_usage(),
             Self::Npy(error) => error.is_usage(),
-            Self::Dataset(_) | Self::Data(_) | Self::Check(_) | Self::Io { .. } => false,
+            Self::Input(error) => error.is_usage(),
+            Self::Dataset(_) | Self::Data(_) | Self::Check(_) => false,
+            Self::Interrupted | Self::Io { .. } => false,
             Self::Checkpoint(error) => error.is_usage(),
             Self::Train(error) => error.is_usage(),
             Self::Decode(error) => error.is_usage(),

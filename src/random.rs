@@ -43,6 +43,8 @@ pub enum Stream {
     Sample = 3,
     /// The built-in corpus.
     Corpus = 4,
+    /// Which documents are for validation.
+    Split = 5,
 }
 
 /// The random numbers of one seed and stream.

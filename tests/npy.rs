@@ -29,7 +29,7 @@ fn file_of(bytes: &[u8]) -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-fn write(path: &Path, vocab_size: usize, ids: &[u32]) -> Result<(), NpyError> {
+pub(crate) fn write(path: &Path, vocab_size: usize, ids: &[u32]) -> Result<(), NpyError> {
     let mut writer = TokenWriter::create(path, vocab_size)?;
     for block in ids.chunks(1000) {
         writer.push(block)?;

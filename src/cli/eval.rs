@@ -25,6 +25,9 @@ pub struct EvalArgs {
     /// Windows of one pass
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
+    /// Go on where another tokenizer made the token file than the checkpoint's
+    #[arg(long)]
+    ignore_tokenizer_mismatch: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -40,6 +43,13 @@ pub fn run(args: &EvalArgs, tuning: &tuner::Options) -> Result<(), Error> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let model = checkpoint.model()?;
     let dataset = Dataset::open(&args.data, model.vocab_size, model.context_length)?;
+    let tokenizer_hash = &checkpoint.metadata()?.tokenizer_hash;
+    if let Some(hash) = tokenizer_hash
+        .as_deref()
+        .filter(|_| !args.ignore_tokenizer_mismatch)
+    {
+        dataset.file().expect_tokenizer(hash)?;
+    }
     let settings = Settings {
         batch_size: args.batch_size,
         ..Settings::default()

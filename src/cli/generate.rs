@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::AdapterArgs;
 use crate::Error;
-use crate::data::tokenizer::Tokenizer;
+use crate::data::tokenizer::{END_OF_TEXT, Tokenizer};
 use crate::decode::{DecodeError, Generated, Generator, InferenceModel, Request};
 use crate::kernels::sample::Sampling;
 use crate::tuner;
@@ -51,6 +51,9 @@ pub struct GenerateArgs {
     /// Texts to generate
     #[arg(long, default_value_t = 1)]
     num_samples: u32,
+    /// Go on with another tokenizer than the checkpoint's
+    #[arg(long)]
+    ignore_tokenizer_mismatch: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -73,9 +76,10 @@ pub fn run(args: &GenerateArgs, tuning: &tuner::Options) -> Result<(), Error> {
     };
     let device = args.adapter.open()?;
     let model = InferenceModel::open(&args.checkpoint, device.target().max_binding_words)?;
-    model
-        .checkpoint()
-        .expect_tokenizer(tokenizer.as_ref().map(Tokenizer::hash).as_deref())?;
+    if !args.ignore_tokenizer_mismatch {
+        let hash = tokenizer.as_ref().map(Tokenizer::hash);
+        model.checkpoint().expect_tokenizer(hash.as_deref())?;
+    }
     let mut generator = Generator::new(device, model, sampling)?;
     let lengths = prompt.len()..=prompt.len() + args.max_new_tokens.saturating_sub(1);
     let questions = generator.questions(lengths);
@@ -148,9 +152,6 @@ fn text(
         String::from_utf8_lossy(&tokenizer.decode(&all)?).into_owned(),
     ))
 }
-
-/// The token between documents.
-const END_OF_TEXT: &str = "<|endoftext|>";
 
 fn end_token(
     args: &GenerateArgs,

@@ -14,6 +14,8 @@ pub mod train;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
@@ -201,4 +203,21 @@ fn print_json(value: &serde_json::Value) -> Result<(), Error> {
 
 fn load_tokenizer(dir: Option<&Path>) -> Result<Option<Tokenizer>, Error> {
     Ok(dir.map(Tokenizer::load).transpose()?)
+}
+
+/// A flag that Ctrl-C sets, with a message; a second Ctrl-C ends the process.
+fn stop_on_interrupt(message: &'static str) -> Arc<AtomicBool> {
+    const INTERRUPTED: i32 = 130;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+        tracing::warn!("{message}");
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("Ctrl-C will stop at once: {error}");
+    }
+    stop
 }

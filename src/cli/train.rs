@@ -1,8 +1,6 @@
 //! `gpu-tlm train`: from token files, or from nothing, to a model.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Error;
 use crate::checkpoint::Checkpoint;
@@ -35,6 +33,9 @@ pub struct TrainArgs {
     /// chrome://tracing or ui.perfetto.dev, and print the ten dearest kernels
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Go on where token files, checkpoint and tokenizer do not belong together
+    #[arg(long)]
+    ignore_tokenizer_mismatch: bool,
 }
 
 /// Trains; Ctrl-C finishes the iteration, writes a checkpoint and ends well, a second one ends at
@@ -45,7 +46,7 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs, mut tuning: tuner::Options) -> Result<(), Error> {
     let mut resolved = Resolved::load(args.config.as_deref(), &args.settings)?;
     let request = resolved.settings.adapter_request()?;
-    let prepared = prepare(&mut resolved)?;
+    let prepared = prepare(&mut resolved, args.ignore_tokenizer_mismatch)?;
     let settings = &resolved.settings;
     let options = DeviceOptions {
         request,
@@ -68,7 +69,9 @@ pub fn run(args: &TrainArgs, mut tuning: tuner::Options) -> Result<(), Error> {
     run_options.profile.clone_from(&args.profile);
     let data = (prepared.data, prepared.validation);
     let mut trainer = Trainer::new(engine, train, run_options, data, prepared.resume.as_ref())?;
-    let ending = trainer.run(&stop_on_interrupt())?;
+    let ending = trainer.run(&super::stop_on_interrupt(
+        "stopping after this iteration; once more to stop at once",
+    ))?;
     let latest = prepared
         .logdir
         .join("checkpoints")
@@ -95,7 +98,7 @@ struct Prepared {
 }
 
 /// Checks everything that can be checked before a device is opened or a file of the run written.
-fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
+fn prepare(resolved: &mut Resolved, ignores_mismatch: bool) -> Result<Prepared, Error> {
     let settings = &mut resolved.settings;
     settings.train()?;
     let logdir = settings
@@ -110,7 +113,6 @@ fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
     let settings = &mut resolved.settings;
     let tokenizer = super::load_tokenizer(settings.tokenizer.as_deref())?;
     let model = settings.model(tokenizer.as_ref().map(|t| t.vocab_size()))?;
-    let tokenizer_hash = tokenizer.map(|t| t.hash());
     let resume = settings
         .load_checkpoint
         .as_deref()
@@ -118,7 +120,6 @@ fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
         .transpose()?;
     if let Some(checkpoint) = &resume {
         checkpoint.expect_model(&model)?;
-        checkpoint.expect_tokenizer(tokenizer_hash.as_deref())?;
         warn_of_changes(checkpoint, settings)?;
     }
     let open = |path: &Path| Dataset::open(path, model.vocab_size, model.context_length);
@@ -127,6 +128,21 @@ fn prepare(resolved: &mut Resolved) -> Result<Prepared, Error> {
         None => unreachable!("the built-in corpus stands in"),
     };
     let validation = settings.val_path.as_deref().map(open).transpose()?;
+    let tokenizer_hash = match tokenizer.map(|t| t.hash()) {
+        Some(hash) => Some(hash),
+        None => data
+            .file()
+            .side_car()?
+            .map(|side_car| side_car.tokenizer_hash),
+    };
+    if let Some(hash) = tokenizer_hash.as_deref().filter(|_| !ignores_mismatch) {
+        for dataset in std::iter::once(&data).chain(&validation) {
+            dataset.file().expect_tokenizer(hash)?;
+        }
+        if let Some(checkpoint) = &resume {
+            checkpoint.expect_tokenizer(Some(hash))?;
+        }
+    }
     fill_in(resolved, &model);
     Ok(Prepared {
         model,
@@ -222,21 +238,4 @@ fn run_options(resolved: &Resolved, prepared: &Prepared) -> RunOptions {
         profile: None,
         config: resolved.to_json(),
     }
-}
-
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    const INTERRUPTED: i32 = 130;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
-        }
-        tracing::warn!("stopping after this iteration; once more to stop at once");
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        tracing::warn!("Ctrl-C will stop at once: {error}");
-    }
-    stop
 }

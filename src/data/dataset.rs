@@ -81,6 +81,11 @@ impl Dataset {
         })
     }
 
+    /// The token file.
+    pub fn file(&self) -> &TokenFile {
+        &self.file
+    }
+
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
         self.file.len()

@@ -3,6 +3,10 @@
 pub mod batches;
 pub mod corpus;
 pub mod dataset;
+pub mod encode_files;
+pub mod input;
 pub mod mapped;
 pub mod npy;
+pub mod stream;
+pub mod token_stats;
 pub mod tokenizer;

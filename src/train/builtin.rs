@@ -43,19 +43,21 @@ pub fn prepare(logdir: &Path, seed: u64, vocab_size: usize) -> Result<BuiltinDat
     let folder = logdir.join("corpus");
     std::fs::create_dir_all(&folder).map_err(unwritable(&folder))?;
     let train_range = corpus.range_for_bytes(0, TRAIN_BYTES);
+    let n_train = train_range.end;
     let val_range = train_range.end..train_range.end + VAL_STORIES;
     let train_text = write_stories(&corpus, train_range, &folder.join("train.txt"))?;
     let val_text = write_stories(&corpus, val_range.clone(), &folder.join("val.txt"))?;
     let options = TrainOptions {
         vocab_size,
         special_tokens: vec![END_OF_STORY.to_owned()],
+        ..TrainOptions::default()
     };
     let tokenizer = train(&[&train_text], &options)?;
     let tokenizer_dir = logdir.join("tokenizer");
     tokenizer.save(&tokenizer_dir)?;
     let (train_path, val_path) = (folder.join("train.npy"), folder.join("val.npy"));
-    encode(&tokenizer, &train_text, &train_path)?;
-    let val_tokens = encode(&tokenizer, &val_text, &val_path)?;
+    encode(&tokenizer, (&train_text, n_train), &train_path)?;
+    let val_tokens = encode(&tokenizer, (&val_text, VAL_STORIES), &val_path)?;
     let floor = corpus.floor_nats(val_range) / val_tokens as f64;
     Ok(BuiltinData {
         train_path,
@@ -76,14 +78,18 @@ fn write_stories(corpus: &StoryCorpus, range: Range<u64>, path: &Path) -> Result
     Ok(text)
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str, path: &Path) -> Result<usize, Error> {
+fn encode(
+    tokenizer: &Tokenizer,
+    (text, n_stories): (&str, u64),
+    path: &Path,
+) -> Result<usize, Error> {
     let mut writer = TokenWriter::create(path, tokenizer.vocab_size())?;
     let mut tokens = 0;
     for block in tokenizer.encode_blocks(text) {
         tokens += block.len();
         writer.push(&block)?;
     }
-    writer.finish()?;
+    writer.finish_with(&tokenizer.hash(), n_stories)?;
     Ok(tokens)
 }
 

@@ -41,7 +41,7 @@ pub struct RunOptions {
     pub checkpoint_interval: u64,
     /// Numbered checkpoints to keep; 0 all.
     pub keep_checkpoints: u64,
-    /// Hash of the tokenizer, for checkpoints.
+    /// Hash of the tokenizer, for checkpoints and metrics.
     pub tokenizer_hash: Option<String>,
     /// Entropy of the data in nats a token, where it is known.
     pub floor: Option<f64>,
@@ -367,6 +367,8 @@ fn describe_run(engine: &Engine, options: &RunOptions) -> Map<String, Value> {
     run.insert("parameters".to_owned(), engine.table().count().into());
     run.insert("entropy_floor".to_owned(), options.floor.into());
     run.insert("tuning".to_owned(), json!(device.choices().chosen()));
+    let tokenizer_hash = options.tokenizer_hash.clone();
+    run.insert("tokenizer_hash".to_owned(), tokenizer_hash.into());
     run.insert("config".to_owned(), Value::Object(options.config.clone()));
     run
 }

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use gpu_tlm::data::tokenizer::Tokenizer;
 use serde_json::json;
 
-use super::{Project, gpu_tlm, utf8, write_npy};
+use super::{Project, gpu_tlm, succeed, utf8, write_npy};
 
 const BAD_REQUEST: i32 = 2;
 const FAILED: i32 = 1;
@@ -274,6 +275,52 @@ fn another_tokenizer_is_refused() {
     // A vocabulary smaller than the tokenizer's cannot hold its tokens.
     let args = ["--tokenizer", utf8(&one), "--vocab-size", "24"];
     refused(&project, &args, BAD_REQUEST, &["vocab_size", "260 tokens"]);
+}
+
+#[test]
+fn token_files_of_another_tokenizer_are_refused() {
+    let project = Project::new();
+    let folder = project.path("tokenizer");
+    make_tokenizer(&folder, "a big big big dog");
+    let hash = Tokenizer::load(&folder).unwrap().hash();
+    let side_car = |name: &str, hash: &str, tokens: usize| {
+        let json = json!({"tokenizer_hash": hash, "tokens": tokens, "documents": 1});
+        std::fs::write(project.path(name), json.to_string()).unwrap();
+    };
+    let other = "0123456789abcdef";
+    let args = [
+        "--tokenizer",
+        utf8(&folder),
+        "--vocab-size",
+        "260",
+        "--max-iters",
+        "1",
+    ];
+    let both = [&other[..12], &hash[..12], "--ignore-tokenizer-mismatch"];
+    for (train_hash, val_hash) in [(other, &hash[..]), (&hash[..], other)] {
+        side_car("train.npy.json", train_hash, 2000);
+        side_car("val.npy.json", val_hash, 500);
+        refused(&project, &args, BAD_REQUEST, &both);
+    }
+    let ignoring = [&args[..], &["--ignore-tokenizer-mismatch"]].concat();
+    assert_eq!(project.train("ignored", &ignoring).code, Some(0));
+    // Without --tokenizer the token file's own hash goes into the run and its checkpoint.
+    side_car("train.npy.json", other, 2000);
+    assert_eq!(project.train("good", &["--max-iters", "1"]).code, Some(0));
+    assert_eq!(project.metrics("good")[0]["tokenizer_hash"], other);
+    side_car("val.npy.json", &hash, 500);
+    let (checkpoint, data) = (project.checkpoint("good"), project.path("val.npy"));
+    let eval = ["eval", "--checkpoint", &checkpoint, "--data", utf8(&data)];
+    let run = gpu_tlm(&eval);
+    expect_refusal(&run.stderr, run.code, BAD_REQUEST, &both);
+    succeed(&[&eval[..], &["--ignore-tokenizer-mismatch"]].concat());
+    side_car("val.npy.json", &hash, 499);
+    refused(
+        &project,
+        &[],
+        FAILED,
+        &["val.npy.json", "of 499 tokens, not of 500"],
+    );
 }
 
 #[test]

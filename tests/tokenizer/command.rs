@@ -6,7 +6,7 @@ use clap::{Args, Command, FromArgMatches};
 use gpu_tlm::Error;
 use gpu_tlm::cli::tokenizer::{TokenizerArgs, run};
 
-fn run_words(words: &[&str]) -> Result<(), Error> {
+pub(super) fn run_words(words: &[&str]) -> Result<(), Error> {
     let command = TokenizerArgs::augment_args(Command::new("tokenizer").no_binary_name(true));
     let matches = command.get_matches_from(words);
     run(&TokenizerArgs::from_arg_matches(&matches).unwrap())

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 
 mod command;
 mod files;
+mod formats;
+mod inputs;
+mod stopping;
 mod training;
 
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -19,6 +22,7 @@ fn options(vocab_size: usize, special_tokens: &[&str]) -> TrainOptions {
     TrainOptions {
         vocab_size,
         special_tokens,
+        ..TrainOptions::default()
     }
 }
 
@@ -37,6 +41,34 @@ fn decoding_gives_back_every_text() {
         prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text.as_bytes());
     });
     assert_eq!(tokenizer.encode(""), [0u32; 0]);
+}
+
+#[test]
+fn decoding_gives_back_every_string_of_bytes() {
+    let tokenizer = learn("the cat \u{3000}\u{3000} naïve 日本語 <|endoftext|>", 300);
+    let piece = prop_oneof![
+        prop::collection::vec(any::<u8>(), 1..6),
+        "\\PC|the| |\n|<\\|endoftext\\|>".prop_map(String::into_bytes),
+        Just(b"\xED\xA0\x80\xF0\x9F".to_vec()),
+    ];
+    let bytes = prop::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat());
+    proptest!(|(bytes in bytes)| {
+        let mut ids = Vec::new();
+        tokenizer.encoder().encode_bytes(&bytes, &mut ids);
+        prop_assert_eq!(tokenizer.decode(&ids).unwrap(), bytes);
+    });
+}
+
+#[test]
+fn long_runs_of_one_character_are_encoded_as_short_ones() {
+    // Each length takes another way through the merges: by scan, by heap, and rank by rank.
+    let tokenizer = learn(&"a".repeat(64), 300);
+    let ids_of = |len: usize| tokenizer.encode(&"a".repeat(len));
+    assert_eq!(ids_of(64).len(), 1);
+    for len in [64, 128, 4_096, 1 << 17] {
+        let ids = ids_of(len);
+        assert_eq!(ids, vec![ids_of(64)[0]; len / 64], "{len}");
+    }
 }
 
 #[test]

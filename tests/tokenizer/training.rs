@@ -1,7 +1,7 @@
 //! What is learnt: compared with a naive trainer, and by hand-made cases.
 
 use gpu_tlm::data::tokenizer::Tokenizer;
-use gpu_tlm::data::tokenizer::train::train;
+use gpu_tlm::data::tokenizer::train::{SpecialIds, TrainOptions, train};
 use proptest::prelude::*;
 
 use super::{END_OF_TEXT, learn, options};
@@ -88,6 +88,19 @@ fn ids_are_special_tokens_then_bytes_then_merges() {
     assert_eq!(ids, [0, 1, 2, 66, 222, 258, 259].map(Some));
     assert_eq!(tokenizer.special_ids(), [0, 1]);
     assert_eq!(tokenizer.vocab_size(), 260);
+}
+
+#[test]
+fn special_tokens_get_the_last_ids_where_asked() {
+    let options = TrainOptions {
+        special_ids: SpecialIds::Last,
+        ..options(260, &["<a>", "<b>"])
+    };
+    let tokenizer = train(&["abab<a>"], &options).unwrap();
+    let ids = ["!", "a", "ab", "abab", "<a>", "<b>"].map(|text| tokenizer.token_id(text));
+    assert_eq!(ids, [0, 64, 256, 257, 258, 259].map(Some));
+    assert_eq!(tokenizer.special_ids(), [258, 259]);
+    assert_eq!(tokenizer.encode("ab<b>"), [256, 259]);
 }
 
 #[test]

@@ -136,13 +136,37 @@ pub enum NpyError {
         /// Number of tokens in the vocabulary.
         vocab_size: usize,
     },
+    /// The side-car of a token file is damaged or belongs to another one.
+    #[error(
+        "{} does not describe the token file beside it: {problem}; encode the text again, or remove \
+         this file",
+        path.display()
+    )]
+    SideCar {
+        /// The side-car.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file was made by another tokenizer.
+    #[error(
+        "{} was made by tokenizer {found}, but the given one is {given}; use the tokenizer that \
+         made it, or go on with --ignore-tokenizer-mismatch",
+        path.display()
+    )]
+    OtherTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Short hash of the tokenizer that made the file.
+        found: String,
+        /// Short hash of the given tokenizer.
+        given: String,
+    },
 }
 
 impl NpyError {
     /// Whether the request itself was bad (exit code 2) rather than its run (exit code 1).
-    ///
-    /// It never is: all that can go wrong here is found in the file.
     pub fn is_usage(&self) -> bool {
-        false
+        matches!(self, Self::OtherTokenizer { .. })
     }
 }

@@ -12,10 +12,12 @@ use crate::data::mapped::MappedFile;
 
 mod error;
 mod header;
+mod side_car;
 mod writer;
 
 pub use error::NpyError;
 pub use header::Dtype;
+pub use side_car::SideCar;
 pub use writer::TokenWriter;
 
 /// Tokens that one thread checks at a time.
@@ -127,6 +129,44 @@ impl TokenFile {
                     *id = u32::from_le_bytes(*bytes);
                 }
             }
+        }
+    }
+
+    /// What is known of the file besides its ids, where it has a side-car.
+    ///
+    /// # Errors
+    ///
+    /// If the side-car is damaged, or is that of another file.
+    pub fn side_car(&self) -> Result<Option<SideCar>, NpyError> {
+        let side_car = SideCar::read(&self.path)?;
+        if let Some(found) = side_car
+            .as_ref()
+            .filter(|found| found.tokens != self.len as u64)
+        {
+            return Err(NpyError::SideCar {
+                path: SideCar::path(&self.path),
+                problem: format!(
+                    "it is of a file of {} tokens, not of {}",
+                    found.tokens, self.len
+                ),
+            });
+        }
+        Ok(side_car)
+    }
+
+    /// Checks that the tokenizer with this hash made the file, where its side-car tells.
+    ///
+    /// # Errors
+    ///
+    /// If another one did: the error names both. Also those of [`TokenFile::side_car`].
+    pub fn expect_tokenizer(&self, hash: &str) -> Result<(), NpyError> {
+        match self.side_car()? {
+            Some(side_car) if side_car.tokenizer_hash != hash => Err(NpyError::OtherTokenizer {
+                path: self.path.clone(),
+                found: side_car.tokenizer_hash.chars().take(12).collect(),
+                given: hash.chars().take(12).collect(),
+            }),
+            _ => Ok(()),
         }
     }
 

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use atomic_write_file::AtomicWriteFile;
 
 use super::header::{self, WRITTEN_LEN};
-use super::{Dtype, NpyError};
+use super::{Dtype, NpyError, SideCar};
+
+/// Ids that are turned into bytes at a time.
+const BLOCK_LEN: usize = 1 << 12;
 
 /// Writes ids one after another to a temporary file, which [`TokenWriter::finish`] gives its
 /// name; dropped before that, it leaves nothing.
@@ -17,6 +20,8 @@ pub struct TokenWriter {
     vocab_size: usize,
     dtype: Dtype,
     len: usize,
+    /// Room for the bytes of a block.
+    bytes: Vec<u8>,
 }
 
 impl TokenWriter {
@@ -40,6 +45,7 @@ impl TokenWriter {
             vocab_size,
             dtype,
             len: 0,
+            bytes: Vec::new(),
         })
     }
 
@@ -59,45 +65,84 @@ impl TokenWriter {
     ///
     /// If an id is outside the vocabulary, or the file cannot be written.
     pub fn push(&mut self, ids: &[u32]) -> Result<(), NpyError> {
-        for &id in ids {
-            if usize::try_from(id).is_ok_and(|id| id >= self.vocab_size) {
+        for block in ids.chunks(BLOCK_LEN) {
+            let is_outside = |&id: &u32| usize::try_from(id).is_ok_and(|id| id >= self.vocab_size);
+            if let Some(at) = block.iter().position(is_outside) {
                 return Err(NpyError::OutsideVocab {
                     path: self.path.clone(),
-                    id,
-                    position: self.len,
+                    id: block[at],
+                    position: self.len + at,
                     vocab_size: self.vocab_size,
                 });
             }
+            self.bytes.clear();
             // Little end first, so the low bytes are the first ones.
-            let bytes = &id.to_le_bytes()[..self.dtype.size()];
+            let bytes = block.iter().map(|id| id.to_le_bytes());
+            match self.dtype {
+                Dtype::U16 => self.bytes.extend(bytes.flat_map(|[a, b, ..]| [a, b])),
+                Dtype::U32 => self.bytes.extend(bytes.flatten()),
+            }
             self.out
-                .write_all(bytes)
+                .write_all(&self.bytes)
                 .map_err(|cause| write_error(&self.path, cause))?;
-            self.len += 1;
+            self.len += block.len();
         }
         Ok(())
     }
 
-    /// Writes the header, syncs the file and gives it its name, in place of any file there.
+    /// Writes the header and everything that is still in memory to the disk, so that of
+    /// [`TokenWriter::finish`] only the renaming is left.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn seal(&mut self) -> Result<(), NpyError> {
+        let header = header::format(self.dtype, self.len);
+        let mut seal = || {
+            self.out.seek(SeekFrom::Start(0))?;
+            self.out.write_all(&header)?;
+            self.out.seek(SeekFrom::End(0))?;
+            self.out.get_ref().sync_all()
+        };
+        seal().map_err(|cause| write_error(&self.path, cause))
+    }
+
+    /// Writes the header, syncs the file and gives it its name, in place of any file there, whose
+    /// side-car is removed.
     ///
     /// # Errors
     ///
     /// If the file cannot be written; then no file is left, or the one that was there before.
     pub fn finish(mut self) -> Result<(), NpyError> {
-        let header = header::format(self.dtype, self.len);
-        let finish = || {
-            self.out.seek(SeekFrom::Start(0))?;
-            self.out.write_all(&header)?;
-            self.out
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)?
-                .commit()
+        self.seal()?;
+        let Self { path, out, .. } = self;
+        // Never beside a file that it does not describe, wherever this is cut off.
+        SideCar::remove(&path)?;
+        let commit = || {
+            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.commit()
         };
-        finish().map_err(|cause| write_error(&self.path, cause))
+        commit().map_err(|cause| write_error(&path, cause))
+    }
+
+    /// The same, with a side-car beside the file that names the tokenizer and counts the tokens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TokenWriter::finish`], or if the side-car cannot be written.
+    pub fn finish_with(self, tokenizer_hash: &str, documents: u64) -> Result<(), NpyError> {
+        let path = self.path.clone();
+        let side_car = SideCar {
+            tokenizer_hash: tokenizer_hash.to_owned(),
+            tokens: self.len as u64,
+            documents,
+        };
+        self.finish()?;
+        side_car.write(&path)
     }
 }
 
-fn write_error(path: &Path, cause: io::Error) -> NpyError {
+pub(super) fn write_error(path: &Path, cause: io::Error) -> NpyError {
     NpyError::Write {
         path: path.to_owned(),
         cause,

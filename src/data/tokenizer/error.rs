@@ -38,12 +38,8 @@ pub enum TokenizerError {
         /// What the parser says, with line and column.
         cause: serde_json::Error,
     },
-    /// An entry of `vocab.json` or `merges.txt` contradicts another one.
-    #[error(
-        "{}: {entry} {problem}; use the vocab.json and merges.txt of one and the same \
-         tokenizer",
-        path.display()
-    )]
+    /// An entry of a tokenizer's files contradicts another one.
+    #[error("{}: {entry} {problem}; use the files of one and the same tokenizer", path.display())]
     Entry {
         /// The file of the first offending entry.
         path: PathBuf,
@@ -52,17 +48,50 @@ pub enum TokenizerError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A text file holds bytes that are not UTF-8.
+    /// A pickled file is damaged, or holds something else than it should.
     #[error(
-        "{} is not UTF-8 at byte {offset}; convert it first, for example with `iconv -t \
-         utf-8`",
+        "{} is no pickled list of pairs of bytes: {problem}; write it with \
+         pickle.dump(merges, file)",
         path.display()
     )]
-    Utf8 {
+    Pickle {
         /// The file.
         path: PathBuf,
-        /// Offset of the first wrong byte, counted from 0.
-        offset: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is no tokenizer where one should be.
+    #[error(
+        "{} does not hold {wanted}; a tokenizer is a folder with vocab.json and merges.txt or merges.pkl, \
+         a tokenizer.json or a .tiktoken file",
+        path.display()
+    )]
+    NotFound {
+        /// The folder or file.
+        path: PathBuf,
+        /// What was wanted.
+        wanted: &'static str,
+    },
+    /// A folder holds several tokenizers.
+    #[error(
+        "{} holds two tokenizers: {first} and {second} differ; keep one, or name its file",
+        path.display()
+    )]
+    Ambiguous {
+        /// The folder.
+        path: PathBuf,
+        /// The files of one.
+        first: &'static str,
+        /// The files of another.
+        second: &'static str,
+    },
+    /// A tokenizer that is sound, and not one that this program has.
+    #[error("{} has {what}; only byte-level BPE as in GPT-2 is supported", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What is not supported.
+        what: String,
     },
     /// An id to decode is outside the vocabulary.
     #[error(
@@ -73,9 +102,28 @@ pub enum TokenizerError {
         /// The id.
         id: u32,
         /// Its index among the ids to decode.
-        position: usize,
+        position: u64,
         /// Number of tokens in the vocabulary.
         vocab_size: usize,
+    },
+    /// What should be an id is no number.
+    #[error(
+        "standard input has {text:?} at byte {offset}, expected token ids: numbers with spaces, \
+         commas or line ends between"
+    )]
+    NoId {
+        /// What is there.
+        text: String,
+        /// Where it starts, counted from 0.
+        offset: u64,
+    },
+    /// A token that was asked for by its text is not in the vocabulary.
+    #[error(
+        "the tokenizer has no token {token:?}; `gpu-tlm tokenizer info` lists its special tokens"
+    )]
+    NoSuchToken {
+        /// The token.
+        token: String,
     },
     /// The vocabulary asked for cannot hold the bytes and special tokens, or its ids.
     #[error(
@@ -89,6 +137,24 @@ pub enum TokenizerError {
         /// The smallest possible number.
         least: usize,
     },
+    /// More distinct pre-tokens than a training run has places for.
+    #[error(
+        "the text's {n_words} distinct pre-tokens have 4 GiB or more together, which is more than \
+         training holds; use less text"
+    )]
+    TooManyWords {
+        /// Number of distinct pre-tokens.
+        n_words: usize,
+    },
+    /// Two outputs have one name.
+    #[error("{} is both --out and --val-out; name two files", path.display())]
+    SameOutput {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Whoever watches training wanted no more of it.
+    #[error("training was stopped; nothing was written")]
+    Stopped,
     /// A special token cannot be told from the other tokens.
     #[error("special token {token:?} {problem}; choose another one, such as \"<|endoftext|>\"")]
     SpecialToken {
@@ -102,6 +168,20 @@ pub enum TokenizerError {
 impl TokenizerError {
     /// Whether the request itself was bad (exit code 2) rather than its run (exit code 1).
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::VocabSize { .. } | Self::SpecialToken { .. })
+        matches!(
+            self,
+            Self::VocabSize { .. }
+                | Self::SpecialToken { .. }
+                | Self::NoSuchToken { .. }
+                | Self::SameOutput { .. }
+        )
+    }
+
+    /// The same error for ids that follow `n_before` others.
+    pub(crate) fn shifted_by(mut self, n_before: u64) -> Self {
+        if let Self::UnknownId { position, .. } = &mut self {
+            *position += n_before;
+        }
+        self
     }
 }

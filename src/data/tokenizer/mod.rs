@@ -9,25 +9,33 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
 mod alphabet;
+mod cache;
+mod classes;
+mod counts;
 mod encode;
 mod error;
-mod files;
+mod formats;
+mod merge;
 mod pairs;
+mod pieces;
 mod pretokenize;
+mod short_key;
 mod specials;
-mod text;
 pub mod train;
 
-pub use encode::Encoder;
+pub use encode::{Encoder, EncoderPool};
 pub use error::TokenizerError;
-use specials::Specials;
-pub use text::TextFile;
+pub use formats::Format;
+pub use specials::Specials;
+
+/// The token between documents, where a vocabulary has it.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Number of tokens that every vocabulary has: one a byte.
 const MIN_LEARNT: usize = 256;
 
 /// About how many bytes one thread counts or encodes at a time.
-const CHUNK_LEN: usize = 1 << 20;
+pub(super) const CHUNK_LEN: usize = 1 << 19;
 
 /// A vocabulary with the merges that made it.
 ///
@@ -45,6 +53,9 @@ pub struct Tokenizer {
     merges: Vec<Merge>,
     /// Index into `merges` by left and right part.
     ranks: FxHashMap<(u32, u32), u32>,
+    /// Whether each merge joins tokens that only merges of lower ranks make, so that a merge never
+    /// brings about one of a lower rank. It does not where several merges make one token.
+    merges_rise: bool,
     specials: Specials,
 }
 
@@ -57,16 +68,31 @@ struct Merge {
 }
 
 impl Tokenizer {
-    /// Reads `vocab.json` and `merges.txt` from the directory `dir`.
-    ///
-    /// Tokens that are neither a byte nor the product of a merge are taken as special tokens.
+    /// Reads a tokenizer from a folder or file of any [`Format`].
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, or the two do not describe one tokenizer: the error names the
-    /// file and the first offending entry.
-    pub fn load(dir: &Path) -> Result<Self, TokenizerError> {
-        files::load(dir)
+    /// Those of [`Tokenizer::load_with`].
+    pub fn load(path: &Path) -> Result<Self, TokenizerError> {
+        formats::load(path, None, &[])
+    }
+
+    /// Reads a tokenizer from the folder or file at `path`, of the given format or of whichever is
+    /// there. Where a folder has several, they have to agree.
+    ///
+    /// Tokens that are neither a byte nor the product of a merge are taken as special tokens.
+    /// `special_tokens` are those of a format that has no place for them.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, does not describe one tokenizer (the error names the file and the
+    /// first offending entry), or describes one that is not supported.
+    pub fn load_with(
+        path: &Path,
+        format: Option<Format>,
+        special_tokens: &[String],
+    ) -> Result<Self, TokenizerError> {
+        formats::load(path, format, special_tokens)
     }
 
     /// Writes `vocab.json` and `merges.txt` into the directory `dir`, which is made if needed.
@@ -77,7 +103,16 @@ impl Tokenizer {
     ///
     /// If the directory or a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
-        files::save(self, dir)
+        self.save_as(Format::Gpt2, dir)
+    }
+
+    /// Writes the files of a format into the directory `dir`, which is made if needed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Tokenizer::save`], or if the format cannot describe this tokenizer.
+    pub fn save_as(&self, format: Format, dir: &Path) -> Result<(), TokenizerError> {
+        formats::save(self, format, dir)
     }
 
     /// The ids of a text, which may hold special tokens: the longest wins.
@@ -104,6 +139,11 @@ impl Tokenizer {
         Encoder::new(self)
     }
 
+    /// The special tokens, and where texts may be cut into chunks that are encoded apart.
+    pub fn specials(&self) -> &Specials {
+        &self.specials
+    }
+
     /// The bytes of tokens, joined; they need not be UTF-8 where a character's tokens are parted.
     ///
     /// # Errors
@@ -114,7 +154,7 @@ impl Tokenizer {
         for (position, &id) in ids.iter().enumerate() {
             let token = self.token_bytes(id).ok_or(TokenizerError::UnknownId {
                 id,
-                position,
+                position: position as u64,
                 vocab_size: self.vocab_size(),
             })?;
             bytes.extend_from_slice(token);
@@ -125,6 +165,11 @@ impl Tokenizer {
     /// Number of tokens, special ones included.
     pub fn vocab_size(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Number of merges.
+    pub fn n_merges(&self) -> usize {
+        self.merges.len()
     }
 
     /// The id of the token with exactly this text, for example `<|endoftext|>` or ` the`.
@@ -186,6 +231,7 @@ impl Tokenizer {
         let ranks = pairs.zip(0..).collect();
         let specials = Specials::new(specials);
         Self {
+            merges_rise: merges_rise(&merges),
             tokens,
             ids,
             byte_ids,
@@ -194,6 +240,18 @@ impl Tokenizer {
             specials,
         }
     }
+}
+
+/// See [`Tokenizer::merges_rise`].
+fn merges_rise(merges: &[Merge]) -> bool {
+    let made = merges.iter().map(|merge| merge.product);
+    let last_made: FxHashMap<u32, usize> = made.zip(0..).collect();
+    merges.iter().enumerate().all(|(rank, merge)| {
+        let parts = [merge.left, merge.right];
+        parts
+            .iter()
+            .all(|part| last_made.get(part).is_none_or(|&made| made < rank))
+    })
 }
 
 /// An id or rank as the index of a table that holds it.

@@ -5,76 +5,50 @@
 //! (Radford et al. 2019, `encoder.py`), matched by hand: each branch decides by the class of the
 //! next character, so no branch is ever tried twice.
 
-use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
-
-/// The pre-tokens of a text, in order; together they are the text.
-pub(super) fn pretokens(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (pretoken, after) = rest.split_at(first_len(rest));
-        rest = after;
-        Some(pretoken)
-    })
-}
-
-/// The first place after `from` where `text` may be cut without changing its pre-tokens, or its
-/// end.
-///
-/// That is before white space which follows something else: no pre-token goes on there, and the
-/// one before it does not look ahead.
-pub(super) fn next_cut(text: &str, from: usize) -> usize {
-    let bytes = text.as_bytes();
-    (from + 1..bytes.len())
-        .find(|&at| {
-            bytes[at].is_ascii_whitespace()
-                && text[..at]
-                    .chars()
-                    .next_back()
-                    .is_some_and(|before| !before.is_whitespace())
-        })
-        .unwrap_or(bytes.len())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Letter,
-    Number,
-    Space,
-    Other,
-}
-
-const ASCII_CLASSES: [Class; 128] = {
-    let mut classes = [Class::Other; 128];
-    let mut code: u8 = 0;
-    while code < 128 {
-        classes[code as usize] = match code {
-            b'A'..=b'Z' | b'a'..=b'z' => Class::Letter,
-            b'0'..=b'9' => Class::Number,
-            b'\t'..=b'\r' | b' ' => Class::Space,
-            _ => Class::Other,
-        };
-        code += 1;
-    }
-    classes
-};
+use super::classes::{Class, char_start, class_at, is_continuation, run_end};
 
 /// Length in bytes of the first pre-token of a text that is not empty.
-fn first_len(text: &str) -> usize {
-    if let Some(len) = contraction_len(text.as_bytes()) {
+#[inline]
+pub(super) fn first_len(text: &[u8]) -> usize {
+    let first = text[0];
+    if first == b'\''
+        && let Some(len) = contraction_len(text)
+    {
         return len;
     }
-    let lead = usize::from(text.starts_with(' '));
+    let lead = usize::from(first == b' ');
     match class_at(text, lead) {
-        Some((class, _)) if class != Class::Space => run_end(text, lead, class),
+        Some((class, len)) if class != Class::Space => run_end(text, lead + len, class),
         _ => space_len(text),
     }
 }
 
-fn contraction_len(bytes: &[u8]) -> Option<usize> {
-    match bytes {
+/// The first place at or after `from`, and after the start, where a text of whole characters may
+/// be cut without changing its pre-tokens, or `None` where there is none before its end.
+///
+/// That is where the class changes after something that is no white space: a run of one class is
+/// one pre-token or its end, only white space goes on into the next class, and only white space
+/// looks ahead. An apostrophe before a letter may start a contraction, so it is left alone.
+pub(super) fn next_cut(text: &[u8], from: usize) -> Option<usize> {
+    let mut at = from.max(1);
+    while is_continuation(*text.get(at)?) {
+        at += 1;
+    }
+    let start = char_start(text, at);
+    let mut before = (class_at(text, start)?.0, text[start]);
+    loop {
+        let (class, len) = class_at(text, at)?;
+        let is_contraction = before.1 == b'\'' && class == Class::Letter;
+        if before.0 != Class::Space && before.0 != class && !is_contraction {
+            return Some(at);
+        }
+        before = (class, text[at]);
+        at += len;
+    }
+}
+
+fn contraction_len(text: &[u8]) -> Option<usize> {
+    match text {
         [b'\'', b's' | b'd' | b'm' | b't', ..] => Some(2),
         [b'\'', b'l', b'l', ..] | [b'\'', b'v' | b'r', b'e', ..] => Some(3),
         _ => None,
@@ -83,45 +57,14 @@ fn contraction_len(bytes: &[u8]) -> Option<usize> {
 
 /// Length of the white space that a text starts with, less its last character where something
 /// else follows: that one belongs to the next pre-token, or stands alone.
-fn space_len(text: &str) -> usize {
+fn space_len(text: &[u8]) -> usize {
     let len = run_end(text, 0, Class::Space);
     if len == text.len() {
         return len;
     }
-    let last_len = text[..len].chars().next_back().map_or(0, char::len_utf8);
-    if last_len < len { len - last_len } else { len }
-}
-
-/// The end of the run of one class that starts at byte `start`.
-fn run_end(text: &str, start: usize, class: Class) -> usize {
-    let mut end = start;
-    while let Some((next, len)) = class_at(text, end) {
-        if next != class {
-            break;
-        }
-        end += len;
-    }
-    end
-}
-
-/// Class and length in bytes of the character at byte `at`, or `None` at the end.
-fn class_at(text: &str, at: usize) -> Option<(Class, usize)> {
-    let byte = *text.as_bytes().get(at)?;
-    if byte.is_ascii() {
-        return Some((ASCII_CLASSES[usize::from(byte)], 1));
-    }
-    let character = text[at..].chars().next()?;
-    Some((class_of(character), character.len_utf8()))
-}
-
-fn class_of(character: char) -> Class {
-    if character.is_whitespace() {
-        return Class::Space;
-    }
-    match character.general_category_group() {
-        GeneralCategoryGroup::Letter => Class::Letter,
-        GeneralCategoryGroup::Number => Class::Number,
-        _ => Class::Other,
+    match char_start(text, len) {
+        0 => len,
+        last => last,
     }
 }
 
@@ -184,20 +127,56 @@ mod tests {
     fn pretokens_agree_with_the_hand_listed_cases() {
         for &case in CASES {
             let text = case.concat();
-            let found: Vec<&str> = pretokens(&text).collect();
-            assert_eq!(found, case, "{text:?}");
+            assert_eq!(found(&text), case, "{text:?}");
+        }
+    }
+
+    /// The pre-tokens of a text, in order; together they are the text.
+    fn found(text: &str) -> Vec<&str> {
+        let mut rest = text;
+        let mut pretokens = Vec::new();
+        while !rest.is_empty() {
+            let (pretoken, after) = rest.split_at(first_len(rest.as_bytes()));
+            pretokens.push(pretoken);
+            rest = after;
+        }
+        pretokens
+    }
+
+    fn check_cuts(text: &str) {
+        let whole = found(text);
+        let mut from = 0;
+        while let Some(cut) = next_cut(text.as_bytes(), from) {
+            let (left, right) = text.split_at(cut);
+            let parts = [found(left), found(right)].concat();
+            assert_eq!(parts, whole, "{left:?} {right:?}");
+            from = cut + 1;
         }
     }
 
     #[test]
     fn cutting_where_allowed_changes_no_pretoken() {
-        for &case in CASES {
-            let text = case.concat();
-            for from in 0..text.len() {
-                let (left, right) = text.split_at(next_cut(&text, from));
-                let found: Vec<&str> = pretokens(left).chain(pretokens(right)).collect();
-                assert_eq!(found, case, "{left:?} {right:?}");
-            }
+        CASES.iter().for_each(|case| check_cuts(&case.concat()));
+        proptest::proptest!(|(text in "([a-zA-Zé語]|[0-9²]|[ \n\u{3000}]|'(s|t|re|ll|x)?|[!?👍\u{301}]){0,30}")| {
+            check_cuts(&text);
+        });
+    }
+
+    #[test]
+    fn cuts_are_found_in_every_kind_of_text() {
+        for (text, from, cut) in [
+            ("ab cd", 0, Some(2)),
+            ("ab cd", 3, None),
+            ("ab12", 1, Some(2)),
+            ("'s", 0, None),
+            ("語、語", 1, Some(3)),
+            ("語、語", 4, Some(6)),
+            ("    ", 0, None),
+            (" a", 0, None),
+            ("aaaa", 2, None),
+            ("", 0, None),
+        ] {
+            assert_eq!(next_cut(text.as_bytes(), from), cut, "{text:?} {from}");
         }
     }
 }

@@ -6,9 +6,10 @@ use super::pretokenize::next_cut;
 
 /// The special tokens of a vocabulary, ready to be looked for.
 #[derive(Debug)]
-pub(super) struct Specials {
+pub struct Specials {
     /// Ids of the special tokens, in the order of the automaton's patterns.
     ids: Vec<u32>,
+    texts: Vec<String>,
     /// `None` without special tokens.
     automaton: Option<AhoCorasick>,
 }
@@ -16,29 +17,24 @@ pub(super) struct Specials {
 /// A piece of text: either free of special tokens, or one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part<'t> {
-    Text(&'t str),
-    Special { id: u32, text: &'t str },
-}
-
-impl<'t> Part<'t> {
-    fn text(self) -> &'t str {
-        match self {
-            Self::Text(text) | Self::Special { text, .. } => text,
-        }
-    }
+    Text(&'t [u8]),
+    Special(u32),
 }
 
 impl Specials {
     /// Takes each special token's id and text; the texts are not empty and differ.
-    pub(super) fn new(specials: &[(u32, String)]) -> Self {
+    pub(crate) fn new(specials: &[(u32, String)]) -> Self {
         let automaton = (!specials.is_empty()).then(|| {
             AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)
                 .build(specials.iter().map(|(_, text)| text))
                 .expect("special tokens are far fewer than 2^31 bytes")
         });
-        let ids = specials.iter().map(|&(id, _)| id).collect();
-        Self { ids, automaton }
+        Self {
+            ids: specials.iter().map(|&(id, _)| id).collect(),
+            texts: specials.iter().map(|(_, text)| text.clone()).collect(),
+            automaton,
+        }
     }
 
     /// Ids of the special tokens.
@@ -48,7 +44,7 @@ impl Specials {
 
     /// The parts of a text in order, none of them empty; where several special tokens start at
     /// one place, the longest wins.
-    pub(super) fn parts<'t>(&self, text: &'t str) -> impl Iterator<Item = Part<'t>> {
+    pub(super) fn parts<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = Part<'t>> {
         let mut matches = self
             .automaton
             .iter()
@@ -65,10 +61,7 @@ impl Specials {
                 return (!rest.is_empty()).then_some(Part::Text(rest));
             };
             let before = &text[at..found.start()];
-            let special = Part::Special {
-                id: self.ids[found.pattern().as_usize()],
-                text: &text[found.range()],
-            };
+            let special = Part::Special(self.ids[found.pattern().as_usize()]);
             at = found.end();
             if before.is_empty() {
                 return Some(special);
@@ -78,34 +71,49 @@ impl Specials {
         })
     }
 
-    /// Cuts a text into chunks of about `target_len` bytes that can be tokenised apart: each cut
-    /// is beside a special token, or where pre-tokens allow it.
-    pub(super) fn chunks<'t>(
-        &self,
-        text: &'t str,
-        target_len: usize,
-    ) -> impl Iterator<Item = &'t str> {
-        let mut parts = self.parts(text);
-        let mut last = Part::Text("");
-        let mut start = 0;
-        let mut seen = 0;
-        std::iter::from_fn(move || {
-            let target = start + target_len;
-            while seen < target {
-                let Some(part) = parts.next() else { break };
-                last = part;
-                seen += part.text().len();
+    /// The first place at or after `from` where a text may be cut and its sides tokenised apart:
+    /// where pre-tokens allow it, and within no special token. `None` asks for more text, unless
+    /// `is_end` says that there is none.
+    pub fn next_cut(&self, text: &str, from: usize, is_end: bool) -> Option<usize> {
+        let mut from = from;
+        loop {
+            let cut = next_cut(text.as_bytes(), from)?;
+            if !is_end && text.len() - cut < self.longest() {
+                return None;
             }
-            let end = match last {
-                Part::Text(part) if target < seen => {
-                    let part_start = seen - part.len();
-                    part_start + next_cut(part, target.saturating_sub(part_start))
-                }
-                _ => seen,
-            };
-            let chunk = &text[start..end];
-            start = end;
+            if !self.spans(text.as_bytes(), cut) {
+                return Some(cut);
+            }
+            from = cut + 1;
+        }
+    }
+
+    /// The first place where [`Specials::next_cut`] may find a cut once more text follows.
+    pub(crate) fn undecided_from(&self, text: &str) -> usize {
+        text.floor_char_boundary(text.len().saturating_sub(self.longest().max(4)))
+    }
+
+    /// Cuts a text into chunks of about `target_len` bytes that can be tokenised apart.
+    pub fn chunks<'t>(&self, text: &'t str, target_len: usize) -> impl Iterator<Item = &'t str> {
+        let mut rest = text;
+        std::iter::from_fn(move || {
+            let cut = self.next_cut(rest, target_len, true);
+            let (chunk, after) = rest.split_at(cut.unwrap_or(rest.len()));
+            rest = after;
             (!chunk.is_empty()).then_some(chunk)
+        })
+    }
+
+    /// Length of the longest special token, in bytes.
+    fn longest(&self) -> usize {
+        self.texts.iter().map(String::len).max().unwrap_or(0)
+    }
+
+    /// Whether a special token starts before `cut` and ends after it.
+    fn spans(&self, text: &[u8], cut: usize) -> bool {
+        self.texts.iter().any(|special| {
+            (1..special.len().min(cut + 1))
+                .any(|before| text[cut - before..].starts_with(special.as_bytes()))
         })
     }
 }
@@ -121,20 +129,19 @@ mod tests {
 
     #[test]
     fn longest_special_token_wins_and_no_part_is_empty() {
-        let special = |id, text| Part::Special { id, text };
-        let found: Vec<_> = specials().parts("<a>y<a><b><a> x <b>").collect();
+        let found: Vec<_> = specials().parts(b"<a>y<a><b><a> x <b>").collect();
         let wanted = [
-            special(7, "<a>"),
-            Part::Text("y"),
-            special(8, "<a><b>"),
-            special(7, "<a>"),
-            special(9, " x "),
-            Part::Text("<b>"),
+            Part::Special(7),
+            Part::Text(b"y"),
+            Part::Special(8),
+            Part::Special(7),
+            Part::Special(9),
+            Part::Text(b"<b>"),
         ];
         assert_eq!(found, wanted);
-        assert_eq!(specials().parts("").count(), 0);
+        assert_eq!(specials().parts(b"").count(), 0);
         let none = Specials::new(&[]);
-        assert_eq!(none.parts("<a>").collect::<Vec<_>>(), [Part::Text("<a>")]);
+        assert_eq!(none.parts(b"<a>").collect::<Vec<_>>(), [Part::Text(b"<a>")]);
     }
 
     #[test]
@@ -142,16 +149,16 @@ mod tests {
         let text = "one two<a><b>three x four  five\n<a>".repeat(5);
         let specials = specials();
         let wanted: Vec<_> = specials
-            .parts(&text)
-            .filter(|part| matches!(part, Part::Special { .. }))
+            .parts(text.as_bytes())
+            .filter(|part| matches!(part, Part::Special(_)))
             .collect();
         for target_len in 1..=text.len() + 1 {
             let chunks: Vec<&str> = specials.chunks(&text, target_len).collect();
             assert_eq!(chunks.concat(), text);
             let found: Vec<_> = chunks
                 .iter()
-                .flat_map(|chunk| specials.parts(chunk))
-                .filter(|part| matches!(part, Part::Special { .. }))
+                .flat_map(|chunk| specials.parts(chunk.as_bytes()))
+                .filter(|part| matches!(part, Part::Special(_)))
                 .collect();
             assert_eq!(found, wanted, "target {target_len}");
         }

@@ -1,58 +1,152 @@
 //! Learns a vocabulary: the most frequent pair of tokens is merged, again and again.
 
+use std::ops::ControlFlow;
+
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::alphabet;
+use super::counts::{SharedCounts, Word};
 use super::pairs::Pairs;
-use super::pretokenize::pretokens;
-use super::specials::{Part, Specials};
+use super::specials::Specials;
 use super::{CHUNK_LEN, MIN_LEARNT, Merge, Tokenizer, TokenizerError};
 
+/// Which ids the special tokens get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SpecialIds {
+    /// The first ones, from 0.
+    #[default]
+    First,
+    /// The last ones, after all merges, as in GPT-2.
+    Last,
+}
+
 /// What to learn.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct TrainOptions {
     /// Number of tokens wanted: 256 bytes, the special tokens, and one a merge.
     pub vocab_size: usize,
-    /// Tokens that are never merged, and at which texts are split; they get the first ids.
+    /// Tokens that are never merged, and at which texts are split.
     pub special_tokens: Vec<String>,
+    /// Which ids they get.
+    pub special_ids: SpecialIds,
 }
 
-/// Learns a tokenizer from texts, each a document of its own.
-///
-/// Ids are given to the special tokens in order, then to the bytes in GPT-2's order, then to the
-/// merges. Of all pairs the most frequent is merged; of equally frequent ones the pair whose left
-/// part, then right part, is the greatest as a string of bytes. The result depends on nothing
-/// else, such as the number of threads. Where no pair is left before `vocab_size` is reached, the
-/// vocabulary is smaller, and a warning says so.
+/// Learns a tokenizer from texts, each a document of its own; see [`Trainer`].
 ///
 /// # Errors
 ///
-/// If `vocab_size` cannot hold the bytes and special tokens, or if a special token is empty,
-/// given twice, or written like another token.
+/// Those of [`Trainer::new`] and [`Trainer::finish`].
 pub fn train(texts: &[&str], options: &TrainOptions) -> Result<Tokenizer, TokenizerError> {
-    let least = MIN_LEARNT + options.special_tokens.len();
-    if options.vocab_size < least || u32::try_from(options.vocab_size).is_err() {
-        return Err(TokenizerError::VocabSize {
-            requested: options.vocab_size,
-            least,
-        });
-    }
-    check_special_tokens(&options.special_tokens)?;
-    let specials: Vec<(u32, String)> = (0..).zip(options.special_tokens.iter().cloned()).collect();
-    let counts = count_pretokens(texts, &Specials::new(&specials), CHUNK_LEN);
+    let trainer = Trainer::new(options.clone())?;
+    texts
+        .iter()
+        .flat_map(|text| trainer.specials().chunks(text, CHUNK_LEN))
+        .par_bridge()
+        .for_each(|chunk| trainer.add(chunk));
+    trainer.finish()
+}
 
-    let mut vocabulary = Vocabulary::new(&options.special_tokens);
-    let merges = learn_merges(&mut vocabulary, &counts, options.vocab_size);
-    check_written_apart(&options.special_tokens, &vocabulary)?;
-    if vocabulary.tokens.len() < options.vocab_size {
-        tracing::warn!(
-            "the text has no pair left to merge: {} tokens instead of {}",
-            vocabulary.tokens.len(),
-            options.vocab_size
-        );
+/// Learns a tokenizer from any amount of text, a chunk at a time.
+///
+/// Ids are given to the bytes in GPT-2's order, then to the merges, and to the special tokens in
+/// order before or after these. Of all pairs the most frequent is merged; of equally frequent ones
+/// the pair whose left part, then right part, is the greatest as a string of bytes. The result
+/// depends on nothing else, such as the number of threads.
+#[derive(Debug)]
+pub struct Trainer {
+    options: TrainOptions,
+    specials: Specials,
+    counts: SharedCounts,
+}
+
+impl Trainer {
+    /// Takes what to learn.
+    ///
+    /// # Errors
+    ///
+    /// If `vocab_size` cannot hold the bytes and special tokens, or if a special token is empty,
+    /// given twice, or written like another token.
+    pub fn new(options: TrainOptions) -> Result<Self, TokenizerError> {
+        let least = MIN_LEARNT + options.special_tokens.len();
+        if options.vocab_size < least || u32::try_from(options.vocab_size).is_err() {
+            return Err(TokenizerError::VocabSize {
+                requested: options.vocab_size,
+                least,
+            });
+        }
+        check_special_tokens(&options.special_tokens)?;
+        let specials: Vec<(u32, String)> =
+            (0..).zip(options.special_tokens.iter().cloned()).collect();
+        Ok(Self {
+            options,
+            specials: Specials::new(&specials),
+            counts: SharedCounts::new(),
+        })
     }
-    Ok(Tokenizer::from_parts(vocabulary.tokens, merges, &specials))
+
+    /// Where texts may be cut into the chunks that [`Trainer::add`] takes.
+    pub fn specials(&self) -> &Specials {
+        &self.specials
+    }
+
+    /// Counts a document, or a part of one that was cut where [`Trainer::specials`] allows it.
+    /// Any number of threads may do so at once, in any order.
+    pub fn add(&self, chunk: &str) {
+        self.counts.add(chunk, &self.specials);
+    }
+
+    /// Learns the merges. Where no pair is left before `vocab_size` is reached, the vocabulary is
+    /// smaller, and a warning says so.
+    ///
+    /// # Errors
+    ///
+    /// If a special token is written like a learnt one, or the distinct pre-tokens together have
+    /// 4 GiB or more.
+    pub fn finish(self) -> Result<Tokenizer, TokenizerError> {
+        self.finish_watched(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The same, telling `watch` the number of tokens before each merge.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Trainer::finish`], or [`TokenizerError::Stopped`] where `watch` stops it.
+    pub fn finish_watched(
+        self,
+        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Tokenizer, TokenizerError> {
+        let special_tokens = &self.options.special_tokens;
+        let words = self.counts.into_words();
+        let are_last = self.options.special_ids == SpecialIds::Last;
+        let mut vocabulary = Vocabulary::new(if are_last { &[] } else { special_tokens });
+        let room = if are_last { special_tokens.len() } else { 0 };
+        let merges = learn_merges(
+            &mut vocabulary,
+            words,
+            self.options.vocab_size - room,
+            watch,
+        )?;
+        check_written_apart(special_tokens, &vocabulary)?;
+        let Vocabulary { mut tokens, .. } = vocabulary;
+        let first_special = if are_last { tokens.len() } else { 0 };
+        if are_last {
+            tokens.extend(special_tokens.iter().map(|token| token.as_bytes().into()));
+        }
+        if tokens.len() < self.options.vocab_size {
+            tracing::warn!(
+                "the text has no pair left to merge: {} tokens instead of {}",
+                tokens.len(),
+                self.options.vocab_size
+            );
+        }
+        // At most the vocabulary size, which is a u32.
+        let first_special = u32::try_from(first_special).unwrap_or(u32::MAX);
+        let specials: Vec<(u32, String)> = (first_special..)
+            .zip(special_tokens.iter().cloned())
+            .collect();
+        Ok(Tokenizer::from_parts(tokens, merges, &specials))
+    }
 }
 
 /// The tokens learnt so far.
@@ -91,16 +185,24 @@ impl Vocabulary {
 
 fn learn_merges(
     vocabulary: &mut Vocabulary,
-    counts: &FxHashMap<&str, u64>,
+    words: Vec<Word>,
     vocab_size: usize,
-) -> Vec<Merge> {
-    let words = counts.iter().map(|(pretoken, &count)| {
-        let ids = pretoken.bytes().map(|byte| vocabulary.ids[&[byte][..]]);
-        (ids.collect(), count)
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Vec<Merge>, TokenizerError> {
+    let byte_ids = std::array::from_fn(|byte| {
+        let byte = u8::try_from(byte).expect("256 bytes");
+        vocabulary.ids[&[byte][..]]
     });
-    let mut pairs = Pairs::new(words.collect(), &vocabulary.tokens);
+    let pairs = Pairs::new(&words, &vocabulary.tokens, &byte_ids);
+    let mut pairs = pairs.ok_or(TokenizerError::TooManyWords {
+        n_words: words.len(),
+    })?;
+    drop(words);
     let mut merges = Vec::new();
     while vocabulary.tokens.len() < vocab_size {
+        if watch(vocabulary.tokens.len()).is_break() {
+            return Err(TokenizerError::Stopped);
+        }
         let Some((left, right)) = pairs.pop_most_frequent() else {
             break;
         };
@@ -113,44 +215,7 @@ fn learn_merges(
         pairs.apply(merge);
         merges.push(merge);
     }
-    merges
-}
-
-/// How often each pre-token occurs, counted over chunks on all cores.
-fn count_pretokens<'t>(
-    texts: &[&'t str],
-    specials: &Specials,
-    chunk_len: usize,
-) -> FxHashMap<&'t str, u64> {
-    let chunks = texts
-        .iter()
-        .flat_map(|text| specials.chunks(text, chunk_len));
-    let count_chunk = |mut counts: FxHashMap<&'t str, u64>, chunk: &'t str| {
-        for part in specials.parts(chunk) {
-            let Part::Text(text) = part else { continue };
-            for pretoken in pretokens(text) {
-                *counts.entry(pretoken).or_default() += 1;
-            }
-        }
-        counts
-    };
-    chunks
-        .par_bridge()
-        .fold(FxHashMap::default, count_chunk)
-        .reduce(FxHashMap::default, add_counts)
-}
-
-fn add_counts<'t>(
-    mut counts: FxHashMap<&'t str, u64>,
-    other: FxHashMap<&'t str, u64>,
-) -> FxHashMap<&'t str, u64> {
-    if counts.len() < other.len() {
-        return add_counts(other, counts);
-    }
-    other
-        .into_iter()
-        .for_each(|(pretoken, count)| *counts.entry(pretoken).or_default() += count);
-    counts
+    Ok(merges)
 }
 
 fn check_special_tokens(special_tokens: &[String]) -> Result<(), TokenizerError> {
@@ -189,27 +254,5 @@ fn check_written_apart(
             token: token.clone(),
             problem: "is written like a token learnt from the text",
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn special_tokens() -> Vec<String> {
-        vec!["<|endoftext|>".to_owned()]
-    }
-
-    #[test]
-    fn counts_do_not_depend_on_the_chunks() {
-        let text = "the cat <|endoftext|>sat  on\n\nthe mat; the<|endoftext|>".repeat(20);
-        let specials = Specials::new(&[(0, special_tokens().remove(0))]);
-        let serial = count_pretokens(&[&text], &specials, usize::MAX / 2);
-        assert_eq!(serial[" mat"], 20);
-        assert_eq!(serial["the"], 40);
-        assert!(!serial.contains_key("<|"));
-        for chunk_len in [1, 2, 17, 100, text.len()] {
-            assert_eq!(count_pretokens(&[&text], &specials, chunk_len), serial);
-        }
     }
 }

@@ -1,4 +1,6 @@
-//! `gpu-tlm data`: writes text to train on.
+//! `gpu-tlm data`: writes text to train on, and looks at token files.
+
+mod info;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -20,6 +22,9 @@ pub struct DataArgs {
 enum DataCommand {
     /// Write stories of the built-in corpus, each followed by <|endoftext|> and a newline
     Stories(StoriesArgs),
+    /// What is in a token file: tokens, documents, commonest tokens, its beginning
+    #[command(after_long_help = "Example:\n  gpu-tlm data info train.npy --tokenizer tokenizer")]
+    Info(info::InfoArgs),
 }
 
 #[derive(Args, Debug)]
@@ -57,10 +62,12 @@ pub enum DataError {
 /// Runs `gpu-tlm data`.
 ///
 /// # Errors
-/// [`DataError::Write`] if the text cannot be written.
+/// [`DataError::Write`] if the text cannot be written; or if a token file or tokenizer cannot be
+/// read, or the two do not belong together.
 pub fn run(args: &DataArgs) -> Result<(), crate::Error> {
     match &args.command {
         DataCommand::Stories(args) => Ok(write_stories(args)?),
+        DataCommand::Info(args) => info::run(args),
     }
 }
 
