@@ -31,7 +31,7 @@ DEAREST = """
 PYTORCH = """
 ## Beside PyTorch
 
-`scripts/pytorch_steps.py S|M`: the same models, eager, float32, on the same cores right after; a different road, since its kernels are machine code for the CPU.
+`scripts/pytorch_steps.py S|M`: the same models, eager, float32, on the same cores right after, with the number of threads that is fastest; a different road, since its kernels are machine code for the CPU.
 
 | model | PyTorch | threads | its tokens/s | gpu-tlm's | ratio |
 |---|---|---|---|---|---|

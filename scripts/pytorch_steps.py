@@ -1,8 +1,9 @@
 """Times training steps of the standard models by PyTorch on this machine's CPU, eager, in float32.
 
 Usage: pytorch_steps.py S|M
-Prints one JSON object. The model is the oracle's (tests/oracle/model.py), with PyTorch's fused
-attention where it has one; clipping and AdamW are PyTorch's.
+Prints one JSON object, for the number of threads that is fastest. The model is the oracle's
+(tests/oracle/model.py), with PyTorch's fused attention where it has one; clipping and AdamW are
+PyTorch's.
 """
 
 import json
@@ -26,10 +27,9 @@ def fused_attention(q, k, v):
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
-def main(name):
+def median_step(name):
+    """Seconds of a step."""
     d_model, heads, d_ff, vocab, context = MODELS[name]
-    if hasattr(F, "scaled_dot_product_attention"):
-        oracle.causal_attention = fused_attention
     config = {
         "vocab_size": vocab, "d_model": d_model, "num_layers": 4, "num_heads": heads, "num_kv_heads": heads,
         "d_ff": d_ff, "rope_theta": 10000.0, "norm_eps": 1e-5, "tie_embeddings": False,
@@ -48,11 +48,20 @@ def main(name):
         optimiser.step()
         optimiser.zero_grad()
         times.append(time.perf_counter() - start)
-    step = statistics.median(times[1:])
-    tokens = BATCH_SIZE * context
+    return statistics.median(times[1:])
+
+
+def main(name):
+    if hasattr(F, "scaled_dot_product_attention"):
+        oracle.causal_attention = fused_attention
+    steps = {}
+    for threads in range(1, len(os.sched_getaffinity(0)) + 1):
+        torch.set_num_threads(threads)
+        steps[threads] = median_step(name)
+    threads = min(steps, key=steps.get)
     print(json.dumps({
-        "pytorch": torch.__version__, "threads": torch.get_num_threads(),
-        "tokens_per_s": tokens / step, "ms_per_step": step * 1e3,
+        "pytorch": torch.__version__, "threads": threads,
+        "tokens_per_s": BATCH_SIZE * MODELS[name][-1] / steps[threads], "ms_per_step": steps[threads] * 1e3,
     }))
 
 

@@ -1,7 +1,7 @@
 //! Root-mean-square layer normalisation (Zhang and Sennrich 2019).
 
 use super::sum::sum_partials;
-use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width, row_lanes};
+use super::{QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width, row_lanes};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
@@ -198,9 +198,11 @@ pub fn backward_weight(
         d_output.into(),
         partials.into(),
     ];
+    let lanes = row_lanes(plan);
     plan.push(
         Dispatch::new(kernel, params, bindings)
-            .workgroups([word((cols / width).div_ceil(FLAT_LANES)), word(blocks), 1])
+            .constant("WORKGROUP_SIZE", lanes)
+            .workgroups([word(cols / width).div_ceil(lanes), word(blocks), 1])
             .flops(3 * d_output.len()),
     );
     sum_partials(plan, partials, d_weight, accumulate);
