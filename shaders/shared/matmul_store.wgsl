@@ -11,16 +11,5 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
     let values = turned_if_asked(row, col, sums);
     // Partial products have no gaps between rows, and a split of its own has output_stride n.
     let index = (split * params.m + row) * params.output_stride + col;
-    if (col < params.n) {
-        store_word(index, values.x);
-    }
-    if (col + 1u < params.n) {
-        store_word(index + 1u, values.y);
-    }
-    if (col + 2u < params.n) {
-        store_word(index + 2u, values.z);
-    }
-    if (col + 3u < params.n) {
-        store_word(index + 3u, values.w);
-    }
+    store_up_to_end(index, col, values);
 }

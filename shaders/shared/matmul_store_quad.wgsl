@@ -20,13 +20,5 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
         store_word(index + 3u, values.w);
         return;
     }
-    if (col < params.n) {
-        store_word(index, values.x);
-    }
-    if (col + 1u < params.n) {
-        store_word(index + 1u, values.y);
-    }
-    if (col + 2u < params.n) {
-        store_word(index + 2u, values.z);
-    }
+    store_up_to_end(index, col, values);
 }

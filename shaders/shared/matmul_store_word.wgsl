@@ -16,6 +16,22 @@ fn store_word(index: u32, sum: f32) {
     output[index] = result;
 }
 
+// Those of four neighbours that are within the matrix.
+fn store_up_to_end(index: u32, col: u32, values: vec4<f32>) {
+    if (col < params.n) {
+        store_word(index, values.x);
+    }
+    if (col + 1u < params.n) {
+        store_word(index + 1u, values.y);
+    }
+    if (col + 2u < params.n) {
+        store_word(index + 2u, values.z);
+    }
+    if (col + 3u < params.n) {
+        store_word(index + 3u, values.w);
+    }
+}
+
 // Four outputs of a row, turned if the epilogue says so. Columns past the last one give what no one
 // stores, from entries of the tables.
 fn turned_if_asked(row: u32, col: u32, sums: vec4<f32>) -> vec4<f32> {

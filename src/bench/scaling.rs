@@ -159,8 +159,8 @@ fn panel(
         .y_desc("ms a step, MiB planned")
         .label_style(font.clone())
         .axis_desc_style(font.clone())
-        .x_label_formatter(&|v| format!("{v:.0}"))
-        .y_label_formatter(&|v| format!("{v:.0}"))
+        .x_label_formatter(&|v| label(*v))
+        .y_label_formatter(&|v| label(*v))
         .draw()?;
     let line = |value: &dyn Fn(&Point) -> f64| -> Vec<(f64, f64)> {
         points.iter().map(|p| (p.value as f64, value(p))).collect()
@@ -193,6 +193,17 @@ fn panel(
     Ok(())
 }
 
+/// Ones, twos and fives of each power of ten: the numbers between would run into each other.
+fn label(value: f64) -> String {
+    let leading = value / 10f64.powf((value * (1.0 + 1e-9)).log10().floor());
+    let is_shown = [1.0, 2.0, 5.0].iter().any(|&d| (leading - d).abs() < 1e-6);
+    if is_shown {
+        format!("{value:.0}")
+    } else {
+        String::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +227,17 @@ mod tests {
                 assert!(model.d_model.is_multiple_of(2 * model.num_heads), "{value}");
             }
         }
+    }
+
+    #[test]
+    fn axes_show_ones_twos_and_fives() {
+        let shown: Vec<String> = (1..=20).map(|v| label(f64::from(v) * 100.0)).collect();
+        let shown: Vec<&str> = shown
+            .iter()
+            .map(String::as_str)
+            .filter(|s| !s.is_empty())
+            .collect();
+        assert_eq!(shown, ["100", "200", "500", "1000", "2000"]);
     }
 
     #[test]
