@@ -88,17 +88,16 @@ fn add(sums: Strip, own: Loaded, lane: u32) -> Strip {
     );
 }
 
-// Puts sums into memory, from where one loop stores them all: stores that are written out take
-// llvmpipe half a minute to compile.
-fn keep(rows: ptr<function, array<vec4<f32>, 64>>, at: u32, sums: Strip) {
-    (*rows)[at] = sums.s0[0];
-    (*rows)[at + 1u] = sums.s1[0];
-    (*rows)[at + 2u] = sums.s0[1];
-    (*rows)[at + 3u] = sums.s1[1];
-    (*rows)[at + 4u] = sums.s0[2];
-    (*rows)[at + 5u] = sums.s1[2];
-    (*rows)[at + 6u] = sums.s0[3];
-    (*rows)[at + 7u] = sums.s1[3];
+// Written out: an array that a loop reads is a gather a time, and takes llvmpipe longer to compile too.
+fn store_strip(split: u32, row: u32, col: u32, sums: Strip) {
+    store_quad(split, row, col, sums.s0[0]);
+    store_quad(split, row, col + LANES * 4u, sums.s1[0]);
+    store_quad(split, row + 1u, col, sums.s0[1]);
+    store_quad(split, row + 1u, col + LANES * 4u, sums.s1[1]);
+    store_quad(split, row + 2u, col, sums.s0[2]);
+    store_quad(split, row + 2u, col + LANES * 4u, sums.s1[2]);
+    store_quad(split, row + 3u, col, sums.s0[3]);
+    store_quad(split, row + 3u, col + LANES * 4u, sums.s1[3]);
 }
 
 @compute @workgroup_size(LANES)
@@ -129,19 +128,15 @@ fn main(
         sums6 = add(sums6, own, 6u);
         sums7 = add(sums7, own, 7u);
     }
-    var rows: array<vec4<f32>, 64>;
-    keep(&rows, 0u, sums0);
-    keep(&rows, 8u, sums1);
-    keep(&rows, 16u, sums2);
-    keep(&rows, 24u, sums3);
-    keep(&rows, 32u, sums4);
-    keep(&rows, 40u, sums5);
-    keep(&rows, 48u, sums6);
-    keep(&rows, 56u, sums7);
-    let first_row = params.first_row + row_quad * 4u;
+    let split = params.first_split + group.z;
+    let row = params.first_row + row_quad * 4u;
     let col = params.first_col + col_quad * 4u;
-    for (var i = 0u; i < min(LANES * 4u, params.m - first_row); i++) {
-        store_quad(params.first_split + group.z, first_row + i, col, rows[2u * i]);
-        store_quad(params.first_split + group.z, first_row + i, col + LANES * 4u, rows[2u * i + 1u]);
-    }
+    store_strip(split, row, col, sums0);
+    store_strip(split, row + 4u, col, sums1);
+    store_strip(split, row + 8u, col, sums2);
+    store_strip(split, row + 12u, col, sums3);
+    store_strip(split, row + 16u, col, sums4);
+    store_strip(split, row + 20u, col, sums5);
+    store_strip(split, row + 24u, col, sums6);
+    store_strip(split, row + 28u, col, sums7);
 }

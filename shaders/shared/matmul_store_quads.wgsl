@@ -1,15 +1,7 @@
 // Stores four neighbouring outputs of a product, for rows of whole quads: one access to a quad takes
-// drivers that run shaders on the CPU half the time of four. They run both sides of a branch, and
-// take seconds to compile each pipeline: so sums are one pipeline without branches, that loads what
-// it may not need, and every other epilogue is one of its own.
+// drivers that run shaders on the CPU half the time of four. They run both sides of a branch, so each
+// epilogue is a pipeline of its own.
 override EPILOGUE: u32 = 0u;
-
-fn sum_of(index: u32, sums: vec4<f32>) -> vec4<f32> {
-    let accumulates = params.epilogue == ACCUMULATE;
-    let has_residual = params.epilogue == RESIDUAL;
-    let before = select(vec4(0.0), output[index], accumulates);
-    return sums + before + select(vec4(0.0), aside[select(0u, index, has_residual)], has_residual);
-}
 
 // Two neighbours of a vector of words that is bound in quads, from an even place on.
 fn two_of(quad: vec4<f32>, at: u32) -> vec2<f32> {
@@ -17,12 +9,16 @@ fn two_of(quad: vec4<f32>, at: u32) -> vec2<f32> {
 }
 
 fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
-    if (col >= params.n) {
+    if (row >= params.m || col >= params.n) {
         return;
     }
     // Partial products have no gaps between rows, and a split of its own has output_stride n.
     let index = ((split * params.m + row) * params.output_stride + col) / 4u;
-    if (EPILOGUE == ROTATE) {
+    if (EPILOGUE == ACCUMULATE) {
+        output[index] += sums;
+    } else if (EPILOGUE == RESIDUAL) {
+        output[index] = aside[index] + sums;
+    } else if (EPILOGUE == ROTATE) {
         let at = ((row % params.time) * params.head_dim + col % params.head_dim) / 2u;
         output[index] = turned(sums, two_of(aside[at / 4u], at), two_of(other[at / 4u], at));
     } else if (EPILOGUE == GATE) {
@@ -33,6 +29,6 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
         second[index] = sums * silu(gate);
         output[index] = sums * other[index] * d_silu(gate);
     } else {
-        output[index] = sum_of(index, sums);
+        output[index] = sums;
     }
 }

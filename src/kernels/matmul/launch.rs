@@ -236,14 +236,9 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
         .workgroups(workgroups.map(word))
         .flops(2 * rows.len() * cols.len() * depth.len());
     if let Variant::TextureSubgroup { .. } = variant {
-        let own_pipeline = if epilogue.is_sum() {
-            0
-        } else {
-            epilogue.code()
-        };
         dispatch = dispatch
             .constant("A_ROWS", a_rows.into())
-            .constant("EPILOGUE", own_pipeline);
+            .constant("EPILOGUE", epilogue.code());
     }
     plan.push(dispatch);
 }
