@@ -17,6 +17,7 @@ pub mod plan;
 mod profile;
 pub mod readback;
 pub mod recorder;
+mod step;
 mod target;
 pub mod tensor;
 mod texture;

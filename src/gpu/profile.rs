@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use super::executable::{Step, record_steps};
 use super::readback::read_now;
+use super::step::{Step, record_steps};
 use super::{Device, GpuError};
 
 /// When one dispatch ran on the device.

@@ -1,9 +1,9 @@
 //! Records replays of a plan, and submits them in pieces that no driver's watchdog minds.
 
-use super::executable::{Step, record_steps};
 use super::memory::{Buffers, PersistentId};
 use super::plan::SectionId;
 use super::profile::Profile;
+use super::step::{Step, record_steps};
 use super::{Device, Executable};
 
 /// Records replays and copies, and submits them in pieces that fit the device's budget.

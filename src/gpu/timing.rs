@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::executable::{Step, record_steps};
 use super::plan::SectionId;
 use super::readback::read_now;
+use super::step::{Step, record_steps};
 use super::{Device, Executable, GpuError, Kernel};
 
 /// Time of one replay, in milliseconds.
