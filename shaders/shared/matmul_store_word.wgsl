@@ -1,4 +1,5 @@
 // Stores outputs of a product word by word, for rows of any width.
+
 // One output, which is within the matrix.
 fn store_word(index: u32, sum: f32) {
     var result = sum;

@@ -13,13 +13,17 @@ const PITCH_TEXELS: u32 = 128;
 /// combination of textures whose width or height is one or is none.
 const PITCH_PADDING: u32 = 16;
 
+/// Heights are multiples of this: rows of the tallest tile that a kernel reads without guards.
+const TILE_ROWS: usize = 32;
+
 /// Width, in texels of four elements, and height of a texture for a matrix of `[rows, cols]`.
 ///
 /// # Panics
 /// If a side is over `u32`.
 pub(super) fn texture_sides(rows: usize, cols: usize) -> (u32, u32) {
     let mut width = u32::try_from(cols.div_ceil(4)).expect("texture width fits u32");
-    let mut height = u32::try_from(rows).expect("texture height fits u32");
+    let mut height =
+        u32::try_from(rows.next_multiple_of(TILE_ROWS)).expect("texture height fits u32");
     let fits = |side: u32| side as usize <= TEXTURE_SIDE;
     while (width.is_multiple_of(PITCH_TEXELS) || width.is_power_of_two())
         && fits(width + PITCH_PADDING)
@@ -47,6 +51,10 @@ mod tests {
                     let odd = !side.is_power_of_two() || side == TEXTURE_SIDE;
                     assert!(odd, "{rows}x{cols}: {side}");
                 }
+                assert!(
+                    height as usize >= rows.next_multiple_of(TILE_ROWS),
+                    "{rows} in tiles"
+                );
                 assert!(width % 16 == 0, "rows of {cols} can be copied to buffers");
             }
         }

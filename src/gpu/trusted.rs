@@ -13,8 +13,8 @@ pub(super) fn create_unchecked(
 ) -> wgpu::ShaderModule {
     // SAFETY: the source is ours and not user input. Each kernel guards its indices by the sizes
     // in `Params`, which the typed functions of `crate::kernels` take from the bound tensors;
-    // the texture variants of `matmul` alone read without guards, from textures that `matmul_stage`
-    // pads to whole tiles, and lanes of a shuffle are constants below the subgroup size that the
+    // the texture variants of `matmul` alone read without guards, from textures of whole
+    // tiles (`texture_sides`, `COLS_MULTIPLE`), and lanes of a shuffle are constants below the subgroup size that the
     // kernel requires; what is read in quads of words is bound as whole quads; every loop counts up
     // to a bound from `Params`; every divisor is a shape that `config` has checked to be at least
     // one. The parity tests run each kernel on ragged shapes, and a test of whole steps wants the
