@@ -187,15 +187,21 @@ fn attention_rows(table: &mut Table) {
         num_kv_heads: 4,
         head_dim: 32,
     };
-    use attention::Variant::{Storage, Texture};
+    use attention::Variant::{Storage, Texture, TextureSubgroup};
     for (kernel, variant) in [
         (&attention::FORWARD, Storage),
         (&attention::FORWARD_TEXTURE, Texture),
+        (&attention::FORWARD_TEXTURE_SUBGROUP, TextureSubgroup),
         (&attention::BACKWARD_DELTA_QUADS, Storage),
         (&attention::BACKWARD_QUERY, Storage),
         (&attention::BACKWARD_QUERY_TEXTURE, Texture),
+        (&attention::BACKWARD_QUERY_TEXTURE_SUBGROUP, TextureSubgroup),
         (&attention::BACKWARD_KEY_VALUE, Storage),
         (&attention::BACKWARD_KEY_VALUE_TEXTURE, Texture),
+        (
+            &attention::BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
+            TextureSubgroup,
+        ),
     ] {
         table.add(
             kernel,

@@ -1,15 +1,17 @@
 //! Fused causal attention with grouped key and value heads: no `[time, time]` buffer, forward by
 //! online softmax, backward by recomputation from the log-sum-exp (Dao et al. 2022).
 
-use super::matmul::TEXTURE_SIDE;
+mod tables;
+
+pub use tables::*;
+
+use super::matmul::{SUBGROUP_LANES, TEXTURE_SIDE};
 use super::matmul_stage::stage;
-use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width};
+use super::{FLAT_LANES, by_width};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{
-    AdapterClass, Binding, Dispatch, Kernel, Plan, Requirement, Role, Tensor, Window,
-};
-use crate::{params, shader};
+use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Tensor, Window};
+use crate::params;
 
 params!(AttentionParams {
     time: u32,
@@ -32,169 +34,7 @@ const TILE_ROWS: usize = 64;
 /// Largest head whose gradients for keys and values both fit the registers of one launch.
 const MAX_JOINT_HEAD_DIM: usize = 64;
 
-/// A role for each of queries, keys and values (and the output's gradient), which are textures in
-/// the `texture` variants.
-const fn operand(name: &'static str, variant: Variant) -> Binding {
-    match variant {
-        Variant::Storage => binding(name, Role::In),
-        Variant::Texture => binding(name, Role::Texture),
-    }
-}
-
-const fn forward_bindings(variant: Variant) -> [Binding; 5] {
-    [
-        operand("query", variant),
-        operand("key", variant),
-        operand("value", variant),
-        binding("output", Role::Out),
-        binding("log_sum_exp", Role::Out),
-    ]
-}
-
-/// Output and log-sum-exp of each query row.
-pub static FORWARD: Kernel = Kernel {
-    name: "attention_forward",
-    variant: PORTABLE,
-    source: shader!("attention_forward.wgsl"),
-    shared: &[
-        shader!("shared/attention_tiles.wgsl"),
-        shader!("shared/attention_query_rows.wgsl"),
-        shader!("shared/attention_quads.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-    ],
-    bindings: &forward_bindings(Variant::Storage),
-    params: AttentionParams::LAYOUT,
-    requires: Requirement::Portable,
-};
-
-/// [`FORWARD`] with operands in textures.
-pub static FORWARD_TEXTURE: Kernel = Kernel {
-    variant: "texture",
-    source: shader!("attention_forward.texture.wgsl"),
-    shared: &[
-        shader!("shared/attention_forward.wgsl"),
-        shader!("shared/attention_forward_pair.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-    ],
-    bindings: &forward_bindings(Variant::Texture),
-    ..FORWARD
-};
-
-/// Dot product of output and its gradient, a number a query row.
-pub static BACKWARD_DELTA: Kernel = Kernel {
-    name: "attention_backward_delta",
-    variant: PORTABLE,
-    source: shader!("attention_backward_delta.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
-    bindings: &[
-        binding("output", Role::In),
-        binding("d_output", Role::In),
-        binding("delta", Role::Out),
-    ],
-    params: DeltaParams::LAYOUT,
-    requires: Requirement::Portable,
-};
-
-/// [`BACKWARD_DELTA`] for rows of whole quads.
-pub static BACKWARD_DELTA_QUADS: Kernel = Kernel {
-    variant: QUADS,
-    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
-    ..BACKWARD_DELTA
-};
-
-const fn backward_inputs(variant: Variant) -> [Binding; 6] {
-    [
-        operand("query", variant),
-        operand("key", variant),
-        operand("value", variant),
-        operand("d_output", variant),
-        binding("log_sum_exp", Role::In),
-        binding("delta", Role::In),
-    ]
-}
-
-const fn query_bindings(variant: Variant) -> [Binding; 7] {
-    let [a, b, c, d, e, f] = backward_inputs(variant);
-    [a, b, c, d, e, f, binding("d_query", Role::Out)]
-}
-
-const fn key_value_bindings(variant: Variant) -> [Binding; 8] {
-    let [a, b, c, d, e, f] = backward_inputs(variant);
-    [
-        a,
-        b,
-        c,
-        d,
-        e,
-        f,
-        binding("d_key", Role::Out),
-        binding("d_value", Role::Out),
-    ]
-}
-
-/// Gradient for the queries.
-pub static BACKWARD_QUERY: Kernel = Kernel {
-    name: "attention_backward_query",
-    variant: PORTABLE,
-    source: shader!("attention_backward_query.wgsl"),
-    shared: &[
-        shader!("shared/attention_tiles.wgsl"),
-        shader!("shared/attention_query_rows.wgsl"),
-        shader!("shared/attention_query_rows_d_output.wgsl"),
-        shader!("shared/attention_quads.wgsl"),
-        shader!("shared/attention_d_output_quad.wgsl"),
-    ],
-    bindings: &query_bindings(Variant::Storage),
-    params: AttentionParams::LAYOUT,
-    requires: Requirement::Portable,
-};
-
-/// [`BACKWARD_QUERY`] with operands in textures.
-pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
-    variant: "texture",
-    source: shader!("attention_backward_query.texture.wgsl"),
-    shared: &[
-        shader!("shared/attention_backward_query.wgsl"),
-        shader!("shared/attention_backward_query_pair.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/attention_d_output_quad.texture.wgsl"),
-    ],
-    bindings: &query_bindings(Variant::Texture),
-    ..BACKWARD_QUERY
-};
-
-/// Gradients for keys and values.
-pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
-    name: "attention_backward_key_value",
-    variant: PORTABLE,
-    source: shader!("attention_backward_key_value.wgsl"),
-    shared: &[
-        shader!("shared/attention_tiles.wgsl"),
-        shader!("shared/attention_key_rows.wgsl"),
-        shader!("shared/attention_quads.wgsl"),
-        shader!("shared/attention_d_output_quad.wgsl"),
-    ],
-    bindings: &key_value_bindings(Variant::Storage),
-    params: AttentionParams::LAYOUT,
-    requires: Requirement::Portable,
-};
-
-/// [`BACKWARD_KEY_VALUE`] with operands in textures.
-pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
-    variant: "texture",
-    source: shader!("attention_backward_key_value.texture.wgsl"),
-    shared: &[
-        shader!("shared/attention_backward_key_value.wgsl"),
-        shader!("shared/attention_backward_key_value_pair.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/attention_d_output_quad.texture.wgsl"),
-    ],
-    bindings: &key_value_bindings(Variant::Texture),
-    ..BACKWARD_KEY_VALUE
-};
-
-/// Largest head of which a lane of the texture variant takes two rows.
+/// Largest head of which a lane of the texture variants takes two rows.
 const MAX_PAIRED_HEAD_DIM: usize = 64;
 
 /// How the kernels read queries, keys, values and the output's gradient.
@@ -204,6 +44,8 @@ pub enum Variant {
     Storage,
     /// From textures, four elements a load: meant for software adapters.
     Texture,
+    /// The same, where subgroups share what their lanes load.
+    TextureSubgroup,
 }
 
 impl Variant {
@@ -213,18 +55,52 @@ impl Variant {
         let fits = shape.head_dim.is_multiple_of(4)
             && shape.batch * shape.time <= TEXTURE_SIDE
             && shape.num_heads * shape.head_dim <= 4 * TEXTURE_SIDE;
+        let shares = plan.target().subgroup_size == Some(SUBGROUP_LANES);
         let choices = &plan.target().choices;
-        match (choices.forced_variant("attention"), plan.class()) {
-            (Some("texture"), _) if !fits => {
-                let message = "attention goes without attention.texture: a head is no whole \
-                    texels, or a side of a texture too short";
-                choices.warn_once(message);
-                Self::Storage
+        let forced = choices.forced_variant("attention");
+        let obstacle = match forced {
+            Some("texture" | "texture_subgroup") if !fits => {
+                Some("a head is no whole texels, or a side of a texture too short")
             }
-            (Some("texture"), _) => Self::Texture,
+            Some("texture_subgroup") if !shares => Some("it needs subgroups of 8 lanes"),
+            _ => None,
+        };
+        if let (Some(name), Some(obstacle)) = (forced, obstacle) {
+            choices.warn_once(&format!(
+                "attention goes without attention.{name}: {obstacle}"
+            ));
+        }
+        match (forced, plan.class()) {
+            (Some("texture"), _) if fits => Self::Texture,
+            (Some("texture_subgroup"), _) if fits && shares => Self::TextureSubgroup,
             (Some(PORTABLE), _) => Self::Storage,
+            (_, AdapterClass::Software) if fits && shares => Self::TextureSubgroup,
             (_, AdapterClass::Software) if fits => Self::Texture,
             _ => Self::Storage,
+        }
+    }
+
+    /// Rows of a workgroup, and the constants that make it so.
+    fn workgroup(self, plan: &Plan, shape: AttentionShape) -> (usize, Vec<(&'static str, u32)>) {
+        let pairs = shape.head_dim <= MAX_PAIRED_HEAD_DIM;
+        match self {
+            Self::Storage => (TILE_ROWS, Vec::new()),
+            Self::TextureSubgroup => {
+                let rows = if pairs { 2 } else { 1 };
+                (SUBGROUP_LANES as usize * rows, vec![("ROWS", word(rows))])
+            }
+            Self::Texture => {
+                let lanes = match plan.class() {
+                    AdapterClass::Gpu => 64,
+                    // Lanes of one vector run as long as the longest of them.
+                    AdapterClass::Software => 8,
+                };
+                let rows = lanes as usize * if pairs { 2 } else { 1 };
+                (
+                    rows,
+                    vec![("WORKGROUP_SIZE", lanes), ("PAIRS", pairs.into())],
+                )
+            }
         }
     }
 
@@ -232,7 +108,7 @@ impl Variant {
     fn read(self, plan: &mut Plan, tensor: Tensor) -> Bound {
         match self {
             Self::Storage => tensor.into(),
-            Self::Texture => stage(plan, Window::whole(tensor)).into(),
+            Self::Texture | Self::TextureSubgroup => stage(plan, Window::whole(tensor)).into(),
         }
     }
 }
@@ -272,6 +148,7 @@ impl AttentionShape {
 
 /// One kernel over all positions of each of `heads` heads.
 struct Launch<const N: usize> {
+    variant: Variant,
     kernel: &'static Kernel,
     /// Each holds the sequences one after the other.
     bindings: [Bound; N],
@@ -310,20 +187,10 @@ impl<const N: usize> Launch<N> {
         for &(name, value) in &self.constants {
             dispatch = dispatch.constant(name, value);
         }
-        let rows = if bindings.iter().any(|b| matches!(b, Bound::Texture(_))) {
-            let lanes = match plan.class() {
-                AdapterClass::Gpu => 64,
-                // Lanes of one vector run as long as the longest of them.
-                AdapterClass::Software => 8,
-            };
-            let pairs = shape.head_dim <= MAX_PAIRED_HEAD_DIM;
-            dispatch = dispatch
-                .constant("WORKGROUP_SIZE", lanes)
-                .constant("PAIRS", pairs.into());
-            lanes as usize * if pairs { 2 } else { 1 }
-        } else {
-            TILE_ROWS
-        };
+        let (rows, constants) = self.variant.workgroup(plan, shape);
+        for (name, value) in constants {
+            dispatch = dispatch.constant(name, value);
+        }
         let groups = [
             word(shape.time.div_ceil(rows)),
             word(self.heads),
@@ -370,8 +237,10 @@ pub fn forward_by(
     let kernel = match variant {
         Variant::Storage => &FORWARD,
         Variant::Texture => &FORWARD_TEXTURE,
+        Variant::TextureSubgroup => &FORWARD_TEXTURE_SUBGROUP,
     };
     let launch = Launch {
+        variant,
         kernel,
         bindings: [query, key, value, output.into(), log_sum_exp.into()],
         heads: shape.num_heads,
@@ -439,9 +308,14 @@ pub fn backward_by(
     let (query_kernel, key_value_kernel) = match variant {
         Variant::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
         Variant::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
+        Variant::TextureSubgroup => (
+            &BACKWARD_QUERY_TEXTURE_SUBGROUP,
+            &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
+        ),
     };
     let (log_sum_exp, delta) = (saved.log_sum_exp.into(), delta.into());
     let launch = Launch {
+        variant,
         kernel: query_kernel,
         bindings: [q, k, v, d_out, log_sum_exp, delta, d_query.into()],
         heads: shape.num_heads,
@@ -470,9 +344,10 @@ pub fn backward_by(
                 ("WRITES_KEY", writes_key.into()),
                 ("WRITES_VALUE", writes_value.into()),
             ],
-            Variant::Texture => Vec::new(),
+            Variant::Texture | Variant::TextureSubgroup => Vec::new(),
         };
         let launch = Launch {
+            variant,
             kernel: key_value_kernel,
             bindings,
             heads: shape.num_kv_heads,

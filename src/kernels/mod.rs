@@ -44,12 +44,15 @@ pub static ALL: &[&Kernel] = &[
     &rope::BACKWARD_QUADS,
     &attention::FORWARD,
     &attention::FORWARD_TEXTURE,
+    &attention::FORWARD_TEXTURE_SUBGROUP,
     &attention::BACKWARD_DELTA,
     &attention::BACKWARD_DELTA_QUADS,
     &attention::BACKWARD_QUERY,
     &attention::BACKWARD_QUERY_TEXTURE,
+    &attention::BACKWARD_QUERY_TEXTURE_SUBGROUP,
     &attention::BACKWARD_KEY_VALUE,
     &attention::BACKWARD_KEY_VALUE_TEXTURE,
+    &attention::BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
     &swiglu::FORWARD,
     &swiglu::BACKWARD,
     &softmax::FORWARD,
@@ -72,7 +75,7 @@ pub static ALL: &[&Kernel] = &[
 ];
 
 /// Variants that can be forced on every op that they can compute, by `--variant`.
-pub const VARIANTS: [&str; 7] = [
+pub const VARIANTS: [&str; 8] = [
     "matmul.tiled",
     "matmul.tiled_small",
     "matmul.texture",
@@ -80,6 +83,7 @@ pub const VARIANTS: [&str; 7] = [
     "matmul.row",
     "attention.portable",
     "attention.texture",
+    "attention.texture_subgroup",
 ];
 
 /// Makes sure that `name` is one of [`VARIANTS`].

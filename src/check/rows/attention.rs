@@ -56,6 +56,8 @@ pub(super) fn rows(table: &mut Table) {
             add(AdapterClass::Gpu, &STORAGE, Variant::Storage);
             if whole_texels {
                 add(AdapterClass::Software, &TEXTURE, Variant::Texture);
+                let variant = Variant::TextureSubgroup;
+                add(AdapterClass::Software, &TEXTURE_SUBGROUP, variant);
             }
         }
     }
@@ -96,6 +98,11 @@ static TEXTURE: Kernels = [
     &attention::FORWARD_TEXTURE,
     &attention::BACKWARD_QUERY_TEXTURE,
     &attention::BACKWARD_KEY_VALUE_TEXTURE,
+];
+static TEXTURE_SUBGROUP: Kernels = [
+    &attention::FORWARD_TEXTURE_SUBGROUP,
+    &attention::BACKWARD_QUERY_TEXTURE_SUBGROUP,
+    &attention::BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
 ];
 
 struct Target {

@@ -1,0 +1,202 @@
+//! The kernels of attention, by variant.
+
+use super::super::matmul::SUBGROUP_LANES;
+use super::super::{QUADS, QUADS_SOURCE, WORDS_SOURCE, binding};
+use super::{AttentionParams, DeltaParams};
+use crate::gpu::kernel::PORTABLE;
+use crate::gpu::{Binding, Kernel, Requirement, Role};
+use crate::shader;
+
+/// `operands` is the role of queries, keys and values, and of the output's gradient: they are
+/// textures in some variants.
+const fn forward_bindings(operands: Role) -> [Binding; 5] {
+    [
+        binding("query", operands),
+        binding("key", operands),
+        binding("value", operands),
+        binding("output", Role::Out),
+        binding("log_sum_exp", Role::Out),
+    ]
+}
+
+/// Output and log-sum-exp of each query row.
+pub static FORWARD: Kernel = Kernel {
+    name: "attention_forward",
+    variant: PORTABLE,
+    source: shader!("attention_forward.wgsl"),
+    shared: &[
+        shader!("shared/attention_tiles.wgsl"),
+        shader!("shared/attention_query_rows.wgsl"),
+        shader!("shared/attention_quads.wgsl"),
+        shader!("shared/most_negative.wgsl"),
+    ],
+    bindings: &forward_bindings(Role::In),
+    params: AttentionParams::LAYOUT,
+    requires: Requirement::Portable,
+};
+
+/// [`FORWARD`] with operands in textures.
+pub static FORWARD_TEXTURE: Kernel = Kernel {
+    variant: "texture",
+    source: shader!("attention_forward.texture.wgsl"),
+    shared: &[
+        shader!("shared/attention_forward.wgsl"),
+        shader!("shared/attention_forward_pair.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/most_negative.wgsl"),
+    ],
+    bindings: &forward_bindings(Role::Texture),
+    ..FORWARD
+};
+
+/// [`FORWARD_TEXTURE`] by subgroups that share what their lanes load.
+pub static FORWARD_TEXTURE_SUBGROUP: Kernel = Kernel {
+    variant: "texture_subgroup",
+    source: shader!("attention_forward.texture_subgroup.wgsl"),
+    shared: &[
+        shader!("shared/attention_subgroup.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/most_negative.wgsl"),
+    ],
+    requires: Requirement::Subgroup(SUBGROUP_LANES),
+    ..FORWARD_TEXTURE
+};
+
+/// Dot product of output and its gradient, a number a query row.
+pub static BACKWARD_DELTA: Kernel = Kernel {
+    name: "attention_backward_delta",
+    variant: PORTABLE,
+    source: shader!("attention_backward_delta.wgsl"),
+    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
+    bindings: &[
+        binding("output", Role::In),
+        binding("d_output", Role::In),
+        binding("delta", Role::Out),
+    ],
+    params: DeltaParams::LAYOUT,
+    requires: Requirement::Portable,
+};
+
+/// [`BACKWARD_DELTA`] for rows of whole quads.
+pub static BACKWARD_DELTA_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
+    ..BACKWARD_DELTA
+};
+
+const fn backward_inputs(operands: Role) -> [Binding; 6] {
+    [
+        binding("query", operands),
+        binding("key", operands),
+        binding("value", operands),
+        binding("d_output", operands),
+        binding("log_sum_exp", Role::In),
+        binding("delta", Role::In),
+    ]
+}
+
+const fn query_bindings(operands: Role) -> [Binding; 7] {
+    let [a, b, c, d, e, f] = backward_inputs(operands);
+    [a, b, c, d, e, f, binding("d_query", Role::Out)]
+}
+
+const fn key_value_bindings(operands: Role) -> [Binding; 8] {
+    let [a, b, c, d, e, f] = backward_inputs(operands);
+    [
+        a,
+        b,
+        c,
+        d,
+        e,
+        f,
+        binding("d_key", Role::Out),
+        binding("d_value", Role::Out),
+    ]
+}
+
+/// Gradient for the queries.
+pub static BACKWARD_QUERY: Kernel = Kernel {
+    name: "attention_backward_query",
+    variant: PORTABLE,
+    source: shader!("attention_backward_query.wgsl"),
+    shared: &[
+        shader!("shared/attention_tiles.wgsl"),
+        shader!("shared/attention_query_rows.wgsl"),
+        shader!("shared/attention_query_rows_d_output.wgsl"),
+        shader!("shared/attention_quads.wgsl"),
+        shader!("shared/attention_d_output_quad.wgsl"),
+    ],
+    bindings: &query_bindings(Role::In),
+    params: AttentionParams::LAYOUT,
+    requires: Requirement::Portable,
+};
+
+/// [`BACKWARD_QUERY`] with operands in textures.
+pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
+    variant: "texture",
+    source: shader!("attention_backward_query.texture.wgsl"),
+    shared: &[
+        shader!("shared/attention_backward_query.wgsl"),
+        shader!("shared/attention_backward_query_pair.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/attention_d_output_quad.texture.wgsl"),
+    ],
+    bindings: &query_bindings(Role::Texture),
+    ..BACKWARD_QUERY
+};
+
+/// [`BACKWARD_QUERY_TEXTURE`] by subgroups that share what their lanes load.
+pub static BACKWARD_QUERY_TEXTURE_SUBGROUP: Kernel = Kernel {
+    variant: "texture_subgroup",
+    source: shader!("attention_backward_query.texture_subgroup.wgsl"),
+    shared: &[
+        shader!("shared/attention_subgroup.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/attention_d_output_quad.texture.wgsl"),
+    ],
+    requires: Requirement::Subgroup(SUBGROUP_LANES),
+    ..BACKWARD_QUERY_TEXTURE
+};
+
+/// Gradients for keys and values.
+pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
+    name: "attention_backward_key_value",
+    variant: PORTABLE,
+    source: shader!("attention_backward_key_value.wgsl"),
+    shared: &[
+        shader!("shared/attention_tiles.wgsl"),
+        shader!("shared/attention_key_rows.wgsl"),
+        shader!("shared/attention_quads.wgsl"),
+        shader!("shared/attention_d_output_quad.wgsl"),
+    ],
+    bindings: &key_value_bindings(Role::In),
+    params: AttentionParams::LAYOUT,
+    requires: Requirement::Portable,
+};
+
+/// [`BACKWARD_KEY_VALUE`] with operands in textures.
+pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
+    variant: "texture",
+    source: shader!("attention_backward_key_value.texture.wgsl"),
+    shared: &[
+        shader!("shared/attention_backward_key_value.wgsl"),
+        shader!("shared/attention_backward_key_value_pair.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/attention_d_output_quad.texture.wgsl"),
+    ],
+    bindings: &key_value_bindings(Role::Texture),
+    ..BACKWARD_KEY_VALUE
+};
+
+/// [`BACKWARD_KEY_VALUE_TEXTURE`] by subgroups that share what their lanes load.
+pub static BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP: Kernel = Kernel {
+    variant: "texture_subgroup",
+    source: shader!("attention_backward_key_value.texture_subgroup.wgsl"),
+    shared: &[
+        shader!("shared/attention_subgroup.wgsl"),
+        shader!("shared/attention_quads.texture.wgsl"),
+        shader!("shared/attention_d_output_quad.texture.wgsl"),
+    ],
+    requires: Requirement::Subgroup(SUBGROUP_LANES),
+    ..BACKWARD_KEY_VALUE_TEXTURE
+};
