@@ -16,8 +16,12 @@ struct Params {
 @group(0) @binding(4) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
 @group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
 @group(0) @binding(6) var<storage, read> delta: array<f32>;          // [batch, num_heads, time]
-@group(0) @binding(7) var<storage, read_write> d_key: array<vec4<f32>>;    // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(8) var<storage, read_write> d_value: array<vec4<f32>>;  // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(7) var<storage, read> angles: array<vec4<f32>>;   // [time, head_dim]: cosine and sine of each pair
+@group(0) @binding(8) var<storage, read_write> d_key: array<vec4<f32>>;    // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(9) var<storage, read_write> d_value: array<vec4<f32>>;  // [batch * time, num_kv_heads * head_dim]
+
+// Whether the key was rotated: then its gradient is turned back.
+override ROTATED: bool = false;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -90,7 +94,11 @@ fn main(
         }
         let first = ((first_row + positions[r]) * params.num_kv_heads + kv_head) * QUADS;
         for (var d = 0u; d < QUADS; d++) {
-            d_key[first + d] = key_sums[r * QUADS + d];
+            var quad = key_sums[r * QUADS + d];
+            if (ROTATED) {
+                quad = turn(quad, angles[positions[r] * QUADS + d], -1.0);
+            }
+            d_key[first + d] = quad;
             d_value[first + d] = value_sums[r * QUADS + d];
         }
     }

@@ -15,7 +15,11 @@ struct Params {
 @group(0) @binding(4) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
 @group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
 @group(0) @binding(6) var<storage, read> delta: array<f32>;          // [batch, num_heads, time]
-@group(0) @binding(7) var<storage, read_write> d_query: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(7) var<storage, read> angles: array<vec4<f32>>;   // [time, head_dim]: cosine and sine of each pair
+@group(0) @binding(8) var<storage, read_write> d_query: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+
+// Whether the query was rotated: then the gradient is turned back.
+override ROTATED: bool = false;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -81,7 +85,11 @@ fn main(
         }
         let first = ((first_row + positions[r]) * params.num_heads + head) * QUADS;
         for (var d = 0u; d < QUADS; d++) {
-            d_query[first + d] = sums[r * QUADS + d];
+            var quad = sums[r * QUADS + d];
+            if (ROTATED) {
+                quad = turn(quad, angles[positions[r] * QUADS + d], -1.0);
+            }
+            d_query[first + d] = quad;
         }
     }
 }

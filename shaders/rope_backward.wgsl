@@ -7,9 +7,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> cosines: array<Angles>;       // [time, head_dim / 2]
-@group(0) @binding(2) var<storage, read> sines: array<Angles>;         // [time, head_dim / 2]
-@group(0) @binding(3) var<storage, read_write> values: array<Pairs>;    // [rows, num_heads * head_dim]
+@group(0) @binding(1) var<storage, read> angles: array<Pairs>;        // [time, head_dim]: cosine and sine of each pair
+@group(0) @binding(2) var<storage, read_write> values: array<Pairs>;  // [rows, num_heads * head_dim]
 
 override WORKGROUP_SIZE: u32 = 64u;
 

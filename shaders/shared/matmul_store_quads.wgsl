@@ -3,11 +3,6 @@
 // epilogue is a pipeline of its own.
 override EPILOGUE: u32 = 0u;
 
-// Two neighbours of a vector of words that is bound in quads, from an even place on.
-fn two_of(quad: vec4<f32>, at: u32) -> vec2<f32> {
-    return select(quad.xy, quad.zw, (at & 2u) != 0u);
-}
-
 fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
     if (row >= params.m || col >= params.n) {
         return;
@@ -19,8 +14,8 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
     } else if (EPILOGUE == RESIDUAL) {
         output[index] = aside[index] + sums;
     } else if (EPILOGUE == ROTATE) {
-        let at = ((row % params.time) * params.head_dim + col % params.head_dim) / 2u;
-        output[index] = turned(sums, two_of(aside[at / 4u], at), two_of(other[at / 4u], at));
+        let at = row % params.time * params.head_dim + col % params.head_dim;
+        output[index] = turned(sums, aside[at / 4u]);
     } else if (EPILOGUE == GATE) {
         second[index] = silu(aside[index]) * sums;
         output[index] = sums;

@@ -34,13 +34,13 @@ fn store_up_to_end(index: u32, col: u32, values: vec4<f32>) {
 }
 
 // Four outputs of a row, turned if the epilogue says so. Columns past the last one give what no one
-// stores, from entries of the tables.
+// stores, from entries of the table.
 fn turned_if_asked(row: u32, col: u32, sums: vec4<f32>) -> vec4<f32> {
     if (epilogue() != ROTATE) {
         return sums;
     }
-    let first = row % params.time * (params.head_dim / 2u);
-    let near = first + col % params.head_dim / 2u;
-    let far = first + (col + 2u) % params.head_dim / 2u;
-    return turned(sums, vec2(aside[near], aside[far]), vec2(other[near], other[far]));
+    let first = row % params.time * params.head_dim;
+    let near = first + col % params.head_dim;
+    let far = first + (col + 2u) % params.head_dim;
+    return turned(sums, vec4(aside[near], aside[near + 1u], aside[far], aside[far + 1u]));
 }

@@ -11,8 +11,7 @@ fn rotate(position: u32, sequence: u32, lane: u32, direction: f32) {
     let entries = params.head_dim / (2u * PAIRS);
     let count = params.num_heads * entries;
     for (var i = lane; i < count; i += WORKGROUP_SIZE) {
-        let entry = position * entries + i % entries;
         let at = row * count + i;
-        values[at] = turn(values[at], cosines[entry], sines[entry] * direction);
+        values[at] = turn(values[at], angles[position * entries + i % entries], direction);
     }
 }

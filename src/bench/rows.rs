@@ -6,7 +6,7 @@ use crate::gpu::{AdapterClass, Kernel, Tensor, Window};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
 use crate::kernels::attention::{self, AttentionShape, Qkv, Saved};
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
-use crate::kernels::rope::RopeTables;
+use crate::kernels::rope::RopeTable;
 use crate::kernels::{
     cross_entropy, embedding, grad_norm, matmul_stage, probe, rmsnorm, rope, sample, softmax, sum,
     swiglu,
@@ -213,6 +213,7 @@ fn attention_rows(table: &mut Table) {
                 let (output, log_sum_exp) = attention::forward_by(plan, variant, qkv, shape);
                 let saved = Saved {
                     qkv,
+                    rotation: None,
                     output,
                     log_sum_exp,
                 };
@@ -269,11 +270,12 @@ fn layer_rows(table: &mut Table) {
         let cols = heads * head_dim;
         let shape = format!("{ROWS}x{cols}, heads {heads}x{head_dim}");
         table.add(kernel, shape, move |case| {
-            let [cosines, sines] = [(); 2].map(|()| tensor(case, 128, head_dim / 2));
             let values = tensor(case, ROWS, cols);
-            let tables = RopeTables { cosines, sines };
-            rope::forward(&mut case.plan, tables, values, heads);
-            rope::backward(&mut case.plan, tables, values, heads);
+            let table = RopeTable {
+                angles: tensor(case, 128, head_dim),
+            };
+            rope::forward(&mut case.plan, table, values, heads);
+            rope::backward(&mut case.plan, table, values, heads);
         });
     }
     for kernel in [&swiglu::FORWARD, &swiglu::BACKWARD] {

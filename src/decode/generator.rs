@@ -9,7 +9,7 @@ use crate::gpu::{
     Buffers, Choices, Device, Executable, Memory, PersistentId, Plan, Question, SectionId, Tensor,
 };
 use crate::kernels::embedding;
-use crate::kernels::rope::RopeTables;
+use crate::kernels::rope::RopeTable;
 use crate::kernels::sample::{self, NO_TOKEN, Sampling};
 use crate::model::transformer::PassShape;
 use crate::model::{BatchShape, Pass, Transformer};
@@ -59,8 +59,7 @@ struct IoMemory {
     draw: PersistentId,
     chosen: PersistentId,
     logits: PersistentId,
-    cosines: PersistentId,
-    sines: PersistentId,
+    angles: PersistentId,
 }
 
 impl Generator {
@@ -73,21 +72,18 @@ impl Generator {
         let config = &model.config;
         let mut memory = Memory::default();
         let weights = model.declare(&mut memory);
-        let angles = config.context_length * config.head_dim() / 2;
         let io = IoMemory {
             tokens: memory.declare("tokens", config.context_length),
             last: memory.declare("last", 1),
             draw: memory.declare("draw", sample::DRAW_WORDS),
             chosen: memory.declare("chosen", 1),
             logits: memory.declare("logits", config.vocab_size),
-            cosines: memory.declare("rope_cosines", angles),
-            sines: memory.declare("rope_sines", angles),
+            angles: memory.declare("rope_angles", config.context_length * config.head_dim()),
         };
         let buffers = memory.allocate(&device)?;
         model.upload(&device, &buffers, &weights)?;
-        let (cosines, sines) = Transformer::rope_tables(config, config.context_length);
-        buffers.write(&device, io.cosines, 0, &cosines);
-        buffers.write(&device, io.sines, 0, &sines);
+        let angles = Transformer::rope_angles(config, config.context_length);
+        buffers.write(&device, io.angles, 0, &angles);
         Ok(Self {
             device,
             model,
@@ -241,10 +237,9 @@ impl Generator {
         let weights = self.model.table.bind(&mut plan, memory, &self.weights);
         let mut vector =
             |id: PersistentId, len: usize| -> Tensor { plan.persistent(memory, id).slice(0, len) };
-        let pairs = config.head_dim() / 2;
-        let tables = RopeTables {
-            cosines: vector(self.io.cosines, time * pairs).reshape(time, pairs),
-            sines: vector(self.io.sines, time * pairs).reshape(time, pairs),
+        let head_dim = config.head_dim();
+        let table = RopeTable {
+            angles: vector(self.io.angles, time * head_dim).reshape(time, head_dim),
         };
         let tokens = vector(self.io.tokens, time);
         let last = vector(self.io.last, 1);
@@ -254,7 +249,7 @@ impl Generator {
         let section = plan.section();
         let shape = PassShape {
             batch: BatchShape { batch: 1, time },
-            tables,
+            table,
             activation_checkpointing: false,
         };
         let mut pass = Pass::new(&mut plan, &weights, &[], false);

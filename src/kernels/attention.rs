@@ -7,6 +7,7 @@ pub use tables::*;
 
 use super::matmul::{SUBGROUP_LANES, TEXTURE_SIDE};
 use super::matmul_stage::stage;
+use super::rope::{self, RopeTable};
 use super::{FLAT_LANES, by_width};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
@@ -254,8 +255,10 @@ pub fn forward_by(
 /// What [`backward`] needs of the forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Saved {
-    /// The rotated inputs.
+    /// The inputs, with queries and keys rotated if `rotation` says so.
     pub qkv: Qkv,
+    /// How they were rotated; gradients are turned back, to those of the unrotated ones.
+    pub rotation: Option<RopeTable>,
     /// `[batch * time, num_heads * head_dim]`.
     pub output: Tensor,
     /// `[batch * num_heads, time]`.
@@ -286,7 +289,8 @@ pub fn backward_delta(
     delta
 }
 
-/// Gradients for queries, keys and values, of their shapes, from that of the output.
+/// Gradients for queries, keys and values before any rotation, of their shapes, from that of the
+/// output.
 pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: AttentionShape) -> Qkv {
     backward_by(plan, Variant::for_plan(plan, shape), saved, d_output, shape)
 }
@@ -301,38 +305,49 @@ pub fn backward_by(
 ) -> Qkv {
     let Qkv { query, key, value } = saved.qkv;
     let delta = backward_delta(plan, saved.output, d_output, shape);
-    let d_query = plan.scratch("d_query", query.rows, query.cols);
-    let d_key = plan.scratch("d_key", key.rows, key.cols);
-    let d_value = plan.scratch("d_value", value.rows, value.cols);
+    let gradients = Qkv {
+        query: plan.scratch("d_query", query.rows, query.cols),
+        key: plan.scratch("d_key", key.rows, key.cols),
+        value: plan.scratch("d_value", value.rows, value.cols),
+    };
     let [q, k, v, d_out] = [query, key, value, d_output].map(|t| variant.read(plan, t));
+    let inputs = [q, k, v, d_out, saved.log_sum_exp.into(), delta.into()];
+    if variant == Variant::TextureSubgroup {
+        push_backward_subgroup(plan, saved, inputs, gradients, shape);
+        return gradients;
+    }
+    push_backward(plan, variant, inputs, gradients, shape);
+    if let Some(table) = saved.rotation {
+        rope::backward(plan, table, gradients.query, shape.num_heads);
+        rope::backward(plan, table, gradients.key, shape.num_kv_heads);
+    }
+    gradients
+}
+
+/// The kernels that leave queries and keys rotated.
+fn push_backward(
+    plan: &mut Plan,
+    variant: Variant,
+    inputs: [Bound; 6],
+    gradients: Qkv,
+    shape: AttentionShape,
+) {
+    let [q, k, v, d_out, log_sum_exp, delta] = inputs;
     let (query_kernel, key_value_kernel) = match variant {
         Variant::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
-        Variant::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
-        Variant::TextureSubgroup => (
-            &BACKWARD_QUERY_TEXTURE_SUBGROUP,
-            &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
-        ),
+        _ => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
     };
-    let (log_sum_exp, delta) = (saved.log_sum_exp.into(), delta.into());
+    let d_query = gradients.query.into();
     let launch = Launch {
         variant,
         kernel: query_kernel,
-        bindings: [q, k, v, d_out, log_sum_exp, delta, d_query.into()],
+        bindings: [q, k, v, d_out, log_sum_exp, delta, d_query],
         heads: shape.num_heads,
         products: 3,
         constants: Vec::new(),
     };
     launch.push(plan, shape);
-    let bindings = [
-        q,
-        k,
-        v,
-        d_out,
-        log_sum_exp,
-        delta,
-        d_key.into(),
-        d_value.into(),
-    ];
+    let (d_key, d_value) = (gradients.key.into(), gradients.value.into());
     // Which of both gradients each launch writes.
     let launches: &[(bool, bool)] = match variant {
         Variant::Storage if shape.head_dim > MAX_JOINT_HEAD_DIM => &[(true, false), (false, true)],
@@ -344,21 +359,50 @@ pub fn backward_by(
                 ("WRITES_KEY", writes_key.into()),
                 ("WRITES_VALUE", writes_value.into()),
             ],
-            Variant::Texture | Variant::TextureSubgroup => Vec::new(),
+            _ => Vec::new(),
         };
         let launch = Launch {
             variant,
             kernel: key_value_kernel,
-            bindings,
+            bindings: [q, k, v, d_out, log_sum_exp, delta, d_key, d_value],
             heads: shape.num_kv_heads,
             products: 4 / launches.len(),
             constants,
         };
         launch.push(plan, shape);
     }
-    Qkv {
-        query: d_query,
-        key: d_key,
-        value: d_value,
-    }
+}
+
+/// The kernels that turn gradients back on their way to memory.
+fn push_backward_subgroup(
+    plan: &mut Plan,
+    saved: Saved,
+    inputs: [Bound; 6],
+    gradients: Qkv,
+    shape: AttentionShape,
+) {
+    let [q, k, v, d_out, log_sum_exp, delta] = inputs;
+    // Bound, but not read where nothing was rotated.
+    let angles = saved.rotation.map_or(log_sum_exp, |t| t.angles.into());
+    let rotated = ("ROTATED", saved.rotation.is_some().into());
+    let d_query = gradients.query.into();
+    let launch = Launch {
+        variant: Variant::TextureSubgroup,
+        kernel: &BACKWARD_QUERY_TEXTURE_SUBGROUP,
+        bindings: [q, k, v, d_out, log_sum_exp, delta, angles, d_query],
+        heads: shape.num_heads,
+        products: 3,
+        constants: vec![rotated],
+    };
+    launch.push(plan, shape);
+    let (d_key, d_value) = (gradients.key.into(), gradients.value.into());
+    let launch = Launch {
+        variant: Variant::TextureSubgroup,
+        kernel: &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
+        bindings: [q, k, v, d_out, log_sum_exp, delta, angles, d_key, d_value],
+        heads: shape.num_kv_heads,
+        products: 4,
+        constants: vec![rotated],
+    };
+    launch.push(plan, shape);
 }

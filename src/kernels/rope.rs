@@ -13,11 +13,7 @@ params!(RopeParams {
     head_dim: u32
 });
 
-const BINDINGS: &[Binding] = &[
-    binding("cosines", Role::In),
-    binding("sines", Role::In),
-    binding("values", Role::InOut),
-];
+const BINDINGS: &[Binding] = &[binding("angles", Role::In), binding("values", Role::InOut)];
 
 /// Rotates in place by the angle of each position.
 pub static FORWARD: Kernel = Kernel {
@@ -67,42 +63,40 @@ pub static BACKWARD_QUADS: Kernel = Kernel {
     ..BACKWARD
 };
 
-/// The angles of every position and pair, each `[time, head_dim / 2]`.
+/// The angle of every position and pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RopeTables {
-    /// Cosines.
-    pub cosines: Tensor,
-    /// Sines.
-    pub sines: Tensor,
+pub struct RopeTable {
+    /// `[time, head_dim]`: cosine and sine of pair `i` are columns `2 i` and `2 i + 1`.
+    pub angles: Tensor,
 }
 
-/// Computes cosines and sines, each `[time, head_dim / 2]`: in f64 on the host, since shader
-/// trigonometry of large angles is only as good as the driver.
+/// Computes the angles of a [`RopeTable`]: in f64 on the host, since shader trigonometry of large
+/// angles is only as good as the driver.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "the tables are f32 by design"
 )]
-pub fn tables(time: usize, head_dim: usize, theta: f64) -> (Vec<f32>, Vec<f32>) {
+pub fn angles(time: usize, head_dim: usize, theta: f64) -> Vec<f32> {
     let angles = (0..time).flat_map(|position| {
         (0..head_dim / 2)
             .map(move |pair| position as f64 * theta.powf(-((2 * pair) as f64) / head_dim as f64))
     });
     angles
-        .map(|angle| (angle.cos() as f32, angle.sin() as f32))
-        .unzip()
+        .flat_map(|angle| [angle.cos() as f32, angle.sin() as f32])
+        .collect()
 }
 
 /// Rotates `values` `[batch * time, num_heads * head_dim]` in place.
-pub fn forward(plan: &mut Plan, tables: RopeTables, values: Tensor, num_heads: usize) {
-    push(plan, [&FORWARD, &FORWARD_QUADS], tables, values, num_heads);
+pub fn forward(plan: &mut Plan, table: RopeTable, values: Tensor, num_heads: usize) {
+    push(plan, [&FORWARD, &FORWARD_QUADS], table, values, num_heads);
 }
 
 /// Turns the gradient of rotated values into that of the values, in place.
-pub fn backward(plan: &mut Plan, tables: RopeTables, d_values: Tensor, num_heads: usize) {
+pub fn backward(plan: &mut Plan, table: RopeTable, d_values: Tensor, num_heads: usize) {
     push(
         plan,
         [&BACKWARD, &BACKWARD_QUADS],
-        tables,
+        table,
         d_values,
         num_heads,
     );
@@ -111,11 +105,11 @@ pub fn backward(plan: &mut Plan, tables: RopeTables, d_values: Tensor, num_heads
 fn push(
     plan: &mut Plan,
     [words, quads]: [&'static Kernel; 2],
-    tables: RopeTables,
+    table: RopeTable,
     values: Tensor,
     num_heads: usize,
 ) {
-    let (time, head_dim) = (tables.cosines.rows, values.cols / num_heads);
+    let (time, head_dim) = (table.angles.rows, values.cols / num_heads);
     let (kernel, _) = by_width(head_dim, words, quads);
     let batch = values.rows / time;
     // A dimension of the grid holds so many sequences.
@@ -126,7 +120,7 @@ fn push(
             num_heads: word(num_heads),
             head_dim: word(head_dim),
         };
-        let bindings = [tables.cosines.into(), tables.sines.into(), values.into()];
+        let bindings = [table.angles.into(), values.into()];
         let sequences = MAX_GROUPS.min(batch - first);
         plan.push(
             Dispatch::new(kernel, params, bindings)

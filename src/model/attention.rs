@@ -4,7 +4,7 @@ use super::Pass;
 use super::linear::{Into, Linear};
 use crate::gpu::Tensor;
 use crate::kernels::attention::{self, AttentionShape, Qkv};
-use crate::kernels::rope::{self, RopeTables};
+use crate::kernels::rope::RopeTable;
 
 /// The attention half of a block.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +34,10 @@ impl Attention {
         x: Tensor,
         residual: Tensor,
         shape: AttentionShape,
-        tables: RopeTables,
+        table: RopeTable,
     ) -> (Tensor, Saved) {
-        let query = self.q_proj.forward_rotated(pass, x, tables, shape.head_dim);
-        let key = self.k_proj.forward_rotated(pass, x, tables, shape.head_dim);
+        let query = self.q_proj.forward_rotated(pass, x, table, shape.head_dim);
+        let key = self.k_proj.forward_rotated(pass, x, table, shape.head_dim);
         let value = self.v_proj.forward(pass, x);
         let qkv = Qkv { query, key, value };
         let (output, log_sum_exp) = attention::forward(pass.plan, qkv, shape);
@@ -48,6 +48,7 @@ impl Attention {
                 input: x,
                 attended: attention::Saved {
                     qkv,
+                    rotation: Some(table),
                     output,
                     log_sum_exp,
                 },
@@ -62,7 +63,6 @@ impl Attention {
         saved: Saved,
         d_y: Tensor,
         shape: AttentionShape,
-        tables: RopeTables,
     ) -> Tensor {
         let accumulate = pass.accumulates();
         let attended = saved.attended;
@@ -72,8 +72,6 @@ impl Attention {
         self.output_proj
             .backward_input(pass, d_y, Into::Store(d_output));
         let d = attention::backward(pass.plan, attended, d_output, shape);
-        rope::backward(pass.plan, tables, d.query, shape.num_heads);
-        rope::backward(pass.plan, tables, d.key, shape.num_kv_heads);
         let d_x = pass
             .plan
             .scratch("d_normed", saved.input.rows, saved.input.cols);

@@ -7,7 +7,7 @@ use super::norm::{self, RmsNorm};
 use super::{ParameterTable, Pass};
 use crate::gpu::Tensor;
 use crate::kernels::attention::AttentionShape;
-use crate::kernels::rope::RopeTables;
+use crate::kernels::rope::RopeTable;
 
 /// One layer of the decoder.
 #[derive(Clone, Debug)]
@@ -66,11 +66,11 @@ impl Block {
         pass: &mut Pass<'_>,
         x: Tensor,
         shape: AttentionShape,
-        tables: RopeTables,
+        table: RopeTable,
     ) -> (Tensor, Saved) {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let (normed, ln1) = self.ln1.forward(pass, x);
-        let (x, attn) = self.attn.forward(pass, normed, x, shape, tables);
+        let (x, attn) = self.attn.forward(pass, normed, x, shape, table);
         pass.plan.set_scope(format!("{}.ffn", self.scope));
         let (normed, ln2) = self.ln2.forward(pass, x);
         let (x, ffn) = self.ffn.forward(pass, normed, x);
@@ -87,19 +87,12 @@ impl Block {
 
     /// Turns `d_x`, the gradient of the block's output, into that of its input, in place: each
     /// half adds its own share to the residual stream's.
-    pub fn backward(
-        &self,
-        pass: &mut Pass<'_>,
-        saved: Saved,
-        d_x: Tensor,
-        shape: AttentionShape,
-        tables: RopeTables,
-    ) {
+    pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_x: Tensor, shape: AttentionShape) {
         pass.plan.set_scope(format!("{}.ffn", self.scope));
         let d_normed = self.ffn.backward(pass, saved.ffn, d_x);
         self.ln2.backward(pass, saved.ln2, d_normed, d_x, true);
         pass.plan.set_scope(format!("{}.attn", self.scope));
-        let d_normed = self.attn.backward(pass, saved.attn, d_x, shape, tables);
+        let d_normed = self.attn.backward(pass, saved.attn, d_x, shape);
         self.ln1.backward(pass, saved.ln1, d_normed, d_x, true);
     }
 }

@@ -3,7 +3,7 @@
 use super::{ParameterId, Pass};
 use crate::gpu::Tensor;
 use crate::kernels::matmul::{Epilogue, Form, matmul, takes_any_epilogue};
-use crate::kernels::rope::{self, RopeTables};
+use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::swiglu;
 
 /// A linear layer.
@@ -55,15 +55,15 @@ impl Linear {
         &self,
         pass: &mut Pass<'_>,
         x: Tensor,
-        tables: RopeTables,
+        table: RopeTable,
         head_dim: usize,
     ) -> Tensor {
         let y = self.output(pass, x);
         if self.takes_any_epilogue(pass) {
-            self.push_forward(pass, x, y, Epilogue::Rotate { tables, head_dim });
+            self.push_forward(pass, x, y, Epilogue::Rotate { table, head_dim });
         } else {
             self.push_forward(pass, x, y, Epilogue::Store);
-            rope::forward(pass.plan, tables, y, y.cols / head_dim);
+            rope::forward(pass.plan, table, y, y.cols / head_dim);
         }
         y
     }

@@ -8,7 +8,7 @@ use super::{ParameterId, ParameterTable, Pass};
 use crate::config::ModelConfig;
 use crate::gpu::Tensor;
 use crate::kernels::attention::AttentionShape;
-use crate::kernels::rope::{self, RopeTables};
+use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::{cross_entropy, embedding};
 
 /// A decoder for one model shape.
@@ -49,7 +49,7 @@ pub struct PassShape {
     /// Sequences and their length.
     pub batch: BatchShape,
     /// Angles of positions `0..time`.
-    pub tables: RopeTables,
+    pub table: RopeTable,
     /// Whether only the blocks' inputs are kept for the backward pass.
     pub activation_checkpointing: bool,
 }
@@ -91,9 +91,9 @@ impl Transformer {
         }
     }
 
-    /// Cosines and sines for positions `0..time`, each `[time, head_dim / 2]`.
-    pub fn rope_tables(config: &ModelConfig, time: usize) -> (Vec<f32>, Vec<f32>) {
-        rope::tables(time, config.head_dim(), config.rope_theta)
+    /// What a [`RopeTable`] holds for positions `0..time`.
+    pub fn rope_angles(config: &ModelConfig, time: usize) -> Vec<f32> {
+        rope::angles(time, config.head_dim(), config.rope_theta)
     }
 
     fn attention_shape(&self, batch: BatchShape) -> AttentionShape {
@@ -114,7 +114,7 @@ impl Transformer {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let (next, saved) =
-                block.forward(pass, x, self.attention_shape(shape.batch), shape.tables);
+                block.forward(pass, x, self.attention_shape(shape.batch), shape.table);
             blocks.push(if shape.activation_checkpointing {
                 Kept::Input(x)
             } else {
@@ -175,10 +175,10 @@ impl Transformer {
                 Kept::Input(x) => {
                     // Else the first pass's copies of weights would live until here.
                     pass.plan.forget_staged();
-                    block.forward(pass, x, attention_shape, shape.tables).1
+                    block.forward(pass, x, attention_shape, shape.table).1
                 }
             };
-            block.backward(pass, saved, d_x, attention_shape, shape.tables);
+            block.backward(pass, saved, d_x, attention_shape);
         }
         pass.plan.set_scope("token_embeddings");
         // A tied embedding already holds the head's gradient.

@@ -88,9 +88,8 @@ impl Engine {
         check_limits(&plan.plan, &device)?;
         let buffers = plan.memory.allocate(&device)?;
         let executable = Executable::compile(&plan.plan, &device, &buffers)?;
-        let (cosines, sines) = Transformer::rope_tables(model, model.context_length);
-        buffers.write(&device, plan.step.cosines, 0, &cosines);
-        buffers.write(&device, plan.step.sines, 0, &sines);
+        let angles = Transformer::rope_angles(model, model.context_length);
+        buffers.write(&device, plan.step.angles, 0, &angles);
         let adamw = step_plan::adamw_settings(train);
         let readback = Readback::new(METRICS_WORDS);
         Ok(Self {

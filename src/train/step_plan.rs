@@ -4,7 +4,7 @@ use crate::config::{ModelConfig, TrainConfig};
 use crate::gpu::{Memory, PersistentId, Plan, SectionId, Target, Tensor};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
 use crate::kernels::grad_norm;
-use crate::kernels::rope::RopeTables;
+use crate::kernels::rope::RopeTable;
 use crate::model::inputs::Inputs;
 use crate::model::transformer::{LossTarget, PassShape};
 use crate::model::{BatchShape, InputLayout, ParameterMemory, ParameterTable, Pass, Transformer};
@@ -28,10 +28,8 @@ pub struct StepMemory {
     pub step: PersistentId,
     /// Loss, gradient norm and clip factor.
     pub metrics: PersistentId,
-    /// Cosines of the rotary angles.
-    pub cosines: PersistentId,
-    /// Sines of the rotary angles.
-    pub sines: PersistentId,
+    /// Cosines and sines of the rotary angles.
+    pub angles: PersistentId,
 }
 
 /// The sections, in the order of a step.
@@ -91,14 +89,12 @@ impl StepPlan {
         let layout = InputLayout::new(shape, model.vocab_size);
         let mut memory = Memory::default();
         let parameters = ParameterMemory::declare(&table, &mut memory);
-        let angles = shape.time * model.head_dim() / 2;
         let step = StepMemory {
             batch: memory.declare("batch", layout.words() * micro_batches),
             inputs: memory.declare("inputs", layout.words()),
             step: memory.declare("step", adamw::STEP_WORDS),
             metrics: memory.declare("metrics", METRICS_WORDS),
-            cosines: memory.declare("rope_cosines", angles),
-            sines: memory.declare("rope_sines", angles),
+            angles: memory.declare("rope_angles", shape.time * model.head_dim()),
         };
         let mut plan = Plan::new(target);
         let mut builder = Builder {
@@ -108,9 +104,10 @@ impl StepPlan {
             inputs: layout.bind(plan.persistent(&memory, step.inputs)),
             pass_shape: PassShape {
                 batch: shape,
-                tables: RopeTables {
-                    cosines: table_tensor(&mut plan, &memory, step.cosines, model, shape.time),
-                    sines: table_tensor(&mut plan, &memory, step.sines, model, shape.time),
+                table: RopeTable {
+                    angles: plan
+                        .persistent(&memory, step.angles)
+                        .reshape(shape.time, model.head_dim()),
                 },
                 activation_checkpointing: train.activation_checkpointing,
             },
@@ -163,19 +160,6 @@ impl StepPlan {
             ])
             .collect()
     }
-}
-
-fn table_tensor(
-    plan: &mut Plan,
-    memory: &Memory,
-    id: PersistentId,
-    model: &ModelConfig,
-    time: usize,
-) -> Tensor {
-    let pairs = model.head_dim() / 2;
-    plan.persistent(memory, id)
-        .slice(0, time * pairs)
-        .reshape(time, pairs)
 }
 
 /// Pushes the sections that read tokens.

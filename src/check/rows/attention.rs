@@ -5,7 +5,12 @@ use crate::check::Case;
 use crate::gpu::{AdapterClass, Kernel};
 use crate::kernels::attention::{self, AttentionShape, Qkv, Saved, Variant};
 use crate::kernels::by_width;
+use crate::kernels::rope::{self, RopeTable};
 use crate::reference::attention as reference;
+use crate::reference::rope::{self as rope_reference, RopeShape};
+
+/// Base of the wavelengths where heads are rotated.
+const THETA: f64 = 10_000.0;
 
 /// `(batch, time, num_heads, num_kv_heads, head_dim)`.
 const SHAPES: [(usize, usize, usize, usize, usize); 17] = [
@@ -38,10 +43,16 @@ pub(super) fn rows(table: &mut Table) {
             head_dim,
         };
         // At scale 4 a few keys take all of the probability.
-        for scale in [1.0, 4.0] {
+        for (scale, rotated) in [(1.0, false), (4.0, false), (1.0, true)] {
+            let rotation = if rotated { ", rotated" } else { "" };
             let label = format!(
-                "batch {batch}, time {time}, heads {num_heads}/{num_kv_heads}, head_dim {head_dim}, scale {scale}"
+                "batch {batch}, time {time}, heads {num_heads}/{num_kv_heads}, head_dim {head_dim}, scale {scale}{rotation}"
             );
+            let inputs = Inputs {
+                shape,
+                scale,
+                rotated,
+            };
             // Each variant runs with the workgroups of the class that it is meant for; those of the
             // storage one are the same for both. Drivers compile every head_dim anew.
             let whole_texels = head_dim % 4 == 0;
@@ -51,7 +62,7 @@ pub(super) fn rows(table: &mut Table) {
                     kernels,
                     variant,
                 };
-                variant_rows(table, &target, &label, (shape, scale));
+                variant_rows(table, &target, &label, inputs);
             };
             add(AdapterClass::Gpu, &STORAGE, Variant::Storage);
             if whole_texels {
@@ -76,13 +87,18 @@ fn sequences_in_blocks(table: &mut Table) {
     };
     let label = format!("batch 5, time 16, heads 2/1, in bindings of {LIMIT_WORDS} words");
     let class = AdapterClass::Gpu;
+    let inputs = Inputs {
+        shape,
+        scale: 1.0,
+        rotated: false,
+    };
     table.add_for(class, &attention::FORWARD, &label, move |case| {
         case.plan.set_max_binding_words(LIMIT_WORDS);
-        forward(case, Variant::Storage, shape, 1.0);
+        forward(case, Variant::Storage, inputs);
     });
     table.add_for(class, &attention::BACKWARD_KEY_VALUE, &label, move |case| {
         case.plan.set_max_binding_words(LIMIT_WORDS);
-        backward(case, Variant::Storage, shape, 1.0);
+        backward(case, Variant::Storage, inputs);
     });
 }
 
@@ -111,28 +127,38 @@ struct Target {
     variant: Variant,
 }
 
-fn variant_rows(
-    table: &mut Table,
-    target: &Target,
-    label: &str,
-    (shape, scale): (AttentionShape, f64),
-) {
+/// What a row computes.
+#[derive(Clone, Copy)]
+struct Inputs {
+    shape: AttentionShape,
+    /// Of the queries.
+    scale: f64,
+    /// Whether the gradients are to be turned back.
+    rotated: bool,
+}
+
+fn variant_rows(table: &mut Table, target: &Target, label: &str, inputs: Inputs) {
     let &Target {
         class,
         kernels: [forward_kernel, query_kernel, key_value_kernel],
         variant,
     } = target;
-    table.add_for(class, forward_kernel, label, move |case| {
-        forward(case, variant, shape, scale);
-    });
-    let delta_kernel = by_width(
-        shape.head_dim,
-        &attention::BACKWARD_DELTA,
-        &attention::BACKWARD_DELTA_QUADS,
-    );
-    for kernel in [delta_kernel.0, query_kernel, key_value_kernel] {
+    if !inputs.rotated {
+        table.add_for(class, forward_kernel, label, move |case| {
+            forward(case, variant, inputs);
+        });
+        let delta_kernel = by_width(
+            inputs.shape.head_dim,
+            &attention::BACKWARD_DELTA,
+            &attention::BACKWARD_DELTA_QUADS,
+        );
+        table.add_for(class, delta_kernel.0, label, move |case| {
+            backward(case, variant, inputs);
+        });
+    }
+    for kernel in [query_kernel, key_value_kernel] {
         table.add_for(class, kernel, label, move |case| {
-            backward(case, variant, shape, scale);
+            backward(case, variant, inputs);
         });
     }
 }
@@ -147,59 +173,81 @@ fn reference_shape(shape: AttentionShape) -> reference::AttentionShape {
     }
 }
 
-struct Inputs {
-    qkv: Qkv,
-    values: [Vec<f64>; 3],
-}
-
-fn inputs(case: &mut Case, shape: AttentionShape, scale: f64) -> Inputs {
-    let rows = shape.batch * shape.time;
-    let query = case.random(rows, shape.num_heads * shape.head_dim, scale);
-    let key = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
-    let value = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
-    Inputs {
-        qkv: Qkv {
+impl Inputs {
+    /// Queries, keys and values on the device and beside it.
+    fn make(self, case: &mut Case) -> (Qkv, [Vec<f64>; 3]) {
+        let Self { shape, scale, .. } = self;
+        let rows = shape.batch * shape.time;
+        let query = case.random(rows, shape.num_heads * shape.head_dim, scale);
+        let key = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
+        let value = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
+        let qkv = Qkv {
             query: query.tensor,
             key: key.tensor,
             value: value.tensor,
-        },
-        values: [query.values, key.values, value.values],
+        };
+        (qkv, [query.values, key.values, value.values])
+    }
+
+    fn rotation(self, case: &mut Case) -> Option<RopeTable> {
+        let AttentionShape { time, head_dim, .. } = self.shape;
+        self.rotated.then(|| {
+            let angles = rope::angles(time, head_dim, THETA);
+            let angles = angles.into_iter().map(f64::from).collect();
+            RopeTable {
+                angles: case.floats(time, head_dim, angles).tensor,
+            }
+        })
+    }
+
+    /// The gradient `d` of rotated heads as it should leave the device.
+    fn turned_back(self, d: Vec<f64>, num_heads: usize) -> Vec<f64> {
+        if !self.rotated {
+            return d;
+        }
+        let shape = RopeShape {
+            time: self.shape.time,
+            num_heads,
+            head_dim: self.shape.head_dim,
+            theta: THETA,
+        };
+        rope_reference::backward(&d, shape)
     }
 }
 
-fn forward(case: &mut Case, variant: Variant, shape: AttentionShape, scale: f64) {
-    let Inputs {
-        qkv,
-        values: [q, k, v],
-    } = inputs(case, shape, scale);
+fn forward(case: &mut Case, variant: Variant, inputs: Inputs) {
+    let (qkv, [q, k, v]) = inputs.make(case);
+    let shape = inputs.shape;
     let (output, log_sum_exp) = attention::forward_by(&mut case.plan, variant, qkv, shape);
     let want = reference::forward(&q, &k, &v, reference_shape(shape));
     case.expect("output", output, want.0);
     case.expect("log_sum_exp", log_sum_exp, want.1);
 }
 
-fn backward(case: &mut Case, variant: Variant, shape: AttentionShape, scale: f64) {
-    let Inputs {
-        qkv,
-        values: [q, k, v],
-    } = inputs(case, shape, scale);
+fn backward(case: &mut Case, variant: Variant, inputs: Inputs) {
+    let (qkv, [q, k, v]) = inputs.make(case);
+    let shape = inputs.shape;
     let d_output = case.random(
         shape.batch * shape.time,
         shape.num_heads * shape.head_dim,
         1.0,
     );
+    let rotation = inputs.rotation(case);
     let (output, log_sum_exp) = attention::forward_by(&mut case.plan, variant, qkv, shape);
     let saved = Saved {
         qkv,
+        rotation,
         output,
         log_sum_exp,
     };
     let gradients = attention::backward_by(&mut case.plan, variant, saved, d_output.tensor, shape);
     let (d_query, d_key, d_value) =
         reference::backward(&q, &k, &v, &d_output.values, reference_shape(shape));
+    let d_query = inputs.turned_back(d_query, shape.num_heads);
+    let d_key = inputs.turned_back(d_key, shape.num_kv_heads);
     // At scale 4 scores reach 60, whose rounding to 4e-6 the exponential turns into a relative
     // error, while most of the gradient cancels.
-    let tolerance = if scale > 1.0 { 5e-5 } else { 1e-5 };
+    let tolerance = if inputs.scale > 1.0 { 5e-5 } else { 1e-5 };
     // A row that sees one key has no gradient for its query, where the shader subtracts two equal
     // products; what remains is their rounding, so one position is held to that.
     if shape.time > 1 {

@@ -3,7 +3,7 @@
 use super::{Table, added};
 use crate::kernels::by_width;
 use crate::kernels::rmsnorm::Saved;
-use crate::kernels::rope::RopeTables;
+use crate::kernels::rope::RopeTable;
 use crate::kernels::{embedding, rmsnorm, rope, softmax, sum, swiglu};
 use crate::reference;
 
@@ -226,20 +226,16 @@ fn rope_rows(table: &mut Table) {
         for (kernel, is_forward) in [(forward, true), (backward, false)] {
             table.add_once(kernel, &shape, move |case| {
                 let values = case.random(batch * time, num_heads * head_dim, 1.0);
-                let (cosines, sines) = rope::tables(time, head_dim, THETA);
-                let mut upload = |t: Vec<f32>| {
-                    case.floats(time, head_dim / 2, t.into_iter().map(f64::from).collect())
-                        .tensor
-                };
-                let tables = RopeTables {
-                    cosines: upload(cosines),
-                    sines: upload(sines),
+                let angles = rope::angles(time, head_dim, THETA);
+                let angles = angles.into_iter().map(f64::from).collect();
+                let table = RopeTable {
+                    angles: case.floats(time, head_dim, angles).tensor,
                 };
                 let want = if is_forward {
-                    rope::forward(&mut case.plan, tables, values.tensor, num_heads);
+                    rope::forward(&mut case.plan, table, values.tensor, num_heads);
                     reference::rope::forward(&values.values, reference_shape)
                 } else {
-                    rope::backward(&mut case.plan, tables, values.tensor, num_heads);
+                    rope::backward(&mut case.plan, table, values.tensor, num_heads);
                     reference::rope::backward(&values.values, reference_shape)
                 };
                 case.expect("values", values.tensor, want);

@@ -6,7 +6,7 @@ use crate::check::Case;
 use crate::gpu::{AdapterClass, Tensor, Window};
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
-use crate::kernels::rope::{self, RopeTables};
+use crate::kernels::rope::{self, RopeTable};
 use crate::reference::rope::{self as rope_reference, RopeShape};
 use crate::reference::{matmul as reference, matmul_stage as stage_reference, swiglu};
 
@@ -207,22 +207,17 @@ fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {
     let a = case.random(rows, 20, 1.0);
     let b = case.random(cols, 20, 1.0);
     let output = case.plan.scratch("output", rows, cols);
-    let (cosines, sines) = rope::tables(time, head_dim, theta);
-    let pairs = head_dim / 2;
-    let mut upload = |values: Vec<f32>| {
-        let values = values.into_iter().map(f64::from).collect();
-        case.floats(time, pairs, values).tensor
-    };
-    let tables = RopeTables {
-        cosines: upload(cosines),
-        sines: upload(sines),
+    let angles = rope::angles(time, head_dim, theta);
+    let angles = angles.into_iter().map(f64::from).collect();
+    let table = RopeTable {
+        angles: case.floats(time, head_dim, angles).tensor,
     };
     let product = Product {
         form: Form::Nt,
         a: a.tensor,
         b: b.tensor,
         output,
-        epilogue: Epilogue::Rotate { tables, head_dim },
+        epilogue: Epilogue::Rotate { table, head_dim },
     };
     matmul::matmul_by(&mut case.plan, variant, product);
     let sizes = reference::MatmulShape {

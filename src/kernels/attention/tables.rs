@@ -114,6 +114,18 @@ const fn key_value_bindings(operands: Role) -> [Binding; 8] {
     ]
 }
 
+/// The variants that turn a rotated query's or key's gradient back also read the angles.
+const fn rotated_query_bindings() -> [Binding; 8] {
+    let [a, b, c, d, e, f, d_query] = query_bindings(Role::Texture);
+    [a, b, c, d, e, f, binding("angles", Role::In), d_query]
+}
+
+const fn rotated_key_value_bindings() -> [Binding; 9] {
+    let [a, b, c, d, e, f, d_key, d_value] = key_value_bindings(Role::Texture);
+    let angles = binding("angles", Role::In);
+    [a, b, c, d, e, f, angles, d_key, d_value]
+}
+
 /// Gradient for the queries.
 pub static BACKWARD_QUERY: Kernel = Kernel {
     name: "attention_backward_query",
@@ -153,7 +165,9 @@ pub static BACKWARD_QUERY_TEXTURE_SUBGROUP: Kernel = Kernel {
         shader!("shared/attention_subgroup.wgsl"),
         shader!("shared/attention_quads.texture.wgsl"),
         shader!("shared/attention_d_output_quad.texture.wgsl"),
+        shader!("shared/rope_quads.wgsl"),
     ],
+    bindings: &rotated_query_bindings(),
     requires: Requirement::Subgroup(SUBGROUP_LANES),
     ..BACKWARD_QUERY_TEXTURE
 };
@@ -196,7 +210,9 @@ pub static BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP: Kernel = Kernel {
         shader!("shared/attention_subgroup.wgsl"),
         shader!("shared/attention_quads.texture.wgsl"),
         shader!("shared/attention_d_output_quad.texture.wgsl"),
+        shader!("shared/rope_quads.wgsl"),
     ],
+    bindings: &rotated_key_value_bindings(),
     requires: Requirement::Subgroup(SUBGROUP_LANES),
     ..BACKWARD_KEY_VALUE_TEXTURE
 };

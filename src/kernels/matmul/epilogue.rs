@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::rope::RopeTables;
+use super::super::rope::RopeTable;
 use crate::gpu::dispatch::word;
 use crate::gpu::{Plan, Tensor};
 
@@ -18,7 +18,7 @@ pub enum Epilogue {
     /// Rows are positions of sequences, columns heads: the rotary embedding of the product.
     Rotate {
         /// Angles of the positions of a sequence.
-        tables: RopeTables,
+        table: RopeTable,
         /// Columns of a head.
         head_dim: usize,
     },
@@ -63,7 +63,7 @@ impl Epilogue {
     /// Rows of a sequence and columns of a head, or ones where nothing is rotated.
     pub(super) fn time_and_head_dim(self) -> (u32, u32) {
         match self {
-            Self::Rotate { tables, head_dim } => (word(tables.cosines.rows), word(head_dim)),
+            Self::Rotate { table, head_dim } => (word(table.angles.rows), word(head_dim)),
             _ => (1, 1),
         }
     }
@@ -71,7 +71,7 @@ impl Epilogue {
     /// Rows that a block of the output begins at a multiple of.
     pub(super) fn row_step(self) -> usize {
         match self {
-            Self::Rotate { tables, .. } => tables.cosines.rows,
+            Self::Rotate { table, .. } => table.angles.rows,
             _ => 1,
         }
     }
@@ -100,7 +100,7 @@ impl Epilogue {
         let (aside, other, second) = match self {
             Self::Store | Self::Accumulate => (unused, unused, unused_second()),
             Self::Residual(residual) => (residual, unused, unused_second()),
-            Self::Rotate { tables, .. } => (tables.cosines, tables.sines, unused_second()),
+            Self::Rotate { table, .. } => (table.angles, unused, unused_second()),
             Self::Gate { gate, hidden } => (gate, unused, hidden),
             Self::GateBackward { gate, up, d_up } => (gate, up, d_up),
         };
