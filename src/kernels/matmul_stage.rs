@@ -67,14 +67,13 @@ fn stage_anew(plan: &mut Plan, window: Window) -> Texture {
 /// # Panics
 /// If one but the last has a number of columns that is no multiple of 4.
 pub fn stage_side_by_side(plan: &mut Plan, windows: &[Window]) -> Texture {
+    let [before @ .., last] = windows else {
+        panic!("windows to stage");
+    };
     // Each is read in whole tiles, as far as if it were alone: none reaches beyond the last one.
-    let firsts = windows.iter().scan(0, |next, window| {
-        let first = *next;
-        *next += window.cols;
-        Some((first, padded(window)))
-    });
-    let (first, (rows, cols)) = firsts.last().expect("windows to stage");
-    let width = (first + cols).next_multiple_of(COLS_MULTIPLE);
+    let (rows, last_cols) = padded(last);
+    let width = before.iter().map(|window| window.cols).sum::<usize>() + last_cols;
+    let width = width.next_multiple_of(COLS_MULTIPLE);
     let texture = plan.scratch_texture("staged", rows, width);
     let mut first = 0;
     for &window in windows {
