@@ -127,3 +127,54 @@ pub(super) fn layout(plan: &Plan) -> Layout {
         textures: textures.into_iter().map(texture).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(width: usize, height: usize, busy_until: usize) -> Slot {
+        Slot {
+            label: String::new(),
+            width,
+            height,
+            busy_until,
+        }
+    }
+
+    /// Where a texture of `[width, height]` goes that is used from dispatch 5 on, and all sizes then.
+    fn placed(known: &[(usize, usize, usize)], (width, height): (usize, usize)) -> (usize, usize) {
+        let mut slots = known
+            .iter()
+            .map(|&(w, h, until)| slot(w, h, until))
+            .collect();
+        let at = place(&mut slots, slot(width, height, 9), 5, true);
+        (at, slots.iter().map(Slot::area).sum())
+    }
+
+    #[test]
+    fn a_storage_takes_the_smallest_free_slot_or_enlarges_the_one_that_grows_least() {
+        for (known, wanted, at_and_area) in [
+            (&[][..], (4, 4), (0, 16)),
+            // One that is large enough, and not the larger one.
+            (&[(9, 9, 1), (5, 5, 2)], (4, 4), (1, 106)),
+            // One that is still in use when the storage is first written.
+            (&[(4, 4, 5), (6, 6, 4)], (4, 4), (1, 52)),
+            // Growing by 8 and by 12 words.
+            (&[(2, 4, 1), (1, 4, 1)], (4, 4), (0, 20)),
+            // Growing would take 56 texels in width and height, and a slot of its own 16.
+            (&[(2, 8, 1)], (8, 2), (1, 32)),
+        ] {
+            assert_eq!(
+                placed(known, wanted),
+                at_and_area,
+                "{wanted:?} in {known:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_reuse_every_storage_has_a_slot_of_its_own() {
+        let mut slots = vec![slot(9, 9, 1)];
+        assert_eq!(place(&mut slots, slot(4, 4, 9), 5, false), 1);
+    }
+}

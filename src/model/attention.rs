@@ -69,8 +69,7 @@ impl Attention {
         self.output_proj
             .backward_weight(pass, attended.output, d_y, accumulate);
         let d_output = pass.plan.scratch("d_attended", d_y.rows, d_y.cols);
-        self.output_proj
-            .backward_input(pass, d_y, d_output);
+        self.output_proj.backward_input(pass, d_y, d_output);
         let d = attention::backward(pass.plan, attended, d_output, shape);
         rope::backward(pass.plan, tables, d.query, shape.num_heads);
         rope::backward(pass.plan, tables, d.key, shape.num_kv_heads);

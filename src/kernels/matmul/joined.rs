@@ -74,7 +74,9 @@ fn joining_variant(recipe: Recipe, pairs: &[(Tensor, Tensor)], output: Tensor) -
     };
     let [m, n] = [output.rows, output.cols];
     let k = pairs.iter().map(|(a, _)| a.cols).sum();
-    let variant = recipe.variant.that_stores(&one_by_one(pairs, output).next()?);
+    let variant = recipe
+        .variant
+        .that_stores(&one_by_one(pairs, output).next()?);
     let fits = k <= side && m <= launch::most_rows(variant, Form::Nn, side) && n <= 4 * side;
     (can_lie_together(pairs) && fits && recipe.splits(m, n, k) == 1).then_some(variant)
 }
@@ -127,5 +129,47 @@ fn push_joined(plan: &mut Plan, variant: Variant, pairs: &[(Tensor, Tensor)], ou
             &block,
             [a_texture, b_texture],
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Target;
+    use crate::kernels::matmul::{SUBGROUP_LANES, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED};
+    use crate::kernels::matmul_stage::STAGE;
+
+    /// Launches of each kernel for a sum over `depths`, and then for each operand's product with
+    /// another matrix.
+    fn launches(class: AdapterClass, rows: usize, depths: &[usize]) -> [usize; 4] {
+        let mut plan = Plan::new(Target {
+            subgroup_size: Some(SUBGROUP_LANES),
+            ..Target::portable(class)
+        });
+        let section = plan.section();
+        let pairs: Vec<_> = depths
+            .iter()
+            .map(|&k| (plan.scratch("a", rows, k), plan.scratch("b", k, 128)))
+            .collect();
+        let [x, output] = ["x", "output"].map(|label| plan.scratch(label, rows, 128));
+        matmul_sum(&mut plan, &pairs, output);
+        for (a, b) in &pairs {
+            matmul(&mut plan, Form::Tn, *a, x, *b, Epilogue::Store);
+        }
+        [&TILED, &TEXTURE, &TEXTURE_SUBGROUP, &STAGE]
+            .map(|kernel| plan.dispatches_of(section, kernel).count())
+    }
+
+    #[test]
+    fn a_sum_is_one_product_whose_copies_serve_later_ones_too() {
+        let software = AdapterClass::Software;
+        // The copies are those of three pairs and of what is multiplied with each.
+        assert_eq!(launches(software, 64, &[128, 64, 64]), [0, 0, 4, 7]);
+        assert_eq!(launches(software, 64, &[128, 60]), [0, 0, 4, 5]);
+        assert_eq!(launches(software, 64, &[128]), [0, 0, 2, 3]);
+        // A k past a texture's side: one of the two products of the long part is cut.
+        let long = [TEXTURE_SIDE, 8];
+        assert_eq!(launches(software, 64, &long)[2], 4);
+        assert_eq!(launches(AdapterClass::Gpu, 64, &[128, 64, 64])[..2], [6, 0]);
     }
 }
