@@ -69,7 +69,8 @@ pub(super) fn rows(table: &mut Table) {
 }
 
 /// `A1 B1 + A2 B2 + ...`, as the gradient of an input that linear layers share, and for each `A` its
-/// product with that input, as the gradient of a weight.
+/// products with that input: as the left operand, like the gradient of a weight, and as the right one,
+/// which has to lie at a texture's origin.
 fn sum(
     case: &mut Case,
     joined: Variant,
@@ -100,6 +101,17 @@ fn sum(
         let shape = reference::MatmulShape { m: k, n, k: m };
         let want = reference::tn(&a.values, &input.values, shape);
         case.expect("d_weight", d_weight, want);
+        let transposed = case.plan.scratch("transposed", n, k);
+        let product = Product {
+            a: input.tensor,
+            b: a.tensor,
+            output: transposed,
+            ..product
+        };
+        matmul::matmul_by(&mut case.plan, alone, product);
+        let shape = reference::MatmulShape { m: n, n: k, k: m };
+        let want = reference::tn(&input.values, &a.values, shape);
+        case.expect("transposed", transposed, want);
     }
     case.expect("output", output, want);
 }

@@ -167,9 +167,10 @@ mod tests {
         assert_eq!(launches(software, 64, &[128, 64, 64]), [0, 0, 4, 7]);
         assert_eq!(launches(software, 64, &[128, 60]), [0, 0, 4, 5]);
         assert_eq!(launches(software, 64, &[128]), [0, 0, 2, 3]);
-        // A k past a texture's side: one of the two products of the long part is cut.
-        let long = [TEXTURE_SIDE, 8];
-        assert_eq!(launches(software, 64, &long)[2], 4);
+        // A k past a texture's side.
+        assert_eq!(launches(software, 256, &[TEXTURE_SIDE, 8])[2], 4);
+        // So few workgroups that k is better split.
+        assert_eq!(launches(software, 1, &[512, 512])[2], 4);
         assert_eq!(launches(AdapterClass::Gpu, 64, &[128, 64, 64])[..2], [6, 0]);
     }
 }
