@@ -11,6 +11,7 @@ struct Params {
     first_row: u32,
     first_col: u32,
     first_split: u32,
+    a_first_quad: u32,  // of rows, where A's texture has k along y
     output_stride: u32,
     epilogue: u32,
     time: u32,  // rows of a sequence, for an epilogue that rotates
@@ -18,7 +19,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [k, rows from first_row on]
+@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [k, rows from first_row on], from x = a_first_quad on
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
 @group(0) @binding(3) var<storage, read> aside: array<f32>;        // what the epilogue reads, if anything
 @group(0) @binding(4) var<storage, read> other: array<f32>;        // what else it reads
@@ -57,9 +58,9 @@ fn b_quads(col_quad: u32, k: u32) -> Quads {
     );
 }
 
-fn add(sums: Strip, row_quad: u32, k: u32, b0: Quads, b1: Quads) -> Strip {
-    let a0 = textureLoad(a, vec2(row_quad, k));
-    let a1 = textureLoad(a, vec2(row_quad, k + 1u));
+fn add(sums: Strip, a_quad: u32, k: u32, b0: Quads, b1: Quads) -> Strip {
+    let a0 = textureLoad(a, vec2(a_quad, k));
+    let a1 = textureLoad(a, vec2(a_quad, k + 1u));
     // Both steps of k at once, so that a sum stays in a register for both.
     return Strip(
         add_outer(add_outer(sums.s0, a0, b0.q0), a1, b1.q0),
@@ -89,6 +90,7 @@ fn keep_strip(tiles: ptr<function, array<vec4<f32>, 64>>, at: u32, sums: Strip) 
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let row_quad = (group.y * (LANES / LANE_COLS) + local.x / LANE_COLS) * ROW_QUADS;
     let col_quad = (group.x * LANE_COLS + local.x % LANE_COLS) * COL_QUADS;
+    let a_quad = params.a_first_quad + row_quad;
     let k_start = group.z * params.k_per_split;
     let k_end = min(k_start + params.k_per_split, params.k);
     var sums0 = Strip();
@@ -98,10 +100,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     for (var k = k_start; k < k_end; k += DEPTH) {
         let b0 = b_quads(col_quad, k);
         let b1 = b_quads(col_quad, k + 1u);
-        sums0 = add(sums0, row_quad, k, b0, b1);
-        sums1 = add(sums1, row_quad + 1u, k, b0, b1);
-        sums2 = add(sums2, row_quad + 2u, k, b0, b1);
-        sums3 = add(sums3, row_quad + 3u, k, b0, b1);
+        sums0 = add(sums0, a_quad, k, b0, b1);
+        sums1 = add(sums1, a_quad + 1u, k, b0, b1);
+        sums2 = add(sums2, a_quad + 2u, k, b0, b1);
+        sums3 = add(sums3, a_quad + 3u, k, b0, b1);
     }
     // [column quads, rows]
     var tiles: array<vec4<f32>, 64>;

@@ -11,6 +11,7 @@ struct Params {
     first_row: u32,
     first_col: u32,
     first_split: u32,
+    a_first_quad: u32,  // of rows, where A's texture has k along y
     output_stride: u32,
     epilogue: u32,
     time: u32,  // rows of a sequence, for an epilogue that rotates
@@ -18,7 +19,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [rows from first_row on, k], or transposed
+@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [rows from first_row on, k], or transposed from x = a_first_quad on
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
 @group(0) @binding(3) var<storage, read> aside: array<vec4<f32>>;        // what the epilogue reads, if anything
 @group(0) @binding(4) var<storage, read> other: array<vec4<f32>>;        // what else it reads
@@ -48,11 +49,11 @@ struct Strip {
 }
 
 // Columns k and k + 1 of the rows of a quad, for an even k.
-fn a_columns(row_quad: u32, k: u32) -> array<vec4<f32>, 2> {
+fn a_columns(a_quad: u32, k: u32) -> array<vec4<f32>, 2> {
     if (!A_ROWS) {
-        return array(textureLoad(a, vec2(row_quad, k)), textureLoad(a, vec2(row_quad, k + 1u)));
+        return array(textureLoad(a, vec2(a_quad, k)), textureLoad(a, vec2(a_quad, k + 1u)));
     }
-    let row = row_quad * 4u;
+    let row = a_quad * 4u;
     let r0 = textureLoad(a, vec2(k / 4u, row));
     let r1 = textureLoad(a, vec2(k / 4u, row + 1u));
     let r2 = textureLoad(a, vec2(k / 4u, row + 2u));
@@ -65,8 +66,8 @@ fn a_columns(row_quad: u32, k: u32) -> array<vec4<f32>, 2> {
     );
 }
 
-fn load(row_quad: u32, col_quad: u32, k: u32) -> Loaded {
-    let a = a_columns(row_quad, k);
+fn load(a_quad: u32, col_quad: u32, k: u32) -> Loaded {
+    let a = a_columns(a_quad, k);
     return Loaded(
         a[0],
         a[1],
@@ -107,6 +108,7 @@ fn main(
 ) {
     let row_quad = group.y * LANES;
     let col_quad = group.x * LANES * 2u + lane;
+    let a_quad = params.a_first_quad + row_quad + lane;
     let k_start = group.z * params.k_per_split;
     let k_end = min(k_start + params.k_per_split, params.k);
     var sums0 = Strip();
@@ -118,7 +120,7 @@ fn main(
     var sums6 = Strip();
     var sums7 = Strip();
     for (var k = k_start; k < k_end; k += DEPTH) {
-        let own = load(row_quad + lane, col_quad, k);
+        let own = load(a_quad, col_quad, k);
         sums0 = add(sums0, own, 0u);
         sums1 = add(sums1, own, 1u);
         sums2 = add(sums2, own, 2u);

@@ -269,8 +269,13 @@ fn bind(
 fn copy_action(dispatch: &Dispatch, copy: RowCopy, backings: &[Backing<'_>]) -> Action {
     let [from, to] = [0, 1].map(|at| &dispatch.bindings[at]);
     let backing = |bound: &Bound| &backings[bound.storage().0 as usize];
-    match (from, backing(from), backing(to)) {
-        (Bound::Tensor(tensor), Backing::Buffer(buffer), Backing::Texture(to)) => Action::Copy {
+    match (from, to, backing(from), backing(to)) {
+        (
+            Bound::Tensor(tensor),
+            Bound::Texture(part),
+            Backing::Buffer(buffer),
+            Backing::Texture(to),
+        ) => Action::Copy {
             buffer: (*buffer).clone(),
             layout: wgpu::TexelCopyBufferLayout {
                 offset: (tensor.offset + copy.first) as u64 * 4,
@@ -278,6 +283,10 @@ fn copy_action(dispatch: &Dispatch, copy: RowCopy, backings: &[Backing<'_>]) -> 
                 rows_per_image: None,
             },
             texture: to.texture.clone(),
+            origin: {
+                let [x, y] = part.origin().map(word);
+                wgpu::Origin3d { x, y, z: 0 }
+            },
             size: wgpu::Extent3d {
                 width: word(copy.cols / 4),
                 height: word(copy.rows),

@@ -90,8 +90,9 @@ impl Executable {
         let pitch = self.scratch.textures[slot].texture.width() as usize * 4;
         Ok(whole
             .chunks_exact(pitch)
+            .skip(texture.first_row)
             .take(texture.rows)
-            .flat_map(|row| &row[..texture.cols])
+            .flat_map(|row| &row[texture.first_col..][..texture.cols])
             .copied()
             .collect())
     }

@@ -26,6 +26,7 @@ pub(super) enum Action {
         buffer: wgpu::Buffer,
         layout: wgpu::TexelCopyBufferLayout,
         texture: wgpu::Texture,
+        origin: wgpu::Origin3d,
         size: wgpu::Extent3d,
     },
 }
@@ -69,6 +70,7 @@ impl Step {
             buffer,
             layout,
             texture,
+            origin,
             size,
         } = &self.action
         {
@@ -77,7 +79,11 @@ impl Step {
                 buffer,
                 layout: *layout,
             };
-            encoder.copy_buffer_to_texture(source, texture.as_image_copy(), *size);
+            let to = wgpu::TexelCopyTextureInfo {
+                origin: *origin,
+                ..texture.as_image_copy()
+            };
+            encoder.copy_buffer_to_texture(source, to, *size);
         }
     }
 }

@@ -146,14 +146,60 @@ impl Tensor {
     }
 }
 
-/// A matrix held in an `rgba32float` texture: one texel holds four neighbouring columns.
+/// A matrix held in an `rgba32float` texture, or in a part of one: one texel holds four neighbouring
+/// columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Texture {
     pub(crate) storage: StorageId,
+    /// Where the matrix's first row lies.
+    pub(crate) first_row: usize,
+    /// Where its first column lies: a multiple of 4.
+    pub(crate) first_col: usize,
     /// Height in texels: the matrix's rows.
     pub rows: usize,
     /// Columns of the matrix; the width is at least `cols.div_ceil(4)` texels.
     pub cols: usize,
+}
+
+impl Texture {
+    /// Its first texel in x and y.
+    pub(crate) fn origin(&self) -> [usize; 2] {
+        [self.first_col / 4, self.first_row]
+    }
+
+    /// `count` rows from `first`.
+    ///
+    /// # Panics
+    /// If the rows lie outside of the matrix.
+    pub fn slice_rows(self, first: usize, count: usize) -> Self {
+        assert!(
+            first + count <= self.rows,
+            "rows {first}+{count} of {}",
+            self.rows
+        );
+        Self {
+            first_row: self.first_row + first,
+            rows: count,
+            ..self
+        }
+    }
+
+    /// `count` columns from `first`.
+    ///
+    /// # Panics
+    /// If the columns lie outside of the matrix, or begin within a texel.
+    pub fn columns(self, first: usize, count: usize) -> Self {
+        assert!(
+            first + count <= self.cols && first.is_multiple_of(4),
+            "columns {first}+{count} of {}",
+            self.cols
+        );
+        Self {
+            first_col: self.first_col + first,
+            cols: count,
+            ..self
+        }
+    }
 }
 
 /// A part of a matrix, or of its transpose.

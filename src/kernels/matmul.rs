@@ -1,12 +1,14 @@
 //! Matrix products in the three forms that a linear layer needs, with epilogues.
 
 mod epilogue;
+mod joined;
 mod launch;
 mod recipe;
 
 use std::ops::Range;
 
 pub use epilogue::Epilogue;
+pub use joined::{matmul_sum, matmul_sum_by};
 pub use recipe::{Recipe, UnknownRecipe};
 
 use super::binding;
@@ -75,6 +77,7 @@ params!(MatmulTextureParams {
     first_row: u32,
     first_col: u32,
     first_split: u32,
+    a_first_quad: u32,
     output_stride: u32,
     epilogue: u32,
     time: u32,

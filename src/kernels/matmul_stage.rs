@@ -13,6 +13,8 @@ params!(MatmulStageParams {
     first: u32,
     row_stride: u32,
     col_stride: u32,
+    staged_x: u32,
+    staged_y: u32,
 });
 
 /// Copies a window of a matrix into a texture.
@@ -40,12 +42,80 @@ pub const COLS_MULTIPLE: usize = 64;
 /// columns: the one made by an earlier call if the tensor has not been written since. The padding
 /// is zeros up to the next multiple of four columns and in rows, and undefined beyond.
 pub fn stage(plan: &mut Plan, window: Window) -> Texture {
-    if let Some(texture) = plan.staged(&window) {
-        return texture;
-    }
-    let rows = window.rows.next_multiple_of(ROWS_MULTIPLE);
-    let cols = window.cols.next_multiple_of(COLS_MULTIPLE);
+    let known = plan.staged(&window).find(|t| t.origin() == [0, 0]);
+    known.unwrap_or_else(|| stage_anew(plan, window))
+}
+
+/// [`stage`] for kernels that take an origin: it may be a part of a texture that
+/// [`stage_side_by_side`] made, with other columns beyond those of the window.
+pub fn stage_or_part(plan: &mut Plan, window: Window) -> Texture {
+    let known = plan.staged(&window).next();
+    known.unwrap_or_else(|| stage_anew(plan, window))
+}
+
+fn stage_anew(plan: &mut Plan, window: Window) -> Texture {
+    let (rows, cols) = padded(&window);
     let texture = plan.scratch_texture("staged", rows, cols);
+    stage_into(plan, window, texture);
+    plan.remember_staged(window, texture);
+    texture
+}
+
+/// A texture of windows of equally many rows side by side, padded as [`stage`] pads. Each is
+/// remembered for [`stage_or_part`].
+///
+/// # Panics
+/// If one but the last has a number of columns that is no multiple of 4.
+pub fn stage_side_by_side(plan: &mut Plan, windows: &[Window]) -> Texture {
+    let [before @ .., last] = windows else {
+        panic!("windows to stage");
+    };
+    // Each is read in whole tiles, as far as if it were alone: none reaches beyond the last one.
+    let (rows, last_cols) = padded(last);
+    let width = before.iter().map(|window| window.cols).sum::<usize>() + last_cols;
+    let width = width.next_multiple_of(COLS_MULTIPLE);
+    let texture = plan.scratch_texture("staged", rows, width);
+    let mut first = 0;
+    for &window in windows {
+        assert_eq!(window.rows, windows[0].rows, "rows side by side");
+        // The next one takes the place of this one's padding.
+        let part = texture.columns(first, padded(&window).1);
+        stage_into(plan, window, part);
+        plan.remember_staged(window, part);
+        first += window.cols;
+    }
+    texture
+}
+
+/// A texture of windows of equally many columns, each below the one before it.
+///
+/// # Panics
+/// If one has a number of rows that is no multiple of [`ROWS_MULTIPLE`].
+pub fn stage_stacked(plan: &mut Plan, windows: &[Window]) -> Texture {
+    let rows = windows.iter().map(|window| window.rows).sum();
+    let texture = plan.scratch_texture("staged", rows, padded(&windows[0]).1);
+    let mut first = 0;
+    for &window in windows {
+        assert_eq!(window.cols, windows[0].cols, "columns in a stack");
+        assert_eq!(padded(&window).0, window.rows, "whole rows in a stack");
+        stage_into(plan, window, texture.slice_rows(first, window.rows));
+        first += window.rows;
+    }
+    texture
+}
+
+/// Rows and columns of a window with the padding that the kernel writes.
+fn padded(window: &Window) -> (usize, usize) {
+    (
+        window.rows.next_multiple_of(ROWS_MULTIPLE),
+        window.cols.next_multiple_of(COLS_MULTIPLE),
+    )
+}
+
+/// Copies a window to where `texture`, which has its padded size, begins.
+fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
+    let (rows, cols) = padded(&window);
+    let [staged_x, staged_y] = texture.origin().map(word);
     let stride = window.tensor.row_stride;
     let (row_stride, col_stride) = if window.transposed {
         (1, stride)
@@ -59,6 +129,8 @@ pub fn stage(plan: &mut Plan, window: Window) -> Texture {
         first: word(first),
         row_stride: word(row_stride),
         col_stride: word(col_stride),
+        staged_x,
+        staged_y,
     };
     let groups = |texels: usize| word(texels.div_ceil(WORKGROUP_SIDE));
     let mut dispatch = Dispatch::new(&STAGE, params, [window.tensor.into(), texture.into()])
@@ -72,8 +144,6 @@ pub fn stage(plan: &mut Plan, window: Window) -> Texture {
         });
     }
     plan.push(dispatch);
-    plan.remember_staged(window, texture);
-    texture
 }
 
 /// Whether a driver can copy the window's rows: whole texels, at steps of 256 bytes, with nothing

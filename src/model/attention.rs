@@ -1,7 +1,7 @@
 //! Causal self-attention with rotary positions and grouped key and value heads.
 
 use super::Pass;
-use super::linear::{Into, Linear};
+use super::linear::{Linear, backward_shared_input};
 use crate::gpu::Tensor;
 use crate::kernels::attention::{self, AttentionShape, Qkv};
 use crate::kernels::rope::RopeTable;
@@ -69,15 +69,17 @@ impl Attention {
         self.output_proj
             .backward_weight(pass, attended.output, d_y, accumulate);
         let d_output = pass.plan.scratch("d_attended", d_y.rows, d_y.cols);
-        self.output_proj
-            .backward_input(pass, d_y, Into::Store(d_output));
+        self.output_proj.backward_input(pass, d_y, d_output);
         let d = attention::backward(pass.plan, attended, d_output, shape);
         let d_x = pass
             .plan
             .scratch("d_normed", saved.input.rows, saved.input.cols);
-        self.q_proj.backward_input(pass, d.query, Into::Store(d_x));
-        self.k_proj.backward_input(pass, d.key, Into::Add(d_x));
-        self.v_proj.backward_input(pass, d.value, Into::Add(d_x));
+        let projections = [
+            (&self.q_proj, d.query),
+            (&self.k_proj, d.key),
+            (&self.v_proj, d.value),
+        ];
+        backward_shared_input(pass, &projections, d_x);
         self.q_proj
             .backward_weight(pass, saved.input, d.query, accumulate);
         self.k_proj

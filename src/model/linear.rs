@@ -2,7 +2,7 @@
 
 use super::{ParameterId, Pass};
 use crate::gpu::Tensor;
-use crate::kernels::matmul::{Epilogue, Form, matmul, takes_any_epilogue};
+use crate::kernels::matmul::{Epilogue, Form, matmul, matmul_sum, takes_any_epilogue};
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::swiglu;
 
@@ -11,15 +11,6 @@ use crate::kernels::swiglu;
 pub struct Linear {
     /// `[out, in]`.
     pub weight: ParameterId,
-}
-
-/// What to do with the gradient for a layer's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
-    /// It replaces what is in the tensor.
-    Store(Tensor),
-    /// It is added to what is in the tensor.
-    Add(Tensor),
 }
 
 impl Linear {
@@ -95,7 +86,7 @@ impl Linear {
             return (d_gate, d_up);
         }
         let d_hidden = pass.plan.scratch_like("d_hidden", gate);
-        self.backward_input(pass, d_y, Into::Store(d_hidden));
+        self.backward_input(pass, d_y, d_hidden);
         swiglu::backward(pass.plan, gate, up, d_hidden)
     }
 
@@ -131,20 +122,8 @@ impl Linear {
     }
 
     /// Gradient for the input, `[rows, in]`, from that of the output, `[rows, out]`.
-    pub fn backward_input(&self, pass: &mut Pass<'_>, d_y: Tensor, into: Into) {
-        let (d_x, store) = match into {
-            Into::Store(d_x) => (d_x, Epilogue::Store),
-            Into::Add(d_x) => (d_x, Epilogue::Accumulate),
-        };
-        for (part, first) in with_first_rows(pass.weight(self.weight)) {
-            let d_y = d_y.columns(first, part.rows);
-            let epilogue = if first == 0 {
-                store
-            } else {
-                Epilogue::Accumulate
-            };
-            matmul(pass.plan, Form::Nn, d_y, part, d_x, epilogue);
-        }
+    pub fn backward_input(&self, pass: &mut Pass<'_>, d_y: Tensor, d_x: Tensor) {
+        backward_shared_input(pass, &[(self, d_y)], d_x);
     }
 
     /// Gradient for the weight from the input and the output's gradient; added to what is there
@@ -160,6 +139,16 @@ impl Linear {
             matmul(pass.plan, Form::Tn, d_y, x, d_part, epilogue);
         }
     }
+}
+
+/// Gradient for an input `[rows, in]` that several layers share, from those of their outputs.
+pub fn backward_shared_input(pass: &mut Pass<'_>, layers: &[(&Linear, Tensor)], d_x: Tensor) {
+    let parts = layers.iter().flat_map(|&(layer, d_y)| {
+        let weight = with_first_rows(pass.weight(layer.weight));
+        weight.map(move |(part, first)| (d_y.columns(first, part.rows), part))
+    });
+    let pairs: Vec<_> = parts.collect();
+    matmul_sum(pass.plan, &pairs, d_x);
 }
 
 /// Each part of a parameter with the number of its first row.

@@ -1,7 +1,7 @@
 //! The feed-forward half of a block: `w2(silu(w1 x) * w3 x)`.
 
 use super::Pass;
-use super::linear::{Into, Linear};
+use super::linear::{Linear, backward_shared_input};
 use crate::gpu::Tensor;
 
 /// A gated feed-forward layer.
@@ -53,8 +53,7 @@ impl Mlp {
         self.w2.backward_weight(pass, hidden, d_y, accumulate);
         let (d_gate, d_up) = self.w2.backward_gated(pass, d_y, gate, up);
         let d_x = pass.plan.scratch("d_normed", input.rows, input.cols);
-        self.w1.backward_input(pass, d_gate, Into::Store(d_x));
-        self.w3.backward_input(pass, d_up, Into::Add(d_x));
+        backward_shared_input(pass, &[(&self.w1, d_gate), (&self.w3, d_up)], d_x);
         self.w1.backward_weight(pass, input, d_gate, accumulate);
         self.w3.backward_weight(pass, input, d_up, accumulate);
         d_x

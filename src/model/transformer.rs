@@ -2,7 +2,7 @@
 
 use super::block::{self, Block};
 use super::inputs::{BatchShape, Inputs};
-use super::linear::{Into, Linear};
+use super::linear::Linear;
 use super::norm::{self, RmsNorm};
 use super::{ParameterId, ParameterTable, Pass};
 use crate::config::ModelConfig;
@@ -205,11 +205,8 @@ impl Transformer {
             let targets = inputs.targets.slice(first, rows);
             let chunk = losses.slice(first, rows);
             cross_entropy::forward(pass.plan, logits, targets, chunk, Some(loss.scale));
-            self.lm_head.backward_input(
-                pass,
-                logits,
-                Into::Store(d_hidden.slice_rows(first, rows)),
-            );
+            let d_x = d_hidden.slice_rows(first, rows);
+            self.lm_head.backward_input(pass, logits, d_x);
             let accumulate = pass.accumulates() || first > 0;
             self.lm_head.backward_weight(pass, x, logits, accumulate);
         }

@@ -1,6 +1,7 @@
 //! The table of rows: for every kernel its ragged shapes and its reference.
 
 mod attention;
+mod joined;
 mod large;
 mod layers;
 mod loss;
@@ -17,6 +18,7 @@ pub(super) fn all() -> Vec<Row> {
     let mut table = Table { rows: Vec::new() };
     layers::rows(&mut table);
     matmul::rows(&mut table);
+    joined::rows(&mut table);
     attention::rows(&mut table);
     loss::rows(&mut table);
     optimiser::rows(&mut table);

@@ -9,7 +9,7 @@ use crate::gpu::{AdapterClass, Tensor};
 use crate::kernels::embedding::{self, Segments};
 use crate::kernels::matmul::{self, Epilogue, Form};
 use crate::kernels::{softmax, swiglu};
-use crate::model::linear::{Into, Linear};
+use crate::model::linear::Linear;
 use crate::model::{ParameterTable, Pass};
 use crate::reference::{self, matmul::MatmulShape};
 
@@ -247,7 +247,7 @@ fn read_vocabulary(case: &mut Case, v: &Vocabulary) {
     let head = v.head(&table);
     let mut pass = Pass::new(&mut case.plan, &weights, &[], false);
     let logits = head.forward(&mut pass, hidden.tensor);
-    head.backward_input(&mut pass, d_logits.tensor, Into::Store(d_hidden));
+    head.backward_input(&mut pass, d_logits.tensor, d_hidden);
     let mut want_logits = vec![0.0; 3 * v.vocab_size];
     let mut want_d_hidden = vec![0.0; 3 * v.d_model];
     let mut first = 0;

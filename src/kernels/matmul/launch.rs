@@ -2,27 +2,38 @@
 
 use std::ops::Range;
 
-use super::super::matmul_stage::stage;
+use super::super::matmul_stage::{stage, stage_or_part};
 use super::{
     Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
-    TEXTURE, TEXTURE_SUBGROUP, Variant, takes_any_epilogue,
+    Variant, takes_any_epilogue,
 };
 use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
 
 pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
-    match variant {
-        // It stores whole quads.
-        Variant::TextureSubgroup { side }
-            if !(sizes.n | product.output.row_stride).is_multiple_of(4)
-                || !product.epilogue.fits_quads() =>
-        {
-            push_texture(plan, Variant::Texture { side }, product, sizes, side);
-        }
-        Variant::Tiled | Variant::TiledSmall => push_tiled(plan, variant, product, sizes),
+    match variant.that_stores(&product) {
         Variant::Row => push_row(plan, product, sizes),
-        Variant::Texture { side } | Variant::TextureSubgroup { side } => {
+        variant @ (Variant::Tiled | Variant::TiledSmall) => {
+            push_tiled(plan, variant, product, sizes);
+        }
+        variant @ (Variant::Texture { side } | Variant::TextureSubgroup { side }) => {
             push_texture(plan, variant, product, sizes, side);
+        }
+    }
+}
+
+impl Variant {
+    /// It, or the one that takes its place where it stores whole quads and the output has others.
+    pub(super) fn that_stores(self, product: &Product) -> Self {
+        let Product {
+            output, epilogue, ..
+        } = product;
+        let in_quads = (output.cols | output.row_stride).is_multiple_of(4);
+        match self {
+            Self::TextureSubgroup { side } if !in_quads || !epilogue.fits_quads() => {
+                Self::Texture { side }
+            }
+            other => other,
         }
     }
 }
@@ -105,10 +116,10 @@ fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
 
 /// One launch of a texture variant: parts of m, n and k whose operands fit textures.
 #[derive(Clone, Debug)]
-struct Block {
-    rows: Range<usize>,
-    cols: Range<usize>,
-    depth: Range<usize>,
+pub(super) struct Block {
+    pub(super) rows: Range<usize>,
+    pub(super) cols: Range<usize>,
+    pub(super) depth: Range<usize>,
 }
 
 fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes, side: usize) {
@@ -136,12 +147,7 @@ fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Size
         } else {
             Epilogue::Accumulate
         };
-        let block_rows = if reads_rows(variant, product.form) {
-            side
-        } else {
-            4 * side
-        };
-        for rows in blocks(m, block_rows) {
+        for rows in blocks(m, most_rows(variant, product.form, side)) {
             for cols in blocks(n, 4 * side) {
                 let block = Block {
                     rows: rows.clone(),
@@ -164,8 +170,17 @@ fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Size
 }
 
 /// Whether a variant reads the left operand from rows that follow k, as it lies in memory.
-fn reads_rows(variant: Variant, form: Form) -> bool {
+pub(super) fn reads_rows(variant: Variant, form: Form) -> bool {
     matches!(variant, Variant::TextureSubgroup { .. }) && form != Form::Tn
+}
+
+/// How many rows of the output the left operand's texture of such sides has room for.
+pub(super) fn most_rows(variant: Variant, form: Form, side: usize) -> usize {
+    if reads_rows(variant, form) {
+        side
+    } else {
+        4 * side
+    }
 }
 
 fn blocks(len: usize, block_len: usize) -> impl Iterator<Item = Range<usize>> {
@@ -175,29 +190,38 @@ fn blocks(len: usize, block_len: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes, block: &Block) {
+    let Product { form, a, b, .. } = product;
+    let Block { rows, cols, depth } = block;
+    let a_texture = if reads_rows(variant, form) {
+        stage(plan, window(a, false, rows, depth))
+    } else {
+        stage_or_part(plan, window(a, form != Form::Tn, depth, rows))
+    };
+    let b_texture = stage(plan, window(b, form == Form::Nt, depth, cols));
+    push_staged(plan, variant, product, sizes, block, [a_texture, b_texture]);
+}
+
+/// A launch on operands that lie in textures, whatever tensors the product names.
+pub(super) fn push_staged(
+    plan: &mut Plan,
+    variant: Variant,
+    product: Product,
+    sizes: Sizes,
+    block: &Block,
+    [a, b]: [Texture; 2],
+) {
     let Product {
         form,
-        a,
-        b,
         output,
         epilogue,
+        ..
     } = product;
     let Block { rows, cols, depth } = block;
     let a_rows = reads_rows(variant, form);
-    let a_texture = if a_rows {
-        let window = Window {
-            tensor: a,
-            transposed: false,
-            first_row: rows.start,
-            rows: rows.len(),
-            first_col: depth.start,
-            cols: depth.len(),
-        };
-        stage(plan, window)
-    } else {
-        stage_operand(plan, a, form != Form::Tn, depth, rows)
+    let ([a_first_quad, 0], [0, 0]) = (a.origin(), b.origin()) else {
+        panic!("an origin that products do not take: {a:?}, {b:?}");
     };
-    let b_texture = stage_operand(plan, b, form == Form::Nt, depth, cols);
+    assert!(!a_rows || a_first_quad == 0, "{a:?} as rows");
     let k_per_split = sizes.k_per_split.min(depth.len());
     let (time, head_dim) = epilogue.time_and_head_dim();
     let params = MatmulTextureParams {
@@ -212,6 +236,7 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
         } else {
             0
         }),
+        a_first_quad: word(a_first_quad),
         output_stride: word(output.row_stride),
         epilogue: epilogue.code(),
         time,
@@ -219,20 +244,17 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
     };
     let extra = epilogue.bindings(plan, product.a);
     let (tile_rows, tile_cols) = variant.tile();
-    let kernel = match variant {
-        Variant::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
-        _ => &TEXTURE,
-    };
     let splits = depth.len().div_ceil(k_per_split);
     let workgroups = [
         cols.len().div_ceil(tile_cols),
         rows.len().div_ceil(tile_rows),
         splits,
     ];
-    let [a, b] = [a_texture, b_texture].map(Bound::from);
+    let [a, b] = [a, b].map(Bound::from);
     let [aside, other, output, second] =
         [extra.aside, extra.other, output, extra.second].map(Bound::from);
-    let mut dispatch = Dispatch::new(kernel, params, [a, b, aside, other, output, second])
+    let bindings = [a, b, aside, other, output, second];
+    let mut dispatch = Dispatch::new(variant.kernel(), params, bindings)
         .workgroups(workgroups.map(word))
         .flops(2 * rows.len() * cols.len() * depth.len());
     if let Variant::TextureSubgroup { .. } = variant {
@@ -243,21 +265,19 @@ fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes,
     plan.push(dispatch);
 }
 
-/// A texture with k along y.
-fn stage_operand(
-    plan: &mut Plan,
+/// Some rows and columns of a matrix or of its transpose.
+pub(super) fn window(
     tensor: Tensor,
     transposed: bool,
-    depth: &Range<usize>,
+    rows: &Range<usize>,
     cols: &Range<usize>,
-) -> Texture {
-    let window = Window {
+) -> Window {
+    Window {
         tensor,
         transposed,
-        first_row: depth.start,
-        rows: depth.len(),
+        first_row: rows.start,
+        rows: rows.len(),
         first_col: cols.start,
         cols: cols.len(),
-    };
-    stage(plan, window)
+    }
 }
