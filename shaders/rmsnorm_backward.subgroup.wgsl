@@ -28,9 +28,11 @@ fn main(
     let last = min(first + params.rows_per_block, params.rows);
     var gain: Row;
     var sums: Row;
-    for (var i = 0u; i < QUADS_A_LANE; i++) {
-        gain[i] = weight[quad_of(lane, i)];
-        sums[i] = vec4<f32>();
+    for (var i = 0u; i < MOST_QUADS; i++) {
+        if (is_kept(i)) {
+            gain[i] = weight[quad_of(lane, i)];
+            sums[i] = vec4<f32>();
+        }
     }
     for (var row = first; row < last; row++) {
         let base = row * params.quads;
@@ -38,28 +40,32 @@ fn main(
         var normed: Row;
         var gradient: Row;
         var dots = vec4<f32>();
-        for (var i = 0u; i < QUADS_A_LANE; i++) {
-            let quad = base + quad_of(lane, i);
-            normed[i] = input[quad] * scale;
-            gradient[i] = own(lane, i, d_output[quad]);
-            sums[i] = fma(gradient[i], normed[i], sums[i]);
-            gradient[i] *= gain[i];
-            dots = fma(gradient[i], normed[i], dots);
+        for (var i = 0u; i < MOST_QUADS; i++) {
+            if (is_kept(i)) {
+                let quad = base + quad_of(lane, i);
+                normed[i] = input[quad] * scale;
+                gradient[i] = own(lane, i, d_output[quad]);
+                sums[i] = fma(gradient[i], normed[i], sums[i]);
+                gradient[i] *= gain[i];
+                dots = fma(gradient[i], normed[i], dots);
+            }
         }
         let mean = sum_of_lanes(dots) / f32(params.quads * 4u);
-        for (var i = 0u; i < QUADS_A_LANE; i++) {
-            let quad = base + quad_of(lane, i);
-            var sum = scale * (gradient[i] - normed[i] * mean);
-            if (ACCUMULATE) {
-                sum += d_input[quad];
-            }
-            if (is_own(lane, i)) {
-                d_input[quad] = sum;
+        for (var i = 0u; i < MOST_QUADS; i++) {
+            if (is_kept(i)) {
+                let quad = base + quad_of(lane, i);
+                var sum = scale * (gradient[i] - normed[i] * mean);
+                if (ACCUMULATE) {
+                    sum += d_input[quad];
+                }
+                if (is_own(lane, i)) {
+                    d_input[quad] = sum;
+                }
             }
         }
     }
-    for (var i = 0u; i < QUADS_A_LANE; i++) {
-        if (is_own(lane, i)) {
+    for (var i = 0u; i < MOST_QUADS; i++) {
+        if (is_kept(i) && is_own(lane, i)) {
             partials[group.x * params.quads + quad_of(lane, i)] = sums[i];
         }
     }

@@ -23,20 +23,24 @@ fn main(
     let first = group.x * params.rows_per_block;
     let last = min(first + params.rows_per_block, params.rows);
     var gain: Row;
-    for (var i = 0u; i < QUADS_A_LANE; i++) {
-        gain[i] = weight[quad_of(lane, i)];
+    for (var i = 0u; i < MOST_QUADS; i++) {
+        if (is_kept(i)) {
+            gain[i] = weight[quad_of(lane, i)];
+        }
     }
     for (var row = first; row < last; row++) {
         let base = row * params.quads;
         var kept: Row;
         var squares = vec4<f32>();
-        for (var i = 0u; i < QUADS_A_LANE; i++) {
-            kept[i] = own(lane, i, input[base + quad_of(lane, i)]);
-            squares = fma(kept[i], kept[i], squares);
+        for (var i = 0u; i < MOST_QUADS; i++) {
+            if (is_kept(i)) {
+                kept[i] = own(lane, i, input[base + quad_of(lane, i)]);
+                squares = fma(kept[i], kept[i], squares);
+            }
         }
         let scale = 1.0 / sqrt(sum_of_lanes(squares) / f32(params.quads * 4u) + params.eps);
-        for (var i = 0u; i < QUADS_A_LANE; i++) {
-            if (is_own(lane, i)) {
+        for (var i = 0u; i < MOST_QUADS; i++) {
+            if (is_kept(i) && is_own(lane, i)) {
                 output[base + quad_of(lane, i)] = kept[i] * scale * gain[i];
             }
         }

@@ -70,7 +70,7 @@ pub static FORWARD_SUBGROUP: Kernel = Kernel {
     source: shader!("rmsnorm_forward.subgroup.wgsl"),
     shared: &[shader!("shared/subgroup_row.wgsl")],
     params: ForwardBlockParams::LAYOUT,
-    requires: Requirement::Subgroup(LANES as u32),
+    requires: Requirement::Subgroup(LANES),
     ..FORWARD
 };
 
@@ -145,14 +145,14 @@ pub static BACKWARD_SUBGROUP: Kernel = Kernel {
         binding("partials", Role::Out),
     ],
     params: BackwardBlockParams::LAYOUT,
-    requires: Requirement::Subgroup(LANES as u32),
+    requires: Requirement::Subgroup(LANES),
 };
 
 /// Variant in which a subgroup keeps rows.
 const SUBGROUP: &str = "subgroup";
 /// Lanes of such a subgroup: those of llvmpipe with AVX2.
-const LANES: usize = 8;
-/// Columns of the widest row that a subgroup keeps.
+const LANES: u32 = 8;
+/// Columns of the widest row that a subgroup keeps, see `subgroup_row.wgsl`.
 const MOST_KEPT: usize = 1024;
 /// Rows that one lane of the gain's gradient adds up, or one subgroup takes.
 const ROWS_PER_BLOCK: usize = 32;
@@ -172,15 +172,19 @@ impl Variant {
     fn for_plan(plan: &Plan, cols: usize) -> Self {
         let target = plan.target();
         let suits = target.class == AdapterClass::Software
-            && target.subgroup_size == Some(word(LANES))
-            && cols.is_multiple_of(4)
-            && cols <= MOST_KEPT;
+            && target.subgroup_size == Some(LANES)
+            && can_keep(cols);
         if suits {
             Self::Subgroup
         } else {
             Self::Reloaded
         }
     }
+}
+
+/// Whether a subgroup can keep a row of `cols` columns.
+fn can_keep(cols: usize) -> bool {
+    cols.is_multiple_of(4) && cols <= MOST_KEPT
 }
 
 /// Normalises `input` `[rows, cols]` with gain `weight` `[cols]`.
@@ -192,6 +196,9 @@ pub fn forward(plan: &mut Plan, input: Tensor, weight: Tensor, eps: f32) -> (Ten
 }
 
 /// [`forward`] by `variant`.
+///
+/// # Panics
+/// If the variant does not take rows of this width: a bug of the caller.
 pub fn forward_by(
     plan: &mut Plan,
     variant: Variant,
@@ -229,7 +236,7 @@ pub fn forward_by(
     (output, inv_rms)
 }
 
-/// No more blocks than one dimension of the grid holds.
+/// Rows of a block: no more blocks than one dimension of the grid holds.
 fn rows_per_block(rows: usize) -> usize {
     ROWS_PER_BLOCK.max(rows.div_ceil(65_535))
 }
@@ -241,10 +248,11 @@ fn by_blocks<const N: usize>(
     bindings: [Bound; N],
     rows: Tensor,
 ) -> Dispatch {
-    let quads = rows.cols / 4;
+    assert!(can_keep(rows.cols), "a subgroup keeps such rows");
+    let quads = word(rows.cols / 4);
     let blocks = rows.rows.div_ceil(rows_per_block(rows.rows));
     Dispatch::new(kernel, params, bindings)
-        .constant("QUADS_A_LANE", word(quads.div_ceil(LANES)))
+        .constant("QUADS_A_LANE", quads.div_ceil(LANES))
         .constant("RAGGED", (!quads.is_multiple_of(LANES)).into())
         .workgroups([word(blocks), 1, 1])
 }
@@ -285,6 +293,9 @@ pub fn backward(plan: &mut Plan, saved: Saved, weight: Tensor, gradients: Gradie
 }
 
 /// [`backward`] by `variant`.
+///
+/// # Panics
+/// If the variant does not take rows of this width: a bug of the caller.
 pub fn backward_by(
     plan: &mut Plan,
     variant: Variant,
@@ -299,10 +310,8 @@ pub fn backward_by(
     } = gradients;
     match variant {
         Variant::Reloaded => {
-            let (tensor, accumulate) = (d_weight.tensor, d_weight.accumulate);
-            backward_weight(plan, saved, d_output, tensor, accumulate);
-            let (tensor, accumulate) = (d_input.tensor, d_input.accumulate);
-            backward_input(plan, saved, weight, d_output, tensor, accumulate);
+            backward_weight(plan, saved, d_output, d_weight);
+            backward_input(plan, saved, weight, d_output, d_input);
         }
         Variant::Subgroup => backward_by_subgroup(plan, saved, weight, gradients),
     }
@@ -335,44 +344,37 @@ fn backward_by_subgroup(plan: &mut Plan, saved: Saved, weight: Tensor, gradients
     sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
 }
 
-/// Writes the gradient for the input to `d_input` `[rows, cols]`, or adds it if `accumulate`.
+/// Computes the gradient for the input `[rows, cols]`.
 pub fn backward_input(
     plan: &mut Plan,
     saved: Saved,
     weight: Tensor,
     d_output: Tensor,
-    d_input: Tensor,
-    accumulate: bool,
+    d_input: Gradient,
 ) {
-    let (kernel, width) = by_width(d_input.cols, &BACKWARD_INPUT, &BACKWARD_INPUT_QUADS);
+    let (kernel, width) = by_width(d_output.cols, &BACKWARD_INPUT, &BACKWARD_INPUT_QUADS);
     let params = InputParams {
-        rows: word(d_input.rows),
-        cols: word(d_input.cols / width),
+        rows: word(d_output.rows),
+        cols: word(d_output.cols / width),
     };
     let bindings = [
         saved.input.into(),
         weight.into(),
         saved.inv_rms.into(),
         d_output.into(),
-        d_input.into(),
+        d_input.tensor.into(),
     ];
     plan.push(
         Dispatch::new(kernel, params, bindings)
             .constant("WORKGROUP_SIZE", row_lanes(plan))
-            .constant("ACCUMULATE", accumulate.into())
-            .workgroups(flat_workgroups(d_input.rows, 1))
-            .flops(8 * d_input.len()),
+            .constant("ACCUMULATE", d_input.accumulate.into())
+            .workgroups(flat_workgroups(d_output.rows, 1))
+            .flops(8 * d_output.len()),
     );
 }
 
-/// Writes the gradient for the gain to `d_weight` `[cols]`, or adds it if `accumulate`.
-pub fn backward_weight(
-    plan: &mut Plan,
-    saved: Saved,
-    d_output: Tensor,
-    d_weight: Tensor,
-    accumulate: bool,
-) {
+/// Computes the gradient for the gain `[cols]`.
+pub fn backward_weight(plan: &mut Plan, saved: Saved, d_output: Tensor, d_weight: Gradient) {
     let (rows, cols) = (d_output.rows, d_output.cols);
     let rows_per_block = rows_per_block(rows);
     let blocks = rows.div_ceil(rows_per_block);
@@ -396,5 +398,32 @@ pub fn backward_weight(
             .workgroups([word(cols / width).div_ceil(lanes), word(blocks), 1])
             .flops(3 * d_output.len()),
     );
-    sum_partials(plan, partials, d_weight, accumulate);
+    sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Target;
+
+    #[test]
+    fn subgroups_of_eight_on_software_adapters_keep_rows_of_whole_quads_up_to_a_width() {
+        use AdapterClass::{Gpu, Software};
+        for (class, subgroup_size, cols, want) in [
+            (Software, Some(8), 4, Variant::Subgroup),
+            (Software, Some(8), 1024, Variant::Subgroup),
+            (Software, Some(8), 1028, Variant::Reloaded),
+            (Software, Some(8), 126, Variant::Reloaded),
+            (Software, Some(4), 128, Variant::Reloaded),
+            (Software, None, 128, Variant::Reloaded),
+            (Gpu, Some(8), 128, Variant::Reloaded),
+        ] {
+            let plan = Plan::new(Target {
+                subgroup_size,
+                ..Target::portable(class)
+            });
+            let got = Variant::for_plan(&plan, cols);
+            assert_eq!(got, want, "{class:?}, {subgroup_size:?}, {cols} columns");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::layers::SHAPES;
 use super::{Table, added};
 use crate::check::Case;
+use crate::gpu::AdapterClass;
 use crate::kernels::by_width;
 use crate::kernels::rmsnorm::{self, Gradient, Gradients, Saved, Variant};
 use crate::reference;
@@ -62,14 +63,24 @@ fn subgroup_rows(table: &mut Table) {
     for (rows, cols) in KEPT_SHAPES {
         for scale in [1.0, 1e-3, 1e3] {
             let shape = format!("{rows}x{cols}, scale {scale}");
-            table.add_once(&rmsnorm::FORWARD_SUBGROUP, &shape, move |case| {
-                forward(case, Variant::Subgroup, (rows, cols), scale);
-            });
+            table.add_for(
+                AdapterClass::Software,
+                &rmsnorm::FORWARD_SUBGROUP,
+                &shape,
+                move |case| {
+                    forward(case, Variant::Subgroup, (rows, cols), scale);
+                },
+            );
             for accumulate in [false, true] {
                 let shape = format!("{shape}, accumulate {accumulate}");
-                table.add_once(&rmsnorm::BACKWARD_SUBGROUP, &shape, move |case| {
-                    backward(case, (rows, cols), scale, accumulate);
-                });
+                table.add_for(
+                    AdapterClass::Software,
+                    &rmsnorm::BACKWARD_SUBGROUP,
+                    &shape,
+                    move |case| {
+                        backward(case, (rows, cols), scale, accumulate);
+                    },
+                );
             }
         }
     }
@@ -134,8 +145,10 @@ fn backward_input(case: &mut Case, (rows, cols): (usize, usize), scale: f64, acc
         saved,
         weight.tensor,
         d_output.tensor,
-        d_input.tensor,
-        accumulate,
+        Gradient {
+            tensor: d_input.tensor,
+            accumulate,
+        },
     );
     let mut want =
         reference::rmsnorm::backward_input(&input, &weight.values, &inv_rms, &d_output.values);
@@ -160,8 +173,10 @@ fn backward_weight(case: &mut Case, (rows, cols): (usize, usize), scale: f64, ac
         &mut case.plan,
         saved,
         d_output.tensor,
-        d_weight.tensor,
-        accumulate,
+        Gradient {
+            tensor: d_weight.tensor,
+            accumulate,
+        },
     );
     let mut want = reference::rmsnorm::backward_weight(&input, &inv_rms, &d_output.values, cols);
     if accumulate {
