@@ -17,6 +17,8 @@ use crate::reference;
 const ROWS: usize = 1024;
 const D_MODEL: usize = 128;
 const D_FF: usize = 344;
+/// `[rows, cols]` of a medium model.
+const WIDE: (usize, usize) = (2048, 512);
 /// A width whose rows are no whole quads.
 const ODD_WIDTH: usize = D_MODEL - 2;
 const VOCAB: usize = 1024;
@@ -235,32 +237,53 @@ fn attention_rows(table: &mut Table) {
     });
 }
 
-fn layer_rows(table: &mut Table) {
-    for (kernel, cols) in [
-        (&rmsnorm::FORWARD, ODD_WIDTH),
-        (&rmsnorm::FORWARD_QUADS, D_MODEL),
-        (&rmsnorm::BACKWARD_INPUT, ODD_WIDTH),
-        (&rmsnorm::BACKWARD_INPUT_QUADS, D_MODEL),
-        (&rmsnorm::BACKWARD_WEIGHT, ODD_WIDTH),
-        (&rmsnorm::BACKWARD_WEIGHT_QUADS, D_MODEL),
+fn rmsnorm_rows(table: &mut Table) {
+    use rmsnorm::Variant::{Reloaded, Subgroup};
+    for (kernel, variant, (rows, cols)) in [
+        (&rmsnorm::FORWARD, Reloaded, (ROWS, ODD_WIDTH)),
+        (&rmsnorm::FORWARD_QUADS, Reloaded, (ROWS, D_MODEL)),
+        (&rmsnorm::FORWARD_QUADS, Reloaded, WIDE),
+        (&rmsnorm::FORWARD_SUBGROUP, Subgroup, (ROWS, D_MODEL)),
+        (&rmsnorm::FORWARD_SUBGROUP, Subgroup, WIDE),
+        (&rmsnorm::BACKWARD_INPUT, Reloaded, (ROWS, ODD_WIDTH)),
+        (&rmsnorm::BACKWARD_INPUT_QUADS, Reloaded, (ROWS, D_MODEL)),
+        (&rmsnorm::BACKWARD_INPUT_QUADS, Reloaded, WIDE),
+        (&rmsnorm::BACKWARD_WEIGHT, Reloaded, (ROWS, ODD_WIDTH)),
+        (&rmsnorm::BACKWARD_WEIGHT_QUADS, Reloaded, (ROWS, D_MODEL)),
+        (&rmsnorm::BACKWARD_WEIGHT_QUADS, Reloaded, WIDE),
+        (&rmsnorm::BACKWARD_SUBGROUP, Subgroup, (ROWS, D_MODEL)),
+        (&rmsnorm::BACKWARD_SUBGROUP, Subgroup, WIDE),
     ] {
-        table.add(kernel, format!("{ROWS}x{cols}"), move |case| {
-            let [d_output, d_input] = [(); 2].map(|()| tensor(case, ROWS, cols));
-            let input = case.random(ROWS, cols, 1.0);
+        table.add(kernel, format!("{rows}x{cols}"), move |case| {
+            let [d_output, d_input] = [(); 2].map(|()| tensor(case, rows, cols));
+            let input = case.random(rows, cols, 1.0);
             let weight = case.random(1, cols, 1.0);
             let d_weight = tensor(case, 1, cols);
             let plan = &mut case.plan;
-            let (output, inv_rms) = rmsnorm::forward(plan, input.tensor, weight.tensor, 1e-5);
+            let (output, inv_rms) =
+                rmsnorm::forward_by(plan, variant, input.tensor, weight.tensor, 1e-5);
             let saved = rmsnorm::Saved {
                 input: input.tensor,
                 inv_rms,
             };
-            rmsnorm::backward_input(plan, saved, weight.tensor, d_output, d_input, false);
-            rmsnorm::backward_weight(plan, saved, d_output, d_weight, false);
+            let [d_input, d_weight] = [d_input, d_weight].map(|tensor| rmsnorm::Gradient {
+                tensor,
+                accumulate: false,
+            });
+            let gradients = rmsnorm::Gradients {
+                d_output,
+                d_input,
+                d_weight,
+            };
+            rmsnorm::backward_by(plan, variant, saved, weight.tensor, gradients);
             let want = reference::rmsnorm::forward(&input.values, &weight.values, 1e-5);
             case.expect("output", output, want.0);
         });
     }
+}
+
+fn layer_rows(table: &mut Table) {
+    rmsnorm_rows(table);
     for (kernel, heads, head_dim) in [
         (&rope::FORWARD, 9, 14),
         (&rope::FORWARD_QUADS, 4, 32),

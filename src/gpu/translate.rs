@@ -263,6 +263,7 @@ fn spirv_capabilities(kernel: &Kernel) -> &'static [spv::Capability] {
             Capability::ImageQuery,
             Capability::StorageImageExtendedFormats,
             Capability::GroupNonUniform,
+            Capability::GroupNonUniformArithmetic,
             Capability::GroupNonUniformShuffle,
         ],
     }

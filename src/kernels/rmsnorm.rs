@@ -2,9 +2,9 @@
 
 use super::sum::sum_partials;
 use super::{QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width, row_lanes};
-use crate::gpu::dispatch::{flat_workgroups, word};
+use crate::gpu::dispatch::{Bound, flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(ForwardParams {
@@ -19,6 +19,17 @@ params!(InputParams {
 params!(WeightParams {
     rows: u32,
     cols: u32,
+    rows_per_block: u32
+});
+params!(ForwardBlockParams {
+    rows: u32,
+    quads: u32,
+    rows_per_block: u32,
+    eps: f32
+});
+params!(BackwardBlockParams {
+    rows: u32,
+    quads: u32,
     rows_per_block: u32
 });
 
@@ -50,6 +61,16 @@ pub static FORWARD_QUADS: Kernel = Kernel {
         shader!("shared/reduce_sum.wgsl"),
         QUADS_SOURCE,
     ],
+    ..FORWARD
+};
+
+/// [`FORWARD`] for rows of whole quads that a subgroup can keep.
+pub static FORWARD_SUBGROUP: Kernel = Kernel {
+    variant: SUBGROUP,
+    source: shader!("rmsnorm_forward.subgroup.wgsl"),
+    shared: &[shader!("shared/subgroup_row.wgsl")],
+    params: ForwardBlockParams::LAYOUT,
+    requires: Requirement::Subgroup(LANES),
     ..FORWARD
 };
 
@@ -108,33 +129,135 @@ pub static BACKWARD_WEIGHT_QUADS: Kernel = Kernel {
     ..BACKWARD_WEIGHT
 };
 
-/// Rows that one lane of the gain's gradient adds up.
+/// Both gradients in one pass, for rows of whole quads that a subgroup can keep; the gain's as one
+/// partial sum a block of rows.
+pub static BACKWARD_SUBGROUP: Kernel = Kernel {
+    name: "rmsnorm_backward",
+    variant: SUBGROUP,
+    source: shader!("rmsnorm_backward.subgroup.wgsl"),
+    shared: &[shader!("shared/subgroup_row.wgsl")],
+    bindings: &[
+        binding("input", Role::In),
+        binding("weight", Role::In),
+        binding("inv_rms", Role::In),
+        binding("d_output", Role::In),
+        binding("d_input", Role::OutOrAccumulate),
+        binding("partials", Role::Out),
+    ],
+    params: BackwardBlockParams::LAYOUT,
+    requires: Requirement::Subgroup(LANES),
+};
+
+/// Variant in which a subgroup keeps rows.
+const SUBGROUP: &str = "subgroup";
+/// Lanes of such a subgroup: those of llvmpipe with AVX2.
+const LANES: u32 = 8;
+/// Columns of the widest row that a subgroup keeps, see `subgroup_row.wgsl`.
+const MOST_KEPT: usize = 1024;
+/// Rows that one lane of the gain's gradient adds up, or one subgroup takes.
 const ROWS_PER_BLOCK: usize = 32;
+
+/// How rows are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// By a workgroup that loads a row each time it needs it.
+    Reloaded,
+    /// By a subgroup that keeps a row, see [`FORWARD_SUBGROUP`].
+    Subgroup,
+}
+
+impl Variant {
+    /// The variant for rows of `cols` columns: subgroups serve software adapters, where a load
+    /// costs more than what is done with it.
+    fn for_plan(plan: &Plan, cols: usize) -> Self {
+        let target = plan.target();
+        let suits = target.class == AdapterClass::Software
+            && target.subgroup_size == Some(LANES)
+            && can_keep(cols);
+        if suits {
+            Self::Subgroup
+        } else {
+            Self::Reloaded
+        }
+    }
+}
+
+/// Whether a subgroup can keep a row of `cols` columns.
+fn can_keep(cols: usize) -> bool {
+    cols.is_multiple_of(4) && cols <= MOST_KEPT
+}
 
 /// Normalises `input` `[rows, cols]` with gain `weight` `[cols]`.
 ///
 /// Returns the output `[rows, cols]` and the inverse root mean square `[rows]`.
 pub fn forward(plan: &mut Plan, input: Tensor, weight: Tensor, eps: f32) -> (Tensor, Tensor) {
+    let variant = Variant::for_plan(plan, input.cols);
+    forward_by(plan, variant, input, weight, eps)
+}
+
+/// [`forward`] by `variant`.
+///
+/// # Panics
+/// If the variant does not take rows of this width: a bug of the caller.
+pub fn forward_by(
+    plan: &mut Plan,
+    variant: Variant,
+    input: Tensor,
+    weight: Tensor,
+    eps: f32,
+) -> (Tensor, Tensor) {
     let (rows, cols) = (input.rows, input.cols);
     let output = plan.scratch("normed", rows, cols);
     let inv_rms = plan.scratch("inv_rms", 1, rows);
-    let (kernel, width) = by_width(cols, &FORWARD, &FORWARD_QUADS);
-    let params = ForwardParams {
-        rows: word(rows),
-        cols: word(cols / width),
-        eps,
-    };
     let bindings = [input.into(), weight.into(), output.into(), inv_rms.into()];
-    plan.push(
-        Dispatch::new(kernel, params, bindings)
-            .constant("WORKGROUP_SIZE", row_lanes(plan))
-            .workgroups(flat_workgroups(rows, 1))
-            .flops(4 * input.len()),
-    );
+    let dispatch = match variant {
+        Variant::Reloaded => {
+            let (kernel, width) = by_width(cols, &FORWARD, &FORWARD_QUADS);
+            let params = ForwardParams {
+                rows: word(rows),
+                cols: word(cols / width),
+                eps,
+            };
+            Dispatch::new(kernel, params, bindings)
+                .constant("WORKGROUP_SIZE", row_lanes(plan))
+                .workgroups(flat_workgroups(rows, 1))
+        }
+        Variant::Subgroup => {
+            let params = ForwardBlockParams {
+                rows: word(rows),
+                quads: word(cols / 4),
+                rows_per_block: word(rows_per_block(rows)),
+                eps,
+            };
+            by_blocks(&FORWARD_SUBGROUP, params, bindings, input)
+        }
+    };
+    plan.push(dispatch.flops(4 * input.len()));
     (output, inv_rms)
 }
 
-/// What [`backward_input`] and [`backward_weight`] need of the forward pass.
+/// Rows of a block: no more blocks than one dimension of the grid holds.
+fn rows_per_block(rows: usize) -> usize {
+    ROWS_PER_BLOCK.max(rows.div_ceil(65_535))
+}
+
+/// A launch of `kernel` with a subgroup for each block of `rows`, which are whole quads.
+fn by_blocks<const N: usize>(
+    kernel: &'static Kernel,
+    params: impl bytemuck::NoUninit,
+    bindings: [Bound; N],
+    rows: Tensor,
+) -> Dispatch {
+    assert!(can_keep(rows.cols), "a subgroup keeps such rows");
+    let quads = word(rows.cols / 4);
+    let blocks = rows.rows.div_ceil(rows_per_block(rows.rows));
+    Dispatch::new(kernel, params, bindings)
+        .constant("QUADS_A_LANE", quads.div_ceil(LANES))
+        .constant("RAGGED", (!quads.is_multiple_of(LANES)).into())
+        .workgroups([word(blocks), 1, 1])
+}
+
+/// What [`backward`] needs of the forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Saved {
     /// `[rows, cols]`.
@@ -143,47 +266,117 @@ pub struct Saved {
     pub inv_rms: Tensor,
 }
 
-/// Writes the gradient for the input to `d_input` `[rows, cols]`, or adds it if `accumulate`.
-pub fn backward_input(
+/// A gradient, and whether it is added to what is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Gradient {
+    /// Where it goes.
+    pub tensor: Tensor,
+    /// Adds it, or else overwrites what is there.
+    pub accumulate: bool,
+}
+
+/// What comes to the layer and what goes on from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Gradients {
+    /// `[rows, cols]`.
+    pub d_output: Tensor,
+    /// `[rows, cols]`.
+    pub d_input: Gradient,
+    /// `[cols]`.
+    pub d_weight: Gradient,
+}
+
+/// Computes the gradients for the input and for the gain.
+pub fn backward(plan: &mut Plan, saved: Saved, weight: Tensor, gradients: Gradients) {
+    let variant = Variant::for_plan(plan, weight.cols);
+    backward_by(plan, variant, saved, weight, gradients);
+}
+
+/// [`backward`] by `variant`.
+///
+/// # Panics
+/// If the variant does not take rows of this width: a bug of the caller.
+pub fn backward_by(
     plan: &mut Plan,
+    variant: Variant,
     saved: Saved,
     weight: Tensor,
-    d_output: Tensor,
-    d_input: Tensor,
-    accumulate: bool,
+    gradients: Gradients,
 ) {
-    let (kernel, width) = by_width(d_input.cols, &BACKWARD_INPUT, &BACKWARD_INPUT_QUADS);
-    let params = InputParams {
-        rows: word(d_input.rows),
-        cols: word(d_input.cols / width),
+    let Gradients {
+        d_output,
+        d_input,
+        d_weight,
+    } = gradients;
+    match variant {
+        Variant::Reloaded => {
+            backward_weight(plan, saved, d_output, d_weight);
+            backward_input(plan, saved, weight, d_output, d_input);
+        }
+        Variant::Subgroup => backward_by_subgroup(plan, saved, weight, gradients),
+    }
+}
+
+fn backward_by_subgroup(plan: &mut Plan, saved: Saved, weight: Tensor, gradients: Gradients) {
+    let d_output = gradients.d_output;
+    let (rows, cols) = (d_output.rows, d_output.cols);
+    let rows_per_block = rows_per_block(rows);
+    let partials = plan.scratch("gain_sums", rows.div_ceil(rows_per_block), cols);
+    let params = BackwardBlockParams {
+        rows: word(rows),
+        quads: word(cols / 4),
+        rows_per_block: word(rows_per_block),
     };
     let bindings = [
         saved.input.into(),
         weight.into(),
         saved.inv_rms.into(),
         d_output.into(),
-        d_input.into(),
+        gradients.d_input.tensor.into(),
+        partials.into(),
+    ];
+    plan.push(
+        by_blocks(&BACKWARD_SUBGROUP, params, bindings, d_output)
+            .constant("ACCUMULATE", gradients.d_input.accumulate.into())
+            .flops(11 * d_output.len()),
+    );
+    let d_weight = gradients.d_weight;
+    sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
+}
+
+/// Computes the gradient for the input `[rows, cols]`.
+pub fn backward_input(
+    plan: &mut Plan,
+    saved: Saved,
+    weight: Tensor,
+    d_output: Tensor,
+    d_input: Gradient,
+) {
+    let (kernel, width) = by_width(d_output.cols, &BACKWARD_INPUT, &BACKWARD_INPUT_QUADS);
+    let params = InputParams {
+        rows: word(d_output.rows),
+        cols: word(d_output.cols / width),
+    };
+    let bindings = [
+        saved.input.into(),
+        weight.into(),
+        saved.inv_rms.into(),
+        d_output.into(),
+        d_input.tensor.into(),
     ];
     plan.push(
         Dispatch::new(kernel, params, bindings)
             .constant("WORKGROUP_SIZE", row_lanes(plan))
-            .constant("ACCUMULATE", accumulate.into())
-            .workgroups(flat_workgroups(d_input.rows, 1))
-            .flops(8 * d_input.len()),
+            .constant("ACCUMULATE", d_input.accumulate.into())
+            .workgroups(flat_workgroups(d_output.rows, 1))
+            .flops(8 * d_output.len()),
     );
 }
 
-/// Writes the gradient for the gain to `d_weight` `[cols]`, or adds it if `accumulate`.
-pub fn backward_weight(
-    plan: &mut Plan,
-    saved: Saved,
-    d_output: Tensor,
-    d_weight: Tensor,
-    accumulate: bool,
-) {
+/// Computes the gradient for the gain `[cols]`.
+pub fn backward_weight(plan: &mut Plan, saved: Saved, d_output: Tensor, d_weight: Gradient) {
     let (rows, cols) = (d_output.rows, d_output.cols);
-    // No more blocks than one dimension of the grid holds.
-    let rows_per_block = ROWS_PER_BLOCK.max(rows.div_ceil(65_535));
+    let rows_per_block = rows_per_block(rows);
     let blocks = rows.div_ceil(rows_per_block);
     let partials = plan.scratch("gain_sums", blocks, cols);
     let (kernel, width) = by_width(cols, &BACKWARD_WEIGHT, &BACKWARD_WEIGHT_QUADS);
@@ -205,5 +398,32 @@ pub fn backward_weight(
             .workgroups([word(cols / width).div_ceil(lanes), word(blocks), 1])
             .flops(3 * d_output.len()),
     );
-    sum_partials(plan, partials, d_weight, accumulate);
+    sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Target;
+
+    #[test]
+    fn subgroups_of_eight_on_software_adapters_keep_rows_of_whole_quads_up_to_a_width() {
+        use AdapterClass::{Gpu, Software};
+        for (class, subgroup_size, cols, want) in [
+            (Software, Some(8), 4, Variant::Subgroup),
+            (Software, Some(8), 1024, Variant::Subgroup),
+            (Software, Some(8), 1028, Variant::Reloaded),
+            (Software, Some(8), 126, Variant::Reloaded),
+            (Software, Some(4), 128, Variant::Reloaded),
+            (Software, None, 128, Variant::Reloaded),
+            (Gpu, Some(8), 128, Variant::Reloaded),
+        ] {
+            let plan = Plan::new(Target {
+                subgroup_size,
+                ..Target::portable(class)
+            });
+            let got = Variant::for_plan(&plan, cols);
+            assert_eq!(got, want, "{class:?}, {subgroup_size:?}, {cols} columns");
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::{ParameterId, Pass};
 use crate::gpu::Tensor;
-use crate::kernels::rmsnorm;
 pub use crate::kernels::rmsnorm::Saved;
+use crate::kernels::rmsnorm::{self, Gradient, Gradients};
 
 /// A normalisation layer.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,19 @@ impl RmsNorm {
     /// Adds the gradient for the input to `d_x`, or stores it there unless `add`.
     pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_y: Tensor, d_x: Tensor, add: bool) {
         let weight = self.gain(pass.weight(self.weight));
-        let (d_weight, accumulate) = (self.gain(pass.gradient(self.weight)), pass.accumulates());
-        rmsnorm::backward_weight(pass.plan, saved, d_y, d_weight, accumulate);
-        rmsnorm::backward_input(pass.plan, saved, weight, d_y, d_x, add);
+        let d_input = Gradient {
+            tensor: d_x,
+            accumulate: add,
+        };
+        let d_weight = Gradient {
+            tensor: self.gain(pass.gradient(self.weight)),
+            accumulate: pass.accumulates(),
+        };
+        let gradients = Gradients {
+            d_output: d_y,
+            d_input,
+            d_weight,
+        };
+        rmsnorm::backward(pass.plan, saved, weight, gradients);
     }
 }

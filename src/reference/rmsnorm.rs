@@ -82,3 +82,19 @@ pub fn backward_weight(input: &[f64], inv_rms: &[f64], d_output: &[f64], cols: u
     }
     d_weight
 }
+
+/// Both gradients: of the input `[rows, cols]` and of the gains `[cols]`.
+///
+/// # Panics
+/// Where a slice does not fit `inv_rms` `[rows]` and `weight` `[cols]`.
+pub fn backward(
+    input: &[f64],
+    weight: &[f64],
+    inv_rms: &[f64],
+    d_output: &[f64],
+) -> (Vec<f64>, Vec<f64>) {
+    (
+        backward_input(input, weight, inv_rms, d_output),
+        backward_weight(input, inv_rms, d_output, weight.len()),
+    )
+}

@@ -1,15 +1,14 @@
-//! Rows of embedding, RMSNorm, RoPE, SwiGLU, softmax and the partial sums.
+//! Rows of embedding, RoPE, SwiGLU, softmax and the partial sums.
 
 use super::{Table, added};
 use crate::kernels::by_width;
-use crate::kernels::rmsnorm::Saved;
 use crate::kernels::rope::RopeTable;
-use crate::kernels::{embedding, rmsnorm, rope, softmax, sum, swiglu};
+use crate::kernels::{embedding, rope, softmax, sum, swiglu};
 use crate::reference;
 
 /// Ragged `[rows, cols]`: size one, around a workgroup of 8 and of 64 lanes, more columns than
 /// lanes by far.
-const SHAPES: [(usize, usize); 8] = [
+pub(super) const SHAPES: [(usize, usize); 8] = [
     (1, 1),
     (1, 67),
     (7, 8),
@@ -22,7 +21,6 @@ const SHAPES: [(usize, usize); 8] = [
 
 pub(super) fn rows(table: &mut Table) {
     embedding_rows(table);
-    rmsnorm_rows(table);
     rope_rows(table);
     swiglu_rows(table);
     softmax_rows(table);
@@ -89,120 +87,6 @@ fn embedding_rows(table: &mut Table) {
             table.add_once(sums.0, &shape, build);
         }
     }
-}
-
-fn rmsnorm_rows(table: &mut Table) {
-    const EPS: f64 = 1e-5;
-    for (rows, cols) in SHAPES {
-        // Tiny values make the epsilon count, large ones would overflow a sum of squares in f16.
-        for scale in [1.0, 1e-3, 1e3] {
-            let shape = format!("{rows}x{cols}, scale {scale}");
-            let forward = by_width(cols, &rmsnorm::FORWARD, &rmsnorm::FORWARD_QUADS).0;
-            table.add(forward, &shape, move |case| {
-                let input = case.random(rows, cols, scale);
-                let weight = case.random(1, cols, 1.0);
-                let (output, inv_rms) =
-                    rmsnorm::forward(&mut case.plan, input.tensor, weight.tensor, 1e-5);
-                let want = reference::rmsnorm::forward(&input.values, &weight.values, EPS);
-                case.expect("output", output, want.0);
-                case.expect("inv_rms", inv_rms, want.1);
-            });
-            for accumulate in [false, true] {
-                let shape = format!("{shape}, accumulate {accumulate}");
-                let input = by_width(
-                    cols,
-                    &rmsnorm::BACKWARD_INPUT,
-                    &rmsnorm::BACKWARD_INPUT_QUADS,
-                );
-                let weight = by_width(
-                    cols,
-                    &rmsnorm::BACKWARD_WEIGHT,
-                    &rmsnorm::BACKWARD_WEIGHT_QUADS,
-                );
-                table.add(input.0, &shape, move |case| {
-                    backward_input(case, (rows, cols), scale, accumulate);
-                });
-                table.add(weight.0, &shape, move |case| {
-                    backward_weight(case, (rows, cols), scale, accumulate);
-                });
-            }
-        }
-    }
-}
-
-fn saved(
-    case: &mut super::Case,
-    (rows, cols): (usize, usize),
-    scale: f64,
-) -> (Saved, Vec<f64>, Vec<f64>) {
-    let input = case.random(rows, cols, scale);
-    let ones = vec![1.0; cols];
-    let (_, inv_rms) = reference::rmsnorm::forward(&input.values, &ones, 1e-5);
-    let inv_rms = case.floats(1, rows, inv_rms);
-    (
-        Saved {
-            input: input.tensor,
-            inv_rms: inv_rms.tensor,
-        },
-        input.values,
-        inv_rms.values,
-    )
-}
-
-fn backward_input(
-    case: &mut super::Case,
-    (rows, cols): (usize, usize),
-    scale: f64,
-    accumulate: bool,
-) {
-    let (saved, input, inv_rms) = saved(case, (rows, cols), scale);
-    let weight = case.random(1, cols, 1.0);
-    let d_output = case.random(rows, cols, 1.0);
-    let d_input = case.random(rows, cols, 1.0);
-    rmsnorm::backward_input(
-        &mut case.plan,
-        saved,
-        weight.tensor,
-        d_output.tensor,
-        d_input.tensor,
-        accumulate,
-    );
-    let mut want =
-        reference::rmsnorm::backward_input(&input, &weight.values, &inv_rms, &d_output.values);
-    if accumulate {
-        want = added(&d_input.values, want);
-    }
-    if cols == 1 && !accumulate {
-        // One column leaves the difference of two equal numbers: what remains is their rounding.
-        let scale = inv_rms.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-        let tolerance = 1e-5 * scale.max(1.0) / want[0].abs().max(f64::MIN_POSITIVE);
-        case.expect_within("d_input", d_input.tensor, want, tolerance);
-    } else {
-        case.expect("d_input", d_input.tensor, want);
-    }
-}
-
-fn backward_weight(
-    case: &mut super::Case,
-    (rows, cols): (usize, usize),
-    scale: f64,
-    accumulate: bool,
-) {
-    let (saved, input, inv_rms) = saved(case, (rows, cols), scale);
-    let d_output = case.random(rows, cols, 1.0);
-    let d_weight = case.random(1, cols, 1.0);
-    rmsnorm::backward_weight(
-        &mut case.plan,
-        saved,
-        d_output.tensor,
-        d_weight.tensor,
-        accumulate,
-    );
-    let mut want = reference::rmsnorm::backward_weight(&input, &inv_rms, &d_output.values, cols);
-    if accumulate {
-        want = added(&d_weight.values, want);
-    }
-    case.expect("d_weight", d_weight.tensor, want);
 }
 
 fn rope_rows(table: &mut Table) {

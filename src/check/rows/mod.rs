@@ -8,6 +8,7 @@ mod loss;
 mod matmul;
 mod optimiser;
 mod probe;
+mod rmsnorm;
 mod sample;
 mod split;
 
@@ -17,6 +18,7 @@ use crate::gpu::{AdapterClass, Kernel};
 pub(super) fn all() -> Vec<Row> {
     let mut table = Table { rows: Vec::new() };
     layers::rows(&mut table);
+    rmsnorm::rows(&mut table);
     matmul::rows(&mut table);
     joined::rows(&mut table);
     attention::rows(&mut table);
