@@ -39,7 +39,7 @@ fn main(
         let scale = inv_rms[row];
         var normed: Row;
         var gradient: Row;
-        var dots = vec4<f32>();
+        var dots = vec4(zero(group));
         for (var i = 0u; i < MOST_QUADS; i++) {
             if (is_kept(i)) {
                 let quad = base + quad_of(lane, i);
@@ -54,10 +54,11 @@ fn main(
         for (var i = 0u; i < MOST_QUADS; i++) {
             if (is_kept(i)) {
                 let quad = base + quad_of(lane, i);
-                var sum = scale * (gradient[i] - normed[i] * mean);
+                var sum = vec4<f32>();
                 if (ACCUMULATE) {
-                    sum += d_input[quad];
+                    sum = d_input[quad];
                 }
+                sum = fma(vec4(scale), fma(normed[i], vec4(-mean), gradient[i]), sum);
                 if (is_own(lane, i)) {
                     d_input[quad] = sum;
                 }

@@ -31,7 +31,7 @@ fn main(
     for (var row = first; row < last; row++) {
         let base = row * params.quads;
         var kept: Row;
-        var squares = vec4<f32>();
+        var squares = vec4(zero(group));
         for (var i = 0u; i < MOST_QUADS; i++) {
             if (is_kept(i)) {
                 kept[i] = own(lane, i, input[base + quad_of(lane, i)]);

@@ -10,7 +10,7 @@ fn json(args: &[&str]) -> Value {
 
 #[test]
 fn check_reports_every_row_of_a_kernel() {
-    let report = json(&["check", "--kernel", "rmsnorm_forward", "--json"]);
+    let report = json(&["check", "--kernel", "rmsnorm_backward_input", "--json"]);
     for key in ["adapter", "driver"] {
         assert!(!report[key].as_str().unwrap().is_empty(), "{key}");
     }
@@ -20,7 +20,7 @@ fn check_reports_every_row_of_a_kernel() {
     assert_eq!(report["skipped"], Value::Array(Vec::new()));
     assert!(rows.len() > 8, "{}", rows.len());
     for row in rows {
-        assert_eq!(row["kernel"], "rmsnorm_forward");
+        assert_eq!(row["kernel"], "rmsnorm_backward_input");
         assert!(["portable", "quads"].contains(&row["variant"].as_str().unwrap()));
         assert!(row["shape"].as_str().unwrap().contains('x'), "{row}");
         assert_eq!(row["ok"], true);
