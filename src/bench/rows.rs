@@ -96,9 +96,12 @@ fn matmul_table(table: &mut Table) {
     for (form, m, n, k) in SHAPES {
         product_rows(table, form, (m, n, k));
     }
-    for transposed in [false, true] {
+    for (kernel, transposed) in [
+        (&matmul_stage::STAGE, false),
+        (&matmul_stage::STAGE_QUADS, true),
+    ] {
         table.add(
-            &matmul_stage::STAGE,
+            kernel,
             format!("1024x1024 transposed {transposed}"),
             move |case| {
                 let tensor = tensor(case, 1024, 1024);

@@ -1,6 +1,6 @@
 //! Copies operands of a product into textures, once for all the products that read them.
 
-use super::binding;
+use super::{QUADS, binding};
 use crate::gpu::dispatch::{RowCopy, word};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::tensor::ALIGNMENT_WORDS;
@@ -29,6 +29,13 @@ pub static STAGE: Kernel = Kernel {
     ],
     params: MatmulStageParams::LAYOUT,
     requires: Requirement::Portable,
+};
+
+/// [`STAGE`] for windows of whole quads that lie transposed in memory.
+pub static STAGE_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    source: shader!("matmul_stage.quads.wgsl"),
+    ..STAGE
 };
 
 /// Texels that a workgroup writes along each side.
@@ -116,12 +123,7 @@ fn padded(window: &Window) -> (usize, usize) {
 fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
     let (rows, cols) = padded(&window);
     let [staged_x, staged_y] = texture.origin().map(word);
-    let stride = window.tensor.row_stride;
-    let (row_stride, col_stride) = if window.transposed {
-        (1, stride)
-    } else {
-        (stride, 1)
-    };
+    let [row_stride, col_stride] = strides(&window);
     let first = window.first_row * row_stride + window.first_col * col_stride;
     let params = MatmulStageParams {
         rows: word(window.rows),
@@ -132,8 +134,9 @@ fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
         staged_x,
         staged_y,
     };
+    let kernel = kernel_for(&window);
     let groups = |texels: usize| word(texels.div_ceil(WORKGROUP_SIDE));
-    let mut dispatch = Dispatch::new(&STAGE, params, [window.tensor.into(), texture.into()])
+    let mut dispatch = Dispatch::new(kernel, params, [window.tensor.into(), texture.into()])
         .workgroups([groups(cols / 4), groups(rows), 1]);
     if is_copyable(&window, first) {
         dispatch = dispatch.by_copy(RowCopy {
@@ -144,6 +147,26 @@ fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
         });
     }
     plan.push(dispatch);
+}
+
+/// Words from a row of the window to the next, and from a column to the next.
+fn strides(window: &Window) -> [usize; 2] {
+    let stride = window.tensor.row_stride;
+    if window.transposed {
+        [1, stride]
+    } else {
+        [stride, 1]
+    }
+}
+
+/// The kernel that stages a window.
+fn kernel_for(window: &Window) -> &'static Kernel {
+    let in_quads = window.rows | window.first_row | window.tensor.row_stride;
+    if window.transposed && in_quads.is_multiple_of(4) {
+        &STAGE_QUADS
+    } else {
+        &STAGE
+    }
 }
 
 /// Whether a driver can copy the window's rows: whole texels, at steps of 256 bytes, with nothing

@@ -132,9 +132,12 @@ fn stage_rows(table: &mut Table) {
     }
     let below: [(usize, &[usize]); 3] = [(64, &[8, 24, 16]), (65, &[40, 8, 8]), (7, &[64, 8, 72])];
     for (cols, heights) in below {
-        for transposed in [false, true] {
+        for (kernel, transposed) in [
+            (&matmul_stage::STAGE, false),
+            (&matmul_stage::STAGE_QUADS, true),
+        ] {
             let shape = format!("{cols} columns of {heights:?} stacked, transposed {transposed}");
-            table.add_once(&matmul_stage::STAGE, shape, move |case| {
+            table.add_once(kernel, shape, move |case| {
                 stacked(case, cols, heights, transposed);
             });
         }

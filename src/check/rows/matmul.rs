@@ -245,21 +245,36 @@ fn restaged(case: &mut Case) {
     case.expect("e", e, reference::nn(&after, &b.values, shape));
 }
 
+/// Rows and columns of a matrix, and the first row and column of a window in it or in its transpose.
+const STAGED_WINDOWS: [(usize, usize, usize, usize); 8] = [
+    (1, 1, 0, 0),
+    (7, 63, 0, 0),
+    (9, 65, 0, 0),
+    (70, 130, 3, 5),
+    (1, 4, 0, 0),
+    (33, 64, 0, 3),
+    (72, 136, 4, 9),
+    (70, 132, 2, 1),
+];
+
 fn stage_rows(table: &mut Table) {
-    // Rows and columns of the matrix, and the window in it or in its transpose.
-    for (rows, cols, first_row, first_col) in
-        [(1, 1, 0, 0), (7, 63, 0, 0), (9, 65, 0, 0), (70, 130, 3, 5)]
-    {
+    for (rows, cols, first_row, first_col) in STAGED_WINDOWS {
         for transposed in [false, true] {
             let shape =
                 format!("{rows}x{cols} from {first_row}, {first_col}, transposed {transposed}");
-            table.add_once(&matmul_stage::STAGE, shape, move |case| {
+            let (all_rows, all_cols) = if transposed {
+                (cols, rows)
+            } else {
+                (rows, cols)
+            };
+            let quads = transposed && cols % 4 == 0 && first_row % 4 == 0;
+            let kernel = if quads {
+                &matmul_stage::STAGE_QUADS
+            } else {
+                &matmul_stage::STAGE
+            };
+            table.add_once(kernel, shape, move |case| {
                 let input = case.random(rows, cols, 1.0);
-                let (all_rows, all_cols) = if transposed {
-                    (cols, rows)
-                } else {
-                    (rows, cols)
-                };
                 let window = Window {
                     tensor: input.tensor,
                     transposed,
