@@ -14,15 +14,17 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
     } else if (EPILOGUE == RESIDUAL) {
         output[index] = aside[index] + sums;
     } else if (EPILOGUE == ROTATE) {
-        let at = row % params.time * params.head_dim + col % params.head_dim;
-        output[index] = turned(sums, aside[at / 4u]);
+        let at = vec2(col % params.head_dim / 4u, row % params.time);
+        output[index] = turned(sums, textureLoad(aside_texels, at));
     } else if (EPILOGUE == GATE) {
         second[index] = silu(aside[index]) * sums;
         output[index] = sums;
     } else if (EPILOGUE == GATE_BACKWARD) {
-        let gate = aside[index];
+        let at = vec2((col - params.first_col) / 4u, row - params.first_row);
+        let other = textureLoad(aside_texels, at + vec2(params.other_quad, 0u));
+        let gate = textureLoad(aside_texels, at);
         second[index] = sums * silu(gate);
-        output[index] = sums * other[index] * d_silu(gate);
+        output[index] = sums * other * d_silu(gate);
     } else {
         output[index] = sums;
     }

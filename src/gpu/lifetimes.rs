@@ -47,10 +47,20 @@ struct Slot {
     label: String,
     width: usize,
     height: usize,
-    busy_until: usize,
+    /// First and last dispatch that binds each of its tenants.
+    busy: Vec<(usize, usize)>,
 }
 
 impl Slot {
+    /// Whether none of its tenants is in use while `other` would be.
+    fn is_free_for(&self, other: &Self) -> bool {
+        let apart = |&(first, last): &(usize, usize)| {
+            let clash = |&(a, b): &(usize, usize)| first <= b && a <= last;
+            !other.busy.iter().any(clash)
+        };
+        self.busy.iter().all(apart)
+    }
+
     fn area(&self) -> usize {
         self.width * self.height
     }
@@ -61,11 +71,11 @@ impl Slot {
     }
 }
 
-/// Puts a storage that is used from `first` on into the smallest free slot that holds it, or else
-/// into the free one that has to grow least, unless a slot of its own takes less.
-fn place(slots: &mut Vec<Slot>, wanted: Slot, first: usize, reuse: bool) -> usize {
+/// Puts a storage into the smallest slot that is free for it and holds it, or else into the free one
+/// that has to grow least, unless a slot of its own takes less.
+fn place(slots: &mut Vec<Slot>, wanted: Slot, reuse: bool) -> usize {
     let free = (0..slots.len())
-        .filter(|&at| reuse && slots[at].busy_until < first)
+        .filter(|&at| reuse && slots[at].is_free_for(&wanted))
         .filter(|&at| slots[at].growth(&wanted) < wanted.area())
         .min_by_key(|&at| (slots[at].growth(&wanted), slots[at].area()));
     let Some(at) = free else {
@@ -75,44 +85,65 @@ fn place(slots: &mut Vec<Slot>, wanted: Slot, first: usize, reuse: bool) -> usiz
     let slot = &mut slots[at];
     slot.width = slot.width.max(wanted.width);
     slot.height = slot.height.max(wanted.height);
-    slot.busy_until = wanted.busy_until;
+    slot.busy.extend(wanted.busy);
     at
 }
 
-/// Lays out the scratch storages of `plan`, in the order of their first use.
+/// Lays out the scratch storages of `plan`: in the order of their first use or from the largest to
+/// the smallest, whichever takes less memory.
 ///
 /// # Panics
 /// If a scratch storage is used in two sections, which may be replayed in any order.
 pub(super) fn layout(plan: &Plan) -> Layout {
     let spans = lifetimes(plan);
-    let mut slots = vec![None; plan.storages.len()];
-    let (mut buffers, mut textures) = (Vec::new(), Vec::new());
     let mut order: Vec<usize> = (0..spans.len()).filter(|&i| spans[i].is_some()).collect();
     order.sort_by_key(|&i| spans[i]);
-    for index in order {
+    let by_first_use = layout_in_order(plan, &spans, &order);
+    order.sort_by_key(|&i| {
+        let area = size(&plan.storages[i].kind).map_or(0, |(width, height)| width * height);
+        std::cmp::Reverse(area)
+    });
+    let by_size = layout_in_order(plan, &spans, &order);
+    if by_size.total_bytes() < by_first_use.total_bytes() {
+        by_size
+    } else {
+        by_first_use
+    }
+}
+
+/// Width and height of what backs a scratch storage; a buffer has a height of one.
+fn size(kind: &StorageKind) -> Option<(usize, usize)> {
+    match *kind {
+        StorageKind::Persistent(_) => None,
+        StorageKind::Scratch { words } => Some((words, 1)),
+        // Kernels read no texel but of the matrix that was staged and of its padding.
+        StorageKind::Texture { width, height } => Some((width as usize, height as usize)),
+    }
+}
+
+fn layout_in_order(plan: &Plan, spans: &[Option<(usize, usize)>], order: &[usize]) -> Layout {
+    let mut slots = vec![None; plan.storages.len()];
+    let (mut buffers, mut textures) = (Vec::new(), Vec::new());
+    for &index in order {
         let storage = &plan.storages[index];
-        let Some((first, last)) = spans[index] else {
+        let (Some(span), Some((width, height))) = (spans[index], size(&storage.kind)) else {
             continue;
         };
-        let (kind, width, height) = match storage.kind {
-            StorageKind::Persistent(_) => continue,
-            StorageKind::Scratch { words } => (&mut buffers, words, 1),
-            // Kernels read no texel but of the matrix that was staged and of its padding.
-            StorageKind::Texture { width, height } => {
-                (&mut textures, width as usize, height as usize)
-            }
+        let kind = match storage.kind {
+            StorageKind::Texture { .. } => &mut textures,
+            _ => &mut buffers,
         };
         let wanted = Slot {
             label: storage.label.clone(),
             width,
             height,
-            busy_until: last,
+            busy: vec![span],
         };
-        slots[index] = Some(place(kind, wanted, first, plan.reuse));
+        slots[index] = Some(place(kind, wanted, plan.reuse));
         let crosses = plan
             .sections
             .iter()
-            .any(|s| s.dispatches.contains(&first) != s.dispatches.contains(&last));
+            .any(|s| s.dispatches.contains(&span.0) != s.dispatches.contains(&span.1));
         assert!(
             !crosses,
             "scratch '{}' is used in two sections",
@@ -132,22 +163,22 @@ pub(super) fn layout(plan: &Plan) -> Layout {
 mod tests {
     use super::*;
 
-    fn slot(width: usize, height: usize, busy_until: usize) -> Slot {
+    fn slot(width: usize, height: usize, busy: (usize, usize)) -> Slot {
         Slot {
             label: String::new(),
             width,
             height,
-            busy_until,
+            busy: vec![busy],
         }
     }
 
-    /// Where a texture of `[width, height]` goes that is used from dispatch 5 on, and all sizes then.
+    /// Where a texture of `[width, height]` goes that is used by dispatches 5 to 9, and all sizes then.
     fn placed(known: &[(usize, usize, usize)], (width, height): (usize, usize)) -> (usize, usize) {
         let mut slots = known
             .iter()
-            .map(|&(w, h, until)| slot(w, h, until))
+            .map(|&(w, h, until)| slot(w, h, (until.saturating_sub(1), until)))
             .collect();
-        let at = place(&mut slots, slot(width, height, 9), 5, true);
+        let at = place(&mut slots, slot(width, height, (5, 9)), true);
         (at, slots.iter().map(Slot::area).sum())
     }
 
@@ -159,6 +190,9 @@ mod tests {
             (&[(9, 9, 1), (5, 5, 2)], (4, 4), (1, 106)),
             // One that is still in use when the storage is first written.
             (&[(4, 4, 5), (6, 6, 4)], (4, 4), (1, 52)),
+            // One whose first use comes after the storage's last.
+            (&[(4, 4, 11)], (4, 4), (0, 16)),
+            (&[(4, 4, 10)], (4, 4), (1, 32)),
             // Growing by 8 and by 12 words.
             (&[(2, 4, 1), (1, 4, 1)], (4, 4), (0, 20)),
             // Growing would take 56 texels in width and height, and a slot of its own 16.
@@ -174,7 +208,7 @@ mod tests {
 
     #[test]
     fn without_reuse_every_storage_has_a_slot_of_its_own() {
-        let mut slots = vec![slot(9, 9, 1)];
-        assert_eq!(place(&mut slots, slot(4, 4, 9), 5, false), 1);
+        let mut slots = vec![slot(9, 9, (0, 1))];
+        assert_eq!(place(&mut slots, slot(4, 4, (5, 9)), false), 1);
     }
 }

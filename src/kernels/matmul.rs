@@ -82,6 +82,7 @@ params!(MatmulTextureParams {
     epilogue: u32,
     time: u32,
     head_dim: u32,
+    other_quad: u32,
 });
 
 /// Operands in textures, 16x16 outputs a lane: meant for software adapters, where a storage load
@@ -116,7 +117,15 @@ pub static TEXTURE_SUBGROUP: Kernel = Kernel {
         shader!("shared/sigmoid.wgsl"),
         shader!("shared/matmul_store_quads.wgsl"),
     ],
-    bindings: TEXTURE_BINDINGS,
+    bindings: &[
+        binding("a", Role::Texture),
+        binding("b", Role::Texture),
+        binding("aside", Role::In),
+        binding("other", Role::In),
+        binding("aside_texels", Role::Texture),
+        binding("output", Role::OutOrAccumulate),
+        binding("second", Role::OutOrUnused),
+    ],
     params: MatmulTextureParams::LAYOUT,
     requires: Requirement::Subgroup(SUBGROUP_LANES),
 };

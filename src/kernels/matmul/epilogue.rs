@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::super::rope::RopeTable;
+use super::TEXTURE_SIDE;
 use crate::gpu::dispatch::word;
 use crate::gpu::{Plan, Tensor};
 
@@ -86,10 +87,12 @@ impl Epilogue {
         matches!(self, Self::Store | Self::Accumulate | Self::Residual(_))
     }
 
-    /// Whether a quad of columns is never of two heads.
+    /// Whether a quad of columns is never of two heads, and the angles fit a texture.
     pub(super) fn fits_quads(self) -> bool {
         match self {
-            Self::Rotate { head_dim, .. } => head_dim.is_multiple_of(4),
+            Self::Rotate { table, head_dim } => {
+                head_dim.is_multiple_of(4) && table.angles.rows <= TEXTURE_SIDE
+            }
             _ => true,
         }
     }

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::super::matmul_stage::{stage, stage_or_part};
+use super::super::matmul_stage::{stage, stage_or_part, stage_side_by_side};
 use super::{
     Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
-    Variant, takes_any_epilogue,
+    TEXTURE, TEXTURE_SUBGROUP, Variant, takes_any_epilogue,
 };
 use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
@@ -241,6 +241,7 @@ pub(super) fn push_staged(
         epilogue: epilogue.code(),
         time,
         head_dim,
+        other_quad: word(cols.len() / 4),
     };
     let extra = epilogue.bindings(plan, product.a);
     let (tile_rows, tile_cols) = variant.tile();
@@ -253,16 +254,28 @@ pub(super) fn push_staged(
     let [a, b] = [a, b].map(Bound::from);
     let [aside, other, output, second] =
         [extra.aside, extra.other, output, extra.second].map(Bound::from);
-    let bindings = [a, b, aside, other, output, second];
-    let mut dispatch = Dispatch::new(variant.kernel(), params, bindings)
-        .workgroups(workgroups.map(word))
-        .flops(2 * rows.len() * cols.len() * depth.len());
-    if let Variant::TextureSubgroup { .. } = variant {
-        dispatch = dispatch
+    let dispatch = if let Variant::TextureSubgroup { .. } = variant {
+        let aside_texels = match epilogue {
+            // Buffers' loads from rows far apart wait for memory; a copy does not.
+            Epilogue::GateBackward { gate, up, .. } => {
+                let windows = [gate, up].map(|tensor| window(tensor, false, rows, cols));
+                stage_side_by_side(plan, &windows).into()
+            }
+            Epilogue::Rotate { table, .. } => stage(plan, Window::whole(table.angles)).into(),
+            _ => a,
+        };
+        let bindings = [a, b, aside, other, aside_texels, output, second];
+        Dispatch::new(&TEXTURE_SUBGROUP, params, bindings)
             .constant("A_ROWS", a_rows.into())
-            .constant("EPILOGUE", epilogue.code());
-    }
-    plan.push(dispatch);
+            .constant("EPILOGUE", epilogue.code())
+    } else {
+        Dispatch::new(&TEXTURE, params, [a, b, aside, other, output, second])
+    };
+    plan.push(
+        dispatch
+            .workgroups(workgroups.map(word))
+            .flops(2 * rows.len() * cols.len() * depth.len()),
+    );
 }
 
 /// Some rows and columns of a matrix or of its transpose.
