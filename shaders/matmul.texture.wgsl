@@ -16,7 +16,6 @@ struct Params {
     epilogue: u32,
     time: u32,  // rows of a sequence, for an epilogue that rotates
     head_dim: u32,
-    other_quad: u32,  // of columns, where other lies beside aside in a texture
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -9,6 +9,7 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
     }
     // Partial products have no gaps between rows, and a split of its own has output_stride n.
     let index = ((split * params.m + row) * params.output_stride + col) / 4u;
+    let texel = vec2((col - params.first_col) / 4u, row - params.first_row);
     if (EPILOGUE == ACCUMULATE) {
         output[index] += sums;
     } else if (EPILOGUE == RESIDUAL) {
@@ -17,14 +18,12 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
         let at = vec2(col % params.head_dim / 4u, row % params.time);
         output[index] = turned(sums, textureLoad(aside_texels, at));
     } else if (EPILOGUE == GATE) {
-        second[index] = silu(aside[index]) * sums;
+        second[index] = silu(textureLoad(aside_texels, texel)) * sums;
         output[index] = sums;
     } else if (EPILOGUE == GATE_BACKWARD) {
-        let at = vec2((col - params.first_col) / 4u, row - params.first_row);
-        let other = textureLoad(aside_texels, at + vec2(params.other_quad, 0u));
-        let gate = textureLoad(aside_texels, at);
+        let gate = textureLoad(aside_texels, texel);
         second[index] = sums * silu(gate);
-        output[index] = sums * other * d_silu(gate);
+        output[index] = sums * textureLoad(other_texels, texel) * d_silu(gate);
     } else {
         output[index] = sums;
     }

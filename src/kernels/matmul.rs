@@ -82,7 +82,6 @@ params!(MatmulTextureParams {
     epilogue: u32,
     time: u32,
     head_dim: u32,
-    other_quad: u32,
 });
 
 /// Operands in textures, 16x16 outputs a lane: meant for software adapters, where a storage load
@@ -123,6 +122,7 @@ pub static TEXTURE_SUBGROUP: Kernel = Kernel {
         binding("aside", Role::In),
         binding("other", Role::In),
         binding("aside_texels", Role::Texture),
+        binding("other_texels", Role::Texture),
         binding("output", Role::OutOrAccumulate),
         binding("second", Role::OutOrUnused),
     ],

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::matmul_stage::{stage, stage_or_part, stage_side_by_side};
+use super::super::matmul_stage::{stage, stage_or_part};
 use super::{
     Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
     TEXTURE, TEXTURE_SUBGROUP, Variant, takes_any_epilogue,
@@ -241,7 +241,6 @@ pub(super) fn push_staged(
         epilogue: epilogue.code(),
         time,
         head_dim,
-        other_quad: word(cols.len() / 4),
     };
     let extra = epilogue.bindings(plan, product.a);
     let (tile_rows, tile_cols) = variant.tile();
@@ -255,16 +254,22 @@ pub(super) fn push_staged(
     let [aside, other, output, second] =
         [extra.aside, extra.other, output, extra.second].map(Bound::from);
     let dispatch = if let Variant::TextureSubgroup { .. } = variant {
-        let aside_texels = match epilogue {
-            // Buffers' loads from rows far apart wait for memory; a copy does not.
-            Epilogue::GateBackward { gate, up, .. } => {
-                let windows = [gate, up].map(|tensor| window(tensor, false, rows, cols));
-                stage_side_by_side(plan, &windows).into()
-            }
-            Epilogue::Rotate { table, .. } => stage(plan, Window::whole(table.angles)).into(),
-            _ => a,
-        };
-        let bindings = [a, b, aside, other, aside_texels, output, second];
+        let texels = texels(plan, epilogue, block);
+        // What is read as texels needs no buffer from then on.
+        let unused = product.a.into();
+        let aside = texels[0].map_or(aside, |_| unused);
+        let other = texels[1].map_or(other, |_| unused);
+        let [aside_texels, other_texels] = texels.map(|texels| texels.unwrap_or(a));
+        let bindings = [
+            a,
+            b,
+            aside,
+            other,
+            aside_texels,
+            other_texels,
+            output,
+            second,
+        ];
         Dispatch::new(&TEXTURE_SUBGROUP, params, bindings)
             .constant("A_ROWS", a_rows.into())
             .constant("EPILOGUE", epilogue.code())
@@ -276,6 +281,23 @@ pub(super) fn push_staged(
             .workgroups(workgroups.map(word))
             .flops(2 * rows.len() * cols.len() * depth.len()),
     );
+}
+
+/// What an epilogue reads from textures: buffers' loads from rows far apart wait for memory, and a copy
+/// does not. A gate's copy serves forward and backward.
+fn texels(plan: &mut Plan, epilogue: Epilogue, block: &Block) -> [Option<Bound>; 2] {
+    let mut part = |tensor| {
+        let window = window(tensor, false, &block.rows, &block.cols);
+        Some(stage(plan, window).into())
+    };
+    match epilogue {
+        Epilogue::Rotate { table, .. } => {
+            [Some(stage(plan, Window::whole(table.angles)).into()), None]
+        }
+        Epilogue::Gate { gate, .. } => [part(gate), None],
+        Epilogue::GateBackward { gate, up, .. } => [part(gate), part(up)],
+        Epilogue::Store | Epilogue::Accumulate | Epilogue::Residual(_) => [None, None],
+    }
 }
 
 /// Some rows and columns of a matrix or of its transpose.
