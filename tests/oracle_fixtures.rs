@@ -249,7 +249,7 @@ fn training_follows_pytorch_by_every_variant() {
                 _ => format!("{op}.{variant}"),
             };
             let mut found = planned(op, &device, &Fixture::load(case));
-            found.remove("matmul_stage");
+            found.retain(|label| !label.starts_with("matmul_stage"));
             // Its stores are whole quads, so it leaves a product of other rows to this one.
             if name == "matmul.texture_subgroup" {
                 found.remove("matmul.texture");

@@ -98,7 +98,7 @@ fn matmul_table(table: &mut Table) {
     }
     for (kernel, transposed) in [
         (&matmul_stage::STAGE, false),
-        (&matmul_stage::STAGE_QUADS, true),
+        (&matmul_stage::STAGE_TRANSPOSED, true),
     ] {
         table.add(
             kernel,

@@ -263,7 +263,6 @@ fn spirv_capabilities(kernel: &Kernel) -> &'static [spv::Capability] {
             Capability::ImageQuery,
             Capability::StorageImageExtendedFormats,
             Capability::GroupNonUniform,
-            Capability::GroupNonUniformArithmetic,
             Capability::GroupNonUniformShuffle,
         ],
     }

@@ -164,14 +164,13 @@ impl<const N: usize> Launch<N> {
     /// a binding or all would take longer than a driver's watchdog allows. Textures are for
     /// software adapters, which no watchdog guards, and have limits of their own.
     fn push(&self, plan: &mut Plan, shape: AttentionShape) {
-        let tensors = self.bindings.map(|bound| match bound {
-            Bound::Tensor(t) => Some(t.reshape(shape.batch, t.len() / shape.batch)),
-            Bound::Texture(_) => None,
-        });
-        if tensors.iter().any(Option::is_none) {
+        if self.variant != Variant::Storage {
             return self.push_sequences(plan, shape, self.bindings);
         }
-        let tensors = tensors.map(|t| t.expect("no texture is left"));
+        let tensors = self.bindings.map(|bound| match bound {
+            Bound::Tensor(t) => t.reshape(shape.batch, t.len() / shape.batch),
+            Bound::Texture(t) => panic!("{t:?} for the storage variant"),
+        });
         let flops = shape.flops(self.products) / shape.batch;
         for block in plan.row_blocks_of(&tensors, 1, flops) {
             let shape = AttentionShape {

@@ -1,6 +1,6 @@
 //! Copies operands of a product into textures, once for all the products that read them.
 
-use super::{QUADS, binding};
+use super::binding;
 use crate::gpu::dispatch::{RowCopy, word};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::tensor::ALIGNMENT_WORDS;
@@ -31,10 +31,10 @@ pub static STAGE: Kernel = Kernel {
     requires: Requirement::Portable,
 };
 
-/// [`STAGE`] for windows of whole quads that lie transposed in memory.
-pub static STAGE_QUADS: Kernel = Kernel {
-    variant: QUADS,
-    source: shader!("matmul_stage.quads.wgsl"),
+/// [`STAGE`] for windows that lie transposed in memory and are whole quads there.
+pub static STAGE_TRANSPOSED: Kernel = Kernel {
+    variant: "transposed",
+    source: shader!("matmul_stage.transposed.wgsl"),
     ..STAGE
 };
 
@@ -163,7 +163,7 @@ fn strides(window: &Window) -> [usize; 2] {
 fn kernel_for(window: &Window) -> &'static Kernel {
     let in_quads = window.rows | window.first_row | window.tensor.row_stride;
     if window.transposed && in_quads.is_multiple_of(4) {
-        &STAGE_QUADS
+        &STAGE_TRANSPOSED
     } else {
         &STAGE
     }

@@ -32,7 +32,7 @@ pub static ALL: &[&Kernel] = &[
     &matmul::TEXTURE_SUBGROUP,
     &matmul::ROW,
     &matmul_stage::STAGE,
-    &matmul_stage::STAGE_QUADS,
+    &matmul_stage::STAGE_TRANSPOSED,
     &rmsnorm::FORWARD,
     &rmsnorm::FORWARD_QUADS,
     &rmsnorm::FORWARD_SUBGROUP,

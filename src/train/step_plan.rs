@@ -107,6 +107,7 @@ impl StepPlan {
                 table: RopeTable {
                     angles: plan
                         .persistent(&memory, step.angles)
+                        .slice(0, shape.time * model.head_dim())
                         .reshape(shape.time, model.head_dim()),
                 },
                 activation_checkpointing: train.activation_checkpointing,

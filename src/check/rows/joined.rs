@@ -134,7 +134,7 @@ fn stage_rows(table: &mut Table) {
     for (cols, heights) in below {
         for (kernel, transposed) in [
             (&matmul_stage::STAGE, false),
-            (&matmul_stage::STAGE_QUADS, true),
+            (&matmul_stage::STAGE_TRANSPOSED, true),
         ] {
             let shape = format!("{cols} columns of {heights:?} stacked, transposed {transposed}");
             table.add_once(kernel, shape, move |case| {

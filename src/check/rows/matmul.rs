@@ -269,7 +269,7 @@ fn stage_rows(table: &mut Table) {
             };
             let quads = transposed && cols % 4 == 0 && first_row % 4 == 0;
             let kernel = if quads {
-                &matmul_stage::STAGE_QUADS
+                &matmul_stage::STAGE_TRANSPOSED
             } else {
                 &matmul_stage::STAGE
             };
