@@ -1,5 +1,6 @@
 // Gradient of causal attention for queries, probabilities recomputed from the log-sum-exp:
-// d_score = p * (d_output . value - delta), d_query = scale * sum of d_score . key.
+// delta = d_output . output, d_score = p * (d_output . value - delta),
+// d_query = scale * sum of d_score . key. Keeps delta for the keys' and values' gradients.
 // For drivers that run shaders on the CPU: there a texel costs as much as 18 broadcasts.
 struct Params {
     time: u32,
@@ -13,10 +14,11 @@ struct Params {
 @group(0) @binding(2) var key: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
 @group(0) @binding(3) var value: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
 @group(0) @binding(4) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
-@group(0) @binding(6) var<storage, read> delta: array<f32>;          // [batch, num_heads, time]
+@group(0) @binding(5) var<storage, read> output: array<vec4<f32>>;   // [batch * time, num_heads * head_dim]
+@group(0) @binding(6) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
 @group(0) @binding(7) var<storage, read> angles: array<vec4<f32>>;   // [time, head_dim]: cosine and sine of each pair
 @group(0) @binding(8) var<storage, read_write> d_query: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(9) var<storage, read_write> delta: array<f32>;          // [batch, num_heads, time]
 
 // Whether the query was rotated: then the gradient is turned back.
 override ROTATED: bool = false;
@@ -39,10 +41,11 @@ fn main(
     for (var r = 0u; r < ROWS; r++) {
         positions[r] = position_of(group.x, lane, r);
         row_log_sum_exp[r] = log_sum_exp[statistics + positions[r]];
-        row_delta[r] = delta[statistics + positions[r]];
+        let first = ((first_row + positions[r]) * params.num_heads + head) * QUADS;
         for (var d = 0u; d < QUADS; d++) {
             q[r * QUADS + d] = query_quad(first_row + positions[r], head, d) * params.scale;
             d_out[r * QUADS + d] = d_output_quad(first_row + positions[r], head, d);
+            row_delta[r] += dot(d_out[r * QUADS + d], output[first + d]);
         }
     }
     let end = min((group.x + 1u) * LANES * ROWS, params.time);
@@ -91,5 +94,6 @@ fn main(
             }
             d_query[first + d] = quad;
         }
+        delta[statistics + positions[r]] = row_delta[r];
     }
 }

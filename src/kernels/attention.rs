@@ -303,18 +303,18 @@ pub fn backward_by(
     shape: AttentionShape,
 ) -> Qkv {
     let Qkv { query, key, value } = saved.qkv;
-    let delta = backward_delta(plan, saved.output, d_output, shape);
     let gradients = Qkv {
         query: plan.scratch("d_query", query.rows, query.cols),
         key: plan.scratch("d_key", key.rows, key.cols),
         value: plan.scratch("d_value", value.rows, value.cols),
     };
     let [q, k, v, d_out] = [query, key, value, d_output].map(|t| variant.read(plan, t));
-    let inputs = [q, k, v, d_out, saved.log_sum_exp.into(), delta.into()];
     if variant == Variant::TextureSubgroup {
-        push_backward_subgroup(plan, saved, inputs, gradients, shape);
+        push_backward_subgroup(plan, saved, [q, k, v, d_out], gradients, shape);
         return gradients;
     }
+    let delta = backward_delta(plan, saved.output, d_output, shape);
+    let inputs = [q, k, v, d_out, saved.log_sum_exp.into(), delta.into()];
     push_backward(plan, variant, inputs, gradients, shape);
     if let Some(table) = saved.rotation {
         rope::backward(plan, table, gradients.query, shape.num_heads);
@@ -372,15 +372,18 @@ fn push_backward(
     }
 }
 
-/// The kernels that turn gradients back on their way to memory.
+/// The kernels that turn gradients back on their way to memory, of which the first also computes what
+/// [`backward_delta`] does.
 fn push_backward_subgroup(
     plan: &mut Plan,
     saved: Saved,
-    inputs: [Bound; 6],
+    [q, k, v, d_out]: [Bound; 4],
     gradients: Qkv,
     shape: AttentionShape,
 ) {
-    let [q, k, v, d_out, log_sum_exp, delta] = inputs;
+    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.time);
+    let (log_sum_exp, delta) = (saved.log_sum_exp.into(), delta.into());
+    let output = saved.output.into();
     // Bound, but not read where nothing was rotated.
     let angles = saved.rotation.map_or(log_sum_exp, |t| t.angles.into());
     let rotated = ("ROTATED", saved.rotation.is_some().into());
@@ -388,7 +391,7 @@ fn push_backward_subgroup(
     let launch = Launch {
         variant: Variant::TextureSubgroup,
         kernel: &BACKWARD_QUERY_TEXTURE_SUBGROUP,
-        bindings: [q, k, v, d_out, log_sum_exp, delta, angles, d_query],
+        bindings: [q, k, v, d_out, output, log_sum_exp, angles, d_query, delta],
         heads: shape.num_heads,
         products: 3,
         constants: vec![rotated],

@@ -152,9 +152,12 @@ fn variant_rows(table: &mut Table, target: &Target, label: &str, inputs: Inputs)
             &attention::BACKWARD_DELTA,
             &attention::BACKWARD_DELTA_QUADS,
         );
-        table.add_for(class, delta_kernel.0, label, move |case| {
-            backward(case, variant, inputs);
-        });
+        // By subgroups the kernel for queries computes it.
+        if variant != Variant::TextureSubgroup {
+            table.add_for(class, delta_kernel.0, label, move |case| {
+                backward(case, variant, inputs);
+            });
+        }
     }
     for kernel in [query_kernel, key_value_kernel] {
         table.add_for(class, kernel, label, move |case| {

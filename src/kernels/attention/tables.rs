@@ -114,10 +114,24 @@ const fn key_value_bindings(operands: Role) -> [Binding; 8] {
     ]
 }
 
-/// The variants that turn a rotated query's or key's gradient back also read the angles.
-const fn rotated_query_bindings() -> [Binding; 8] {
-    let [a, b, c, d, e, f, d_query] = query_bindings(Role::Texture);
-    [a, b, c, d, e, f, binding("angles", Role::In), d_query]
+/// The variants that turn a rotated query's or key's gradient back also read the angles, and the one
+/// for queries computes delta itself.
+const fn rotated_query_bindings() -> [Binding; 9] {
+    let [q, k, v, d_output, log_sum_exp, _, d_query] = query_bindings(Role::Texture);
+    let output = binding("output", Role::In);
+    let angles = binding("angles", Role::In);
+    let delta = binding("delta", Role::Out);
+    [
+        q,
+        k,
+        v,
+        d_output,
+        output,
+        log_sum_exp,
+        angles,
+        d_query,
+        delta,
+    ]
 }
 
 const fn rotated_key_value_bindings() -> [Binding; 9] {
