@@ -23,8 +23,8 @@ struct Params {
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
 @group(0) @binding(3) var<storage, read> aside: array<vec4<f32>>;        // what the epilogue reads, if anything
 @group(0) @binding(4) var<storage, read> other: array<vec4<f32>>;        // what else it reads
-@group(0) @binding(5) var aside_texels: texture_storage_2d<rgba32float, read>;  // what some epilogues read:
-@group(0) @binding(6) var other_texels: texture_storage_2d<rgba32float, read>;  // from first_row and first_col on
+@group(0) @binding(5) var aside_texels: texture_storage_2d<rgba32float, read>;  // what some epilogues read: angles,
+@group(0) @binding(6) var other_texels: texture_storage_2d<rgba32float, read>;  // or gate and up from first_row and first_col on
 @group(0) @binding(7) var<storage, read_write> output: array<vec4<f32>>; // [splits, m, n]
 @group(0) @binding(8) var<storage, read_write> second: array<vec4<f32>>; // what else the epilogue writes
 
