@@ -35,8 +35,12 @@ build: toolchain ## build the program with full optimisation
 .PHONY: quickstart
 quickstart: toolchain loader build ## train a small model on the built-in corpus and let it talk
 	@scripts/ensure-adapter.sh "$(RELEASE)"
-	@echo "==> training: $(CONFIG) -> $(LOGDIR)"
-	"$(RELEASE)" train --config $(CONFIG) --logdir $(LOGDIR)
+	@if [ -e "$(LOGDIR)/checkpoints/latest.safetensors" ]; then \
+		echo "==> $(LOGDIR) holds a model already; LOGDIR=... trains another"; \
+	else \
+		echo "==> training: $(CONFIG) -> $(LOGDIR)"; \
+		"$(RELEASE)" train --config $(CONFIG) --logdir $(LOGDIR); \
+	fi
 	@echo "==> generating from $(LOGDIR)/checkpoints/latest.safetensors"
 	"$(RELEASE)" generate --checkpoint $(LOGDIR)/checkpoints/latest.safetensors \
 		--tokenizer $(LOGDIR)/tokenizer --prompt "$(PROMPT)" --temperature 0.6 --num-samples 3

@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::{Map, Value};
 
 use crate::config::{ConfigError, ModelConfig};
 use crate::data::mapped::MappedFile;
+use crate::files;
 use crate::gpu::GpuError;
 use crate::model::parameters::Parameter;
 use crate::train::engine::{Engine, Part};
@@ -368,13 +367,7 @@ pub fn save(path: &Path, engine: &Engine, metadata: &Metadata) -> Result<(), Che
     };
     let bytes = safetensors::serialize(tensors, Some(metadata.to_map()))
         .map_err(|e| unwritable(std::io::Error::other(e)))?;
-    write_synced(path, &bytes).map_err(unwritable)
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(bytes)?;
-    file.commit()
+    files::write(path, &bytes).map_err(unwritable)
 }
 
 struct HostTensor {

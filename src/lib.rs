@@ -12,6 +12,7 @@ pub mod config;
 pub mod data;
 pub mod decode;
 pub mod error;
+pub mod files;
 pub mod gpu;
 pub mod kernels;
 pub mod model;

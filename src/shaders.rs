@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::check;
+use crate::files;
 use crate::gpu::translate::{ShaderFormat, Translated, translate};
 use crate::gpu::{AdapterClass, Constant, Dispatch, Kernel};
 
@@ -85,9 +86,9 @@ pub fn collect(
 pub fn write_all(folder: &Path, format: ShaderFormat) -> Result<usize, Error> {
     let write = |name: &str, content: &[u8]| {
         let path = folder.join(name);
-        std::fs::write(&path, content).map_err(crate::error::io("write", path))
+        files::write(&path, content).map_err(crate::error::io("write", path))
     };
-    std::fs::create_dir_all(folder).map_err(crate::error::io("create", folder))?;
+    files::create_folder(folder).map_err(crate::error::io("create", folder))?;
     let pipelines = pipelines();
     let mut entries = Vec::new();
     for pipeline in &pipelines {

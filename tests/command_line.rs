@@ -4,6 +4,7 @@
 mod bad_input;
 mod measure;
 mod runs;
+mod safety;
 mod tuning;
 
 use std::path::Path;

@@ -15,3 +15,4 @@ mod run_files;
 mod shader_tables;
 mod shaders;
 mod tokenizer;
+mod writes;

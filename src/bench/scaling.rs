@@ -1,15 +1,15 @@
 //! How the cost of a step grows with each of its sizes, as figures and as a picture.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
-use atomic_write_file::AtomicWriteFile;
 use plotters::prelude::*;
 
 use super::BenchError;
 use super::train::{BATCH_SIZE, Model, run as run_steps};
 use crate::config::ModelConfig;
+use crate::files;
 use crate::gpu::Device;
 
 /// A size of a training step that is varied alone.
@@ -109,9 +109,7 @@ const MEMORY: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 /// If the file cannot be written.
 pub fn write(path: &Path, points: &[Point]) -> io::Result<()> {
     let svg = render(points).map_err(|cause| io::Error::other(cause.to_string()))?;
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(svg.as_bytes())?;
-    file.commit()
+    files::write(path, svg)
 }
 
 fn render(points: &[Point]) -> Result<String, Box<dyn Error>> {

@@ -9,6 +9,7 @@ use crate::data::dataset::Dataset;
 use crate::gpu::{Device, DeviceOptions};
 use crate::train::builtin;
 use crate::train::engine::Engine;
+use crate::train::logdir::{Claim, Logdir};
 use crate::train::trainer::{Ending, RunOptions, Trainer};
 use crate::tuner;
 
@@ -36,6 +37,9 @@ pub struct TrainArgs {
     /// Go on where token files, checkpoint and tokenizer do not belong together
     #[arg(long)]
     ignore_tokenizer_mismatch: bool,
+    /// Replace the run that the logdir holds
+    #[arg(long, conflicts_with = "load_checkpoint")]
+    overwrite: bool,
 }
 
 /// Trains; Ctrl-C finishes the iteration, writes a checkpoint and ends well, a second one ends at
@@ -46,7 +50,7 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs, mut tuning: tuner::Options) -> Result<(), Error> {
     let mut resolved = Resolved::load(args.config.as_deref(), &args.settings)?;
     let request = resolved.settings.adapter_request()?;
-    let prepared = prepare(&mut resolved, args.ignore_tokenizer_mismatch)?;
+    let prepared = prepare(&mut resolved, args)?;
     let settings = &resolved.settings;
     let options = DeviceOptions {
         request,
@@ -67,6 +71,7 @@ pub fn run(args: &TrainArgs, mut tuning: tuner::Options) -> Result<(), Error> {
     }
     let mut run_options = run_options(&resolved, &prepared);
     run_options.profile.clone_from(&args.profile);
+    prepared.logdir.clear()?;
     let data = (prepared.data, prepared.validation);
     let mut trainer = Trainer::new(engine, train, run_options, data, prepared.resume.as_ref())?;
     let ending = trainer.run(&super::stop_on_interrupt(
@@ -74,6 +79,7 @@ pub fn run(args: &TrainArgs, mut tuning: tuner::Options) -> Result<(), Error> {
     ))?;
     let latest = prepared
         .logdir
+        .path()
         .join("checkpoints")
         .join("latest.safetensors");
     match ending {
@@ -94,19 +100,25 @@ struct Prepared {
     resume: Option<Checkpoint>,
     tokenizer_hash: Option<String>,
     floor: Option<f64>,
-    logdir: PathBuf,
+    logdir: Logdir,
 }
 
 /// Checks everything that can be checked before a device is opened or a file of the run written.
-fn prepare(resolved: &mut Resolved, ignores_mismatch: bool) -> Result<Prepared, Error> {
+fn prepare(resolved: &mut Resolved, args: &TrainArgs) -> Result<Prepared, Error> {
     let settings = &mut resolved.settings;
     settings.train()?;
     let logdir = settings
         .logdir
         .get_or_insert_with(|| PathBuf::from("runs/latest"))
         .clone();
+    let claim = match &settings.load_checkpoint {
+        Some(checkpoint) => Claim::GoOn(checkpoint),
+        None if args.overwrite => Claim::Replace,
+        None => Claim::Begin,
+    };
+    let logdir = Logdir::open(&logdir, claim)?;
     let floor = if settings.train_path.is_none() {
-        Some(use_builtin_data(resolved, &logdir)?)
+        Some(use_builtin_data(resolved, logdir.path())?)
     } else {
         None
     };
@@ -135,7 +147,10 @@ fn prepare(resolved: &mut Resolved, ignores_mismatch: bool) -> Result<Prepared, 
             .side_car()?
             .map(|side_car| side_car.tokenizer_hash),
     };
-    if let Some(hash) = tokenizer_hash.as_deref().filter(|_| !ignores_mismatch) {
+    if let Some(hash) = tokenizer_hash
+        .as_deref()
+        .filter(|_| !args.ignore_tokenizer_mismatch)
+    {
         for dataset in std::iter::once(&data).chain(&validation) {
             dataset.file().expect_tokenizer(hash)?;
         }
@@ -227,7 +242,7 @@ fn warn_of_changes(checkpoint: &Checkpoint, settings: &Settings) -> Result<(), E
 fn run_options(resolved: &Resolved, prepared: &Prepared) -> RunOptions {
     let settings = &resolved.settings;
     RunOptions {
-        logdir: prepared.logdir.clone(),
+        logdir: prepared.logdir.path().to_owned(),
         eval_interval: settings.eval_interval,
         eval_iters: settings.eval_iters,
         log_interval: settings.log_interval,

@@ -1,11 +1,8 @@
 //! The run without data: makes the built-in corpus, its tokenizer and its token files, and knows
 //! the entropy that no model can beat.
 
-use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-use atomic_write_file::AtomicWriteFile;
 
 use super::TrainError;
 use crate::Error;
@@ -13,6 +10,7 @@ use crate::data::corpus::{END_OF_STORY, StoryCorpus};
 use crate::data::npy::TokenWriter;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::tokenizer::train::{TrainOptions, train};
+use crate::files;
 
 /// Entries of the tokenizer's vocabulary where the config does not say.
 pub const DEFAULT_VOCAB_SIZE: usize = 512;
@@ -41,7 +39,7 @@ pub struct BuiltinData {
 pub fn prepare(logdir: &Path, seed: u64, vocab_size: usize) -> Result<BuiltinData, Error> {
     let corpus = StoryCorpus::new(seed);
     let folder = logdir.join("corpus");
-    std::fs::create_dir_all(&folder).map_err(unwritable(&folder))?;
+    files::create_folder(&folder).map_err(unwritable(&folder))?;
     let train_range = corpus.range_for_bytes(0, TRAIN_BYTES);
     let n_train = train_range.end;
     let val_range = train_range.end..train_range.end + VAL_STORIES;
@@ -69,12 +67,7 @@ pub fn prepare(logdir: &Path, seed: u64, vocab_size: usize) -> Result<BuiltinDat
 
 fn write_stories(corpus: &StoryCorpus, range: Range<u64>, path: &Path) -> Result<String, Error> {
     let text = corpus.text(range);
-    let write = || -> std::io::Result<()> {
-        let mut file = AtomicWriteFile::open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.commit()
-    };
-    write().map_err(unwritable(path))?;
+    files::write(path, &text).map_err(unwritable(path))?;
     Ok(text)
 }
 

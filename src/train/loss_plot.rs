@@ -1,16 +1,16 @@
 //! `loss.svg`: the training and validation loss of a run over its iterations, as one picture.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use atomic_write_file::AtomicWriteFile;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::files;
 use points::{Place, bucket_means, drawable, freest, is_drawable, moving_mean, padded};
 
 mod points;
@@ -82,9 +82,7 @@ pub struct LossPlot {
 /// If the file cannot be written.
 pub fn write(path: &Path, plot: &LossPlot) -> io::Result<()> {
     let svg = render(plot).map_err(|cause| io::Error::other(cause.to_string()))?;
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(svg.as_bytes())?;
-    file.commit()
+    files::write(path, svg)
 }
 
 fn render(plot: &LossPlot) -> Result<String, Box<dyn Error>> {

@@ -1,7 +1,7 @@
 //! What a run says of itself: `metrics.jsonl`, TensorBoard events, the loss curve as a picture,
 //! and a progress bar on a terminal or plain lines elsewhere.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::TrainError;
 use super::loss_plot::{self, Curve, Floor, LossPlot};
 use super::tensorboard::EventWriter;
+use crate::files;
 
 /// One finished iteration.
 #[derive(Clone, Copy, Debug)]
@@ -87,11 +88,8 @@ impl Metrics {
             plot_line(&mut plot, line);
         }
         let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
-        std::fs::write(&path, text).map_err(unwritable)?;
-        let file = OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .map_err(unwritable)?;
+        files::write(&path, text).map_err(unwritable)?;
+        let file = files::append(&path).map_err(unwritable)?;
         let events = EventWriter::open(logdir).map_err(|source| TrainError::Unwritable {
             path: logdir.to_owned(),
             source,

@@ -3,6 +3,7 @@
 pub mod builtin;
 pub mod engine;
 pub mod evaluate;
+pub mod logdir;
 pub mod loss_plot;
 pub mod metrics;
 pub mod prefetch;
@@ -41,6 +42,28 @@ pub enum TrainError {
         /// Iterations of the checkpoint.
         done: u64,
     },
+    /// Another process trains into the same folder.
+    #[error(
+        "another run is writing to '{}'; wait for it to end, or choose another --logdir",
+        path.display()
+    )]
+    LogdirInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds a run that nobody asked to replace.
+    #[error(
+        "'{}' holds a run already; go on with --load-checkpoint {}, choose another --logdir, or \
+         replace the run with --overwrite",
+        path.display(),
+        latest.display()
+    )]
+    LogdirTaken {
+        /// The folder.
+        path: PathBuf,
+        /// The checkpoint to go on from.
+        latest: PathBuf,
+    },
     /// A file of the run cannot be written.
     #[error("cannot write '{}': {source}; choose another --logdir or free some space", path.display())]
     Unwritable {
@@ -54,6 +77,9 @@ pub enum TrainError {
 impl TrainError {
     /// Whether the request was wrong, rather than the run failed.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::AlreadyDone { .. })
+        matches!(
+            self,
+            Self::AlreadyDone { .. } | Self::LogdirInUse { .. } | Self::LogdirTaken { .. }
+        )
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::TrainError;
+use crate::files;
 use crate::gpu::DispatchTime;
 
 /// What the host did around the profiled step.
@@ -68,7 +69,7 @@ impl Profiler {
 }
 
 fn write(path: &Path, trace: &Value) -> Result<(), TrainError> {
-    std::fs::write(path, trace.to_string()).map_err(|source| TrainError::Unwritable {
+    files::write(path, trace.to_string()).map_err(|source| TrainError::Unwritable {
         path: path.to_owned(),
         source,
     })

@@ -4,12 +4,14 @@
 //! `Summary` of `tensorboard/compat/proto/{event,summary}.proto`, encoded by hand because only
 //! five of their fields are used.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crc::{CRC_32_ISCSI, Crc, Table};
+
+use crate::files;
 
 /// CRC-32C (Castagnoli), the checksum of a TFRecord.
 const CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
@@ -42,7 +44,7 @@ impl EventWriter {
     /// # Errors
     /// If the directory or the file cannot be created, or the first record not be written.
     pub fn open(logdir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(logdir).map_err(|cause| at(logdir, "create the directory", &cause))?;
+        files::create_folder(logdir).map_err(|cause| at(logdir, "create the directory", &cause))?;
         let now = since_epoch();
         let (path, file) = create_new(logdir, now.as_secs())?;
         let mut writer = Self {
@@ -149,7 +151,7 @@ fn create_new(logdir: &Path, unix_s: u64) -> io::Result<(PathBuf, File)> {
     let mut path = logdir.join(&name);
     let mut n_taken = 0;
     loop {
-        match File::create_new(&path) {
+        match files::create_new(&path) {
             Ok(file) => return Ok((path, file)),
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
                 n_taken += 1;

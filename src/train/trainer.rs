@@ -1,13 +1,11 @@
 //! The training loop, and everything around it that makes a run safe to stop and go on.
 
 use std::collections::VecDeque;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use atomic_write_file::AtomicWriteFile;
 use serde_json::{Map, Value, json};
 
 use super::engine::{Engine, StepMetrics};
@@ -21,6 +19,7 @@ use crate::checkpoint::{self, Checkpoint, Metadata};
 use crate::config::TrainConfig;
 use crate::data::batches::BatchOrder;
 use crate::data::dataset::Dataset;
+use crate::files;
 use crate::tuner::Record;
 
 /// The iteration of a run that is profiled: shaders are compiled and memory is touched by then.
@@ -116,7 +115,7 @@ impl Trainer {
             path: folder.clone(),
             source,
         };
-        std::fs::create_dir_all(&folder).map_err(unwritable)?;
+        files::create_folder(&folder).map_err(unwritable)?;
         write_config(&options)?;
         let mut metrics = Metrics::open(
             &options.logdir,
@@ -375,13 +374,8 @@ fn describe_run(engine: &Engine, options: &RunOptions) -> Map<String, Value> {
 
 fn write_config(options: &RunOptions) -> Result<(), Error> {
     let path = options.logdir.join("config.json");
-    let write = || -> std::io::Result<()> {
-        let mut file = AtomicWriteFile::open(&path)?;
-        file.write_all(serde_json::to_string_pretty(&options.config)?.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.commit()
-    };
-    write().map_err(|source| {
+    let text = format!("{:#}\n", Value::Object(options.config.clone()));
+    files::write(&path, text).map_err(|source| {
         TrainError::Unwritable {
             path: path.clone(),
             source,

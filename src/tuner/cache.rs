@@ -1,15 +1,13 @@
 //! The file that keeps what was measured: one entry for each adapter, driver and program.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use atomic_write_file::AtomicWriteFile;
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 
 use super::{Findings, MeasuredOn};
+use crate::files;
 use crate::kernels::{ALL, matmul, matmul_stage, sum};
 
 /// Names the folder of the file, instead of the platform's.
@@ -147,11 +145,11 @@ fn read(path: &Path) -> Result<Contents, String> {
 
 fn merge(path: &Path, measured_on: &MeasuredOn, found: &Findings) -> std::io::Result<Findings> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        files::create_folder(folder)?;
     }
     // Held from reading to renaming, so that of two processes the second sees the first's findings.
     // A file system without locks may lose the findings of one of them, and no more.
-    let lock = File::create(path.with_extension("lock"))?;
+    let lock = files::lock_file(&path.with_extension("lock"))?;
     let _ = lock.lock();
     let mut contents = read(path).unwrap_or_default();
     contents.format = FORMAT;
@@ -176,10 +174,8 @@ fn merge(path: &Path, measured_on: &MeasuredOn, found: &Findings) -> std::io::Re
     contents.entries.push(entry);
     let surplus = contents.entries.len().saturating_sub(ENTRIES);
     contents.entries.drain(..surplus);
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(serde_json::to_string_pretty(&contents)?.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.commit()?;
+    let text = serde_json::to_string_pretty(&contents)?;
+    files::write(path, text + "\n")?;
     Ok(kept)
 }
 

@@ -363,7 +363,11 @@ fn devices_lists_what_would_be_used() {
 #[test]
 fn verbose_names_kernels_and_dispatches() {
     let project = Project::new();
-    let train = |flag: &str| project.train("run", &[flag, "--max-iters", "1"]).stderr;
+    let train = |flag: &str| {
+        project
+            .train("run", &[flag, "--overwrite", "--max-iters", "1"])
+            .stderr
+    };
     let (plain, verbose, more) = (train("--num-heads=2"), train("-v"), train("-vv"));
     assert!(!plain.contains("compiling attention_forward"), "{plain}");
     assert!(verbose.contains("compiling attention_forward") && !verbose.contains("TRACE"));

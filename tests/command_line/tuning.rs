@@ -189,7 +189,7 @@ fn a_forced_variant_is_taken_where_it_can_run_and_missed_loudly() {
     let project = Project::new();
     let cache = project.path("cache");
     let profile = project.path("trace.json");
-    let args = ["--max-iters", "5", "--variant"];
+    let args = ["--overwrite", "--max-iters", "5", "--variant"];
     let traced = |variant: &str| {
         let more = [&args[..], &[variant, "--profile", utf8(&profile)]].concat();
         let run = project.train_tuned(&cache, "run", &more);

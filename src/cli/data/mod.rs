@@ -2,14 +2,13 @@
 
 mod info;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter};
+use std::path::PathBuf;
 
-use atomic_write_file::AtomicWriteFile;
 use clap::{Args, Subcommand};
 
 use crate::data::corpus::{CorpusSummary, StoryCorpus};
+use crate::files;
 
 /// Arguments of `gpu-tlm data`.
 #[derive(Args, Debug)]
@@ -78,7 +77,7 @@ fn write_stories(args: &StoriesArgs) -> Result<(), DataError> {
         None => args.first..args.first.saturating_add(args.count),
     };
     let written = match &args.out {
-        Some(path) => write_file(path, |out| corpus.write_text(stories, out)),
+        Some(path) => files::write_with(path, |out| corpus.write_text(stories, out)),
         None => corpus.write_text(stories, BufWriter::new(io::stdout().lock())),
     };
     match written {
@@ -91,19 +90,6 @@ fn write_stories(args: &StoriesArgs) -> Result<(), DataError> {
         }
     }
     Ok(())
-}
-
-fn write_file<T>(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut file = AtomicWriteFile::open(path)?;
-    let mut out = BufWriter::new(file.as_file_mut());
-    let written = write(&mut out)?;
-    out.flush()?;
-    drop(out);
-    file.commit()?;
-    Ok(written)
 }
 
 fn report(corpus: &StoryCorpus, summary: CorpusSummary) {

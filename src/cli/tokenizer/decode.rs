@@ -4,13 +4,12 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use atomic_write_file::AtomicWriteFile;
-
 use super::ratio;
 use crate::Error;
 use crate::data::input::utf8::Utf8Decoder;
 use crate::data::npy::TokenFile;
 use crate::data::tokenizer::{Tokenizer, TokenizerError};
+use crate::files::WholeFile;
 
 /// Ids that are decoded at a time.
 const DECODE_LEN: usize = 1 << 18;
@@ -57,7 +56,7 @@ pub(super) fn run(args: &DecodeArgs) -> Result<(), Error> {
         }
         Some(path) => {
             let failed = |cause| write_error(path, cause);
-            let file = AtomicWriteFile::open(path).map_err(failed)?;
+            let file = WholeFile::begin(path).map_err(failed)?;
             let mut out = TextOut::new(file, path, args.raw);
             out.write(&tokenizer, &mut ids)?;
             out.out.commit().map_err(failed)?;

@@ -3,11 +3,11 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
 
 use super::NpyError;
 use super::writer::write_error;
+use crate::files;
 
 /// What `X.npy.json` says of `X.npy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,13 +52,11 @@ impl SideCar {
     /// Writes the side-car of the token file at `path`, whole or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<(), NpyError> {
         let path = Self::path(path);
-        let write = || {
-            let mut file = AtomicWriteFile::open(&path)?;
-            serde_json::to_writer_pretty(&mut file, self)?;
-            writeln!(file)?;
-            file.commit()
-        };
-        write().map_err(|cause| write_error(&path, cause))
+        let written = files::write_with(&path, |out| {
+            serde_json::to_writer_pretty(&mut *out, self)?;
+            writeln!(out)
+        });
+        written.map_err(|cause| write_error(&path, cause))
     }
 
     /// Removes the side-car of the token file at `path`, if it has one.

@@ -3,10 +3,9 @@
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
-
 use super::header::{self, WRITTEN_LEN};
 use super::{Dtype, NpyError, SideCar};
+use crate::files::WholeFile;
 
 /// Ids that are turned into bytes at a time.
 const BLOCK_LEN: usize = 1 << 12;
@@ -16,7 +15,7 @@ const BLOCK_LEN: usize = 1 << 12;
 #[derive(Debug)]
 pub struct TokenWriter {
     path: PathBuf,
-    out: BufWriter<AtomicWriteFile>,
+    out: BufWriter<WholeFile>,
     vocab_size: usize,
     dtype: Dtype,
     len: usize,
@@ -32,7 +31,7 @@ impl TokenWriter {
     /// If no file can be written in the directory of `path`.
     pub fn create(path: &Path, vocab_size: usize) -> Result<Self, NpyError> {
         let open = || {
-            let mut out = BufWriter::with_capacity(1 << 16, AtomicWriteFile::open(path)?);
+            let mut out = BufWriter::with_capacity(1 << 16, WholeFile::begin(path)?);
             // The number of tokens is only known at the end, when the header is written.
             out.write_all(&[0; WRITTEN_LEN])?;
             Ok(out)
@@ -102,7 +101,7 @@ impl TokenWriter {
             self.out.seek(SeekFrom::Start(0))?;
             self.out.write_all(&header)?;
             self.out.seek(SeekFrom::End(0))?;
-            self.out.get_ref().sync_all()
+            self.out.get_ref().sync()
         };
         seal().map_err(|cause| write_error(&self.path, cause))
     }

@@ -9,9 +9,8 @@ mod vocabulary;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
-
 use super::{Tokenizer, TokenizerError};
+use crate::files::{self, WholeFile};
 
 const VOCAB_FILE: &str = "vocab.json";
 const MERGES_FILE: &str = "merges.txt";
@@ -97,7 +96,7 @@ pub(super) fn save(
     format: Format,
     dir: &Path,
 ) -> Result<(), TokenizerError> {
-    std::fs::create_dir_all(dir).map_err(|cause| write_error(dir, cause))?;
+    files::create_folder(dir).map_err(|cause| write_error(dir, cause))?;
     match format {
         Format::Gpt2 => gpt2::save(tokenizer, dir),
         Format::Cs336 => cs336::save(tokenizer, dir),
@@ -155,10 +154,10 @@ fn find(path: &Path) -> Result<Vec<Found>, TokenizerError> {
 /// A file that is written in full and takes its name when it is committed.
 fn prepare(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<AtomicWriteFile>) -> io::Result<()>,
-) -> Result<AtomicWriteFile, TokenizerError> {
+    write: impl FnOnce(&mut BufWriter<WholeFile>) -> io::Result<()>,
+) -> Result<WholeFile, TokenizerError> {
     let written = || {
-        let mut out = BufWriter::new(AtomicWriteFile::open(path)?);
+        let mut out = BufWriter::new(WholeFile::begin(path)?);
         write(&mut out)?;
         out.into_inner().map_err(io::IntoInnerError::into_error)
     };
@@ -166,7 +165,7 @@ fn prepare(
 }
 
 /// Gives files that were prepared their names: all were written before the first one takes its.
-fn commit<const N: usize>(files: [(&Path, AtomicWriteFile); N]) -> Result<(), TokenizerError> {
+fn commit<const N: usize>(files: [(&Path, WholeFile); N]) -> Result<(), TokenizerError> {
     for (path, file) in files {
         file.commit().map_err(|cause| write_error(path, cause))?;
     }
