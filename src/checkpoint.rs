@@ -1,9 +1,10 @@
 //! Checkpoints: one safetensors file with parameters, moments and what a run needs to go on.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use crc::{CRC_32_ISCSI, Crc, Table};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::{Map, Value};
 
@@ -177,12 +178,37 @@ impl Metadata {
     }
 }
 
+/// CRC-32C (Castagnoli) of a tensor's bytes and of the metadata: finds every flipped bit, and all
+/// but one in four billion of other damages.
+const CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+/// Key of the metadata that holds the checksum of each tensor.
+const TENSOR_CHECKSUMS: &str = "tensor_crc32c";
+/// Key of the metadata that holds the checksum of all its other entries.
+const METADATA_CHECKSUM: &str = "metadata_crc32c";
+
+/// Checksum of the entries of a file's metadata, its own aside, in the order of their keys.
+fn metadata_checksum(map: &HashMap<String, String>) -> u32 {
+    let entries: BTreeMap<_, _> = map.iter().collect();
+    let mut digest = CRC32C.digest();
+    for (key, value) in entries {
+        if key != METADATA_CHECKSUM {
+            for part in [key, value] {
+                digest.update(part.as_bytes());
+                digest.update(&[0]);
+            }
+        }
+    }
+    digest.finalize()
+}
+
 /// A safetensors file that has been opened and whose header is sound.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     file: MappedFile,
     metadata: Option<Metadata>,
+    /// By the tensors' names; empty in a file that another program or an earlier version wrote.
+    checksums: BTreeMap<String, u32>,
 }
 
 impl Checkpoint {
@@ -203,11 +229,21 @@ impl Checkpoint {
         SafeTensors::deserialize(file.bytes()).map_err(|e| damaged(e.to_string()))?;
         let (_, header) =
             SafeTensors::read_metadata(file.bytes()).map_err(|e| damaged(e.to_string()))?;
-        let metadata = header.metadata().as_ref().and_then(Metadata::from_map);
+        let map = header.metadata().as_ref();
+        if let Some(noted) = map.and_then(|map| map.get(METADATA_CHECKSUM)) {
+            let found = map.map_or(0, metadata_checksum).to_string();
+            if found != *noted {
+                return Err(damaged(format!(
+                    "its metadata has the checksum {found}, and not {noted} as when it was written"
+                )));
+            }
+        }
+        let checksums = map.and_then(|map| serde_json::from_str(map.get(TENSOR_CHECKSUMS)?).ok());
         Ok(Self {
+            metadata: map.and_then(Metadata::from_map),
+            checksums: checksums.unwrap_or_default(),
             path,
             file,
-            metadata,
         })
     }
 
@@ -289,7 +325,7 @@ impl Checkpoint {
     /// Values of `parameter`, whose key in the file is `prefix` and its name.
     ///
     /// # Errors
-    /// When it is missing or of another shape or type.
+    /// When it is missing, of another shape or type, or damaged, as its checksum tells.
     pub fn values(&self, prefix: &str, parameter: &Parameter) -> Result<Vec<f32>, CheckpointError> {
         let name = format!("{prefix}{}", parameter.name);
         let tensors =
@@ -310,6 +346,16 @@ impl Checkpoint {
                 name,
                 found: format!("{:?} {:?}", tensor.dtype(), tensor.shape()),
                 wanted: format!("F32 {:?}", parameter.shape()),
+            });
+        }
+        let found = CRC32C.checksum(tensor.data());
+        if let Some(noted) = self.checksums.get(&name).filter(|noted| **noted != found) {
+            return Err(CheckpointError::Damaged {
+                path: self.path.clone(),
+                reason: format!(
+                    "tensor '{name}' has the checksum {found:08x}, and not {noted:08x} as when it \
+                     was written"
+                ),
             });
         }
         Ok(tensor
@@ -365,7 +411,20 @@ pub fn save(path: &Path, engine: &Engine, metadata: &Metadata) -> Result<(), Che
         path: path.to_owned(),
         source,
     };
-    let bytes = safetensors::serialize(tensors, Some(metadata.to_map()))
+    let checksums: BTreeMap<_, _> = tensors
+        .iter()
+        .map(|(name, tensor)| (name, CRC32C.checksum(&tensor.data())))
+        .collect();
+    let mut map = metadata.to_map();
+    map.insert(
+        TENSOR_CHECKSUMS.to_owned(),
+        serde_json::json!(checksums).to_string(),
+    );
+    map.insert(
+        METADATA_CHECKSUM.to_owned(),
+        metadata_checksum(&map).to_string(),
+    );
+    let bytes = safetensors::serialize(tensors, Some(map))
         .map_err(|e| unwritable(std::io::Error::other(e)))?;
     files::write(path, &bytes).map_err(unwritable)
 }

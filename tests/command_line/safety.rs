@@ -96,3 +96,62 @@ fn a_finished_run_is_not_replaced_unasked() {
     let replaced = project.train("run", &["--max-iters", "2", "--overwrite"]);
     assert_eq!(replaced.code, Some(0), "{}", replaced.stderr);
 }
+
+#[test]
+fn a_flipped_bit_in_a_checkpoint_is_found_and_older_files_still_load() {
+    let project = Project::new();
+    assert_eq!(project.train("run", &["--max-iters", "2"]).code, Some(0));
+    let sound = std::fs::read(project.checkpoint("run")).unwrap();
+    let header_len = usize::try_from(u64::from_le_bytes(*sound.first_chunk().unwrap())).unwrap();
+    let data = 8 + header_len;
+    let damaged = project.path("damaged.safetensors");
+    let eval = || {
+        let data = project.path("val.npy");
+        let args = [
+            "eval",
+            "--checkpoint",
+            utf8(&damaged),
+            "--data",
+            utf8(&data),
+        ];
+        super::gpu_tlm(&args)
+    };
+    let resume = || project.train("other", &["--load-checkpoint", utf8(&damaged)]);
+    // Parameters lie among moments, in the order of their names; both ends and between.
+    for at in [
+        data,
+        data + 4097,
+        data + (sound.len() - data) / 2,
+        sound.len() - 1,
+    ] {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&damaged, &bytes).unwrap();
+        let run = resume();
+        assert_eq!(run.code, Some(1), "byte {at}: {}", run.stderr);
+        assert!(run.stderr.contains("has the checksum"), "{}", run.stderr);
+        assert!(!project.path("other").exists(), "nothing is written");
+    }
+    // A digit of the metadata's iteration is no less of a damage.
+    let text = String::from_utf8_lossy(&sound[..data]).into_owned();
+    let at = text.find("\"iteration\":\"2\"").unwrap() + "\"iteration\":\"".len();
+    let mut bytes = sound.clone();
+    bytes[at] = b'3';
+    std::fs::write(&damaged, &bytes).unwrap();
+    let run = eval();
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("its metadata has the checksum"),
+        "{}",
+        run.stderr
+    );
+    // As earlier versions wrote it: without either checksum, and so also with a changed bit.
+    let file = safetensors::SafeTensors::deserialize(&sound).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&sound).unwrap();
+    let mut map = header.metadata().clone().unwrap();
+    assert!(map.remove("tensor_crc32c").is_some() && map.remove("metadata_crc32c").is_some());
+    let older = safetensors::serialize(file.tensors(), Some(map)).unwrap();
+    std::fs::write(&damaged, &older).unwrap();
+    let run = eval();
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
