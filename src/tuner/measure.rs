@@ -40,9 +40,18 @@ fn most_flops(class: AdapterClass) -> usize {
 /// # Errors
 /// When the device is lost; a candidate that fails otherwise is left out.
 pub fn measure(device: &Device, questions: &[Question]) -> Result<Findings, GpuError> {
+    measure_within(device, questions, BUDGET_S)
+}
+
+fn measure_within(
+    device: &Device,
+    questions: &[Question],
+    budget_s: f64,
+) -> Result<Findings, GpuError> {
     let mut clock = Clock {
         started: Instant::now(),
         needed_s: 0.0,
+        budget_s,
     };
     let mut findings = Findings::new();
     for question in questions {
@@ -91,11 +100,12 @@ struct Clock {
     started: Instant,
     /// Seconds that the plan would have taken as well.
     needed_s: f64,
+    budget_s: f64,
 }
 
 impl Clock {
     fn is_over(&self) -> bool {
-        self.started.elapsed().as_secs_f64() - self.needed_s > BUDGET_S
+        self.started.elapsed().as_secs_f64() - self.needed_s > self.budget_s
     }
 }
 
@@ -283,7 +293,7 @@ mod tests {
             kind: form.kind(),
             sizes: [1, 40, 300],
         });
-        let findings = measure(&device, &questions).unwrap();
+        let findings = measure_within(&device, &questions, f64::INFINITY).unwrap();
         assert_eq!(findings.len(), 3);
         for (class, Tuned { choice, candidates }) in findings {
             assert!(candidates.len() > 1, "{class}: {candidates:?}");
@@ -292,5 +302,22 @@ mod tests {
             assert!(candidates.iter().all(|c| c.ms > 0.0), "{candidates:?}");
             assert!(choice.parse::<Recipe>().is_ok(), "{choice}");
         }
+    }
+
+    #[test]
+    fn a_class_without_time_left_takes_its_default() {
+        let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
+        let form = Form::Nt;
+        let question = Question {
+            kind: form.kind(),
+            sizes: [1, 40, 300],
+        };
+        let findings = measure_within(&device, &[question], 0.0).unwrap();
+        let default = Recipe::candidates(&device.target(), form, question.sizes)[0];
+        let tuned = &findings[&question.class()];
+        assert_eq!(
+            (&tuned.choice, tuned.candidates.len()),
+            (&default.to_string(), 0)
+        );
     }
 }
