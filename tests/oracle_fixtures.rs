@@ -4,7 +4,6 @@
 //! they also show that the tiny models need nothing else; those that force a variant run on all
 //! that the adapter has.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gpu_tlm::checkpoint::{self, Metadata};
@@ -12,9 +11,8 @@ use gpu_tlm::config::{ModelConfig, Resolved, SettingFlags, TrainConfig};
 use gpu_tlm::data::dataset::Batch;
 use gpu_tlm::decode::{Generator, InferenceModel};
 use gpu_tlm::gpu::{AdapterClass, Choices, Device, DeviceOptions, LimitSet};
-use gpu_tlm::kernels::VARIANTS;
-use gpu_tlm::kernels::matmul::{Form, Variant};
 use gpu_tlm::kernels::sample::Sampling;
+use gpu_tlm::kernels::{expect_forced, family_of, variants};
 use gpu_tlm::train::engine::{Engine, Part};
 use gpu_tlm::train::schedule::learning_rate;
 use gpu_tlm::train::step_plan::StepPlan;
@@ -215,46 +213,23 @@ fn training_follows_pytorch_with_the_kernels_of_a_gpu() {
 /// cannot run it.
 fn forced(name: &str) -> Option<Device> {
     let device = Device::open(&DeviceOptions::default()).unwrap();
-    let product = name.strip_prefix("matmul.").and_then(Variant::named);
-    if let Some(obstacle) = product.and_then(|v| v.obstacle(&device.target(), Form::Nt, 1)) {
+    let family = family_of(name).unwrap();
+    if let Some(obstacle) = family.obstacle(&device.target(), name) {
         assert!(obstacle.contains("subgroups"), "{name}: {obstacle}");
         return None;
     }
     Some(device.with_choices(Choices::forced(&[name.to_owned()])))
 }
 
-/// Labels of the kernels of `op` in the plan of a step.
-fn planned(op: &str, device: &Device, fixture: &Fixture) -> BTreeSet<String> {
-    let (model, train) = fixture.configs("clipped");
-    let plan = StepPlan::new(&model, &train, device.target()).plan;
-    let kernels = plan.all_dispatches().iter().map(|d| d.kernel);
-    let named = kernels.filter(|k| k.name.starts_with(op));
-    named.map(|kernel| kernel.label()).collect()
-}
-
 /// A row's product is in no training step; decoding has it, below.
 #[test]
 fn training_follows_pytorch_by_every_variant() {
-    for name in VARIANTS.into_iter().filter(|n| *n != "matmul.row") {
+    for name in variants().iter().filter(|n| *n != "matmul.row") {
         let Some(device) = forced(name) else { continue };
         for case in CASES {
-            let (op, variant) = name.split_once('.').unwrap();
-            let op = if op == "matmul" {
-                op
-            } else {
-                "attention_forward"
-            };
-            let label = match variant {
-                "portable" => op.to_owned(),
-                _ => format!("{op}.{variant}"),
-            };
-            let mut found = planned(op, &device, &Fixture::load(case));
-            found.retain(|label| !label.starts_with("matmul_stage"));
-            // Its stores are whole quads, so it leaves a product of other rows to this one.
-            if name == "matmul.texture_subgroup" {
-                found.remove("matmul.texture");
-            }
-            assert_eq!(found, [label].into(), "{name} is forced");
+            let (model, train) = Fixture::load(case).configs("clipped");
+            let plan = StepPlan::new(&model, &train, device.target()).plan;
+            assert_eq!(expect_forced(&plan, name), Ok(()));
             follow(case, "clipped", device.clone());
         }
     }
@@ -283,7 +258,7 @@ fn decoding_gives_pytorchs_logits() {
 
 #[test]
 fn decoding_gives_pytorchs_logits_by_every_variant() {
-    for device in VARIANTS.into_iter().filter_map(forced) {
+    for device in variants().iter().filter_map(|name| forced(name)) {
         decode(&device);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gpu_tlm::check;
+use gpu_tlm::check::{self, SkippedBy};
 use gpu_tlm::gpu::{Device, DeviceOptions};
 use gpu_tlm::kernels;
 
@@ -10,13 +10,26 @@ use gpu_tlm::kernels;
 #[test]
 fn kernels_match_the_reference() {
     let open = || Device::open(&DeviceOptions::default());
-    let report = check::run(&open().unwrap(), &check::all_rows(), false, open, || ()).unwrap();
+    let rows = check::all_rows();
+    let report = check::run(&open().unwrap(), &rows, false, open, || ()).unwrap();
     let failures: Vec<_> = report.failures().collect();
     assert!(failures.is_empty(), "{failures:#?}");
-    // Only a tensor past what this adapter binds may stay out, or a kernel that needs what it lacks,
-    // with the limit's or feature's name.
+    assert_eq!(report.rows.len() + report.skipped.len(), rows.len());
+    // Each row ran the kernel that it names.
+    for row in &report.rows {
+        let label = match row.variant.as_str() {
+            "portable" => row.kernel.clone(),
+            variant => format!("{}.{variant}", row.kernel),
+        };
+        assert!(row.kernels.contains(&label), "{row:?}");
+    }
+    // A shape that the kernel cannot run on any adapter stays out, and else only a tensor past what
+    // this one binds, or a kernel that needs what it lacks, with the limit's or feature's name.
+    let by_shape = report.skipped.iter().filter(|s| s.by == SkippedBy::Shape);
+    let impossible = rows.iter().filter(|row| row.obstacle().is_some());
+    assert_eq!(by_shape.count(), impossible.count());
     let reasons = ["max_storage_buffer_binding_size", "it needs subgroups"];
-    for skipped in &report.skipped {
+    for skipped in report.skipped.iter().filter(|s| s.by != SkippedBy::Shape) {
         let named = reasons.iter().any(|reason| skipped.reason.contains(reason));
         assert!(named, "{skipped:?}");
     }

@@ -29,6 +29,8 @@ pub struct Row {
     alone: bool,
     /// Bytes that it moves, where they are not those of the tensors it binds.
     bytes: Option<Count>,
+    /// Why the kernel cannot run the shape on any adapter, if so.
+    obstacle: Option<&'static str>,
     build: Box<dyn Fn(&mut Case) + Send + Sync>,
 }
 
@@ -158,13 +160,22 @@ impl Row {
         format!("{} {}", self.kernel.label(), self.shape)
     }
 
-    /// Checks the row's outputs and then times it: twice to warm up and to choose the number of
-    /// replays, then for the median. A wrong output is the inner error.
+    /// Checks that the row dispatches the kernel that it names, and its outputs, and then times it: twice to warm up and to choose the number of
+    /// replays, then for the median. A wrong output or another kernel is the inner error.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When the kernel cannot run the shape, or the device fails.
     pub fn run(&self, device: &Device) -> Result<Result<Timing, String>, GpuError> {
+        if let Some(reason) = self.obstacle {
+            return Err(GpuError::Unsupported {
+                kernel: self.kernel.label(),
+                reason: reason.to_owned(),
+            });
+        }
         let (case, section) = self.case(device.class());
+        if let Err(other) = case.plan.dispatches_only(section, &[self.kernel]) {
+            return Ok(Err(other));
+        }
         let executable =
             Executable::compile(&case.plan, device, &Memory::default().allocate(device)?)?;
         // The outputs stay where they are, so that a kernel that is timed alone reads what the
@@ -214,5 +225,40 @@ impl Row {
         let mut case = Case::new(plan);
         (self.build)(&mut case);
         (case, section)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::DeviceOptions;
+    use crate::kernels::matmul;
+
+    #[test]
+    fn every_row_dispatches_the_kernel_that_it_names() {
+        for row in all_rows() {
+            for class in [AdapterClass::Gpu, AdapterClass::Software] {
+                let (case, section) = row.case(class);
+                let named = case.plan.dispatches_only(section, &[row.kernel]);
+                assert_eq!(named, Ok(()), "{}", row.label());
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_another_kernel_computes_is_not_timed_and_one_that_none_can_is_skipped() {
+        let device = Device::open(&DeviceOptions::default()).unwrap();
+        let by = |rows: Vec<Row>, kernel| {
+            let mut rows = rows.into_iter();
+            rows.find(|row| std::ptr::eq(row.kernel, kernel)).unwrap()
+        };
+        let mut row = by(matmul_rows(4, 8, 4), &matmul::TILED);
+        row.kernel = &matmul::TILED_SMALL;
+        let wrong = row.run(&device).unwrap().unwrap_err();
+        assert!(wrong.contains("matmul.tiled was dispatched"), "{wrong}");
+        let row = by(matmul_rows(4, 7, 4), &matmul::TEXTURE_SUBGROUP);
+        let error = row.run(&device).unwrap_err();
+        assert!(error.is_unsupported(), "{error}");
+        assert!(error.to_string().contains("whole quads"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Runs rows after the probes, and sets each beside the ceilings.
 
 use super::{BenchError, Row, Timing, all_rows};
-use crate::check::Skipped;
+use crate::check::{Skipped, SkippedBy};
 use crate::gpu::{Device, GpuError, Kernel};
 use crate::kernels::probe;
 
@@ -126,7 +126,14 @@ fn skipped(row: &Row, error: &GpuError) -> Skipped {
         kernel: row.kernel.name.to_owned(),
         variant: row.kernel.variant.to_owned(),
         shape: row.shape.clone(),
-        reason: error.to_string(),
+        reason: match error {
+            GpuError::Unsupported { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        },
+        by: match row.obstacle {
+            Some(_) => SkippedBy::Shape,
+            None => SkippedBy::Adapter,
+        },
     }
 }
 

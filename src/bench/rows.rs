@@ -5,7 +5,8 @@ use crate::check::Case;
 use crate::gpu::{AdapterClass, Kernel, Tensor, Window};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
 use crate::kernels::attention::{self, AttentionShape, Qkv, Saved};
-use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
+use crate::kernels::family::unmet;
+use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Use, Variant};
 use crate::kernels::rope::RopeTable;
 use crate::kernels::{
     cross_entropy, embedding, grad_norm, matmul_stage, probe, rmsnorm, rope, sample, softmax, sum,
@@ -53,6 +54,7 @@ impl Table {
             shape,
             alone: true,
             bytes: None,
+            obstacle: None,
             build: Box::new(build),
         });
     }
@@ -135,6 +137,7 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
         (&matmul::TILED_SMALL, Variant::TiledSmall),
         (&matmul::ROW, Variant::Row),
     ] {
+        // Of the table's shapes only two have one row.
         if variant == Variant::Row && (m, form) != (1, Form::Nt) {
             continue;
         }
@@ -144,6 +147,13 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
         // Copies of the operands and sums of splits are part of a product.
         if let Some(row) = table.rows.last_mut() {
             row.alone = false;
+            let used = Use {
+                form,
+                sizes: [m, n, k],
+                in_quads: n.is_multiple_of(4),
+                epilogue: Epilogue::Store,
+            };
+            row.obstacle = unmet(&used, variant.into());
         }
     }
 }
@@ -187,7 +197,8 @@ fn product(case: &mut Case, variant: Variant, form: Form, (m, n, k): (usize, usi
 fn attention_rows(table: &mut Table) {
     let shape = AttentionShape {
         batch: 8,
-        time: 128,
+        query_rows: 128,
+        key_rows: 128,
         num_heads: 4,
         num_kv_heads: 4,
         head_dim: 32,
@@ -231,7 +242,8 @@ fn attention_rows(table: &mut Table) {
         let [output, d_output] = [(); 2].map(|()| tensor(case, ROWS, ODD_WIDTH));
         let shape = AttentionShape {
             batch: 8,
-            time: 128,
+            query_rows: 128,
+            key_rows: 128,
             num_heads: 9,
             num_kv_heads: 9,
             head_dim: 14,

@@ -5,8 +5,9 @@ use std::time::Instant;
 use super::{BenchError, matmul_rows};
 use crate::check::step::{random_batch, train_config};
 use crate::config::{ModelConfig, TrainConfig};
-use crate::gpu::{AdapterClass, Device, DispatchTime, GpuError, Kernel};
-use crate::kernels::matmul::{self, Form};
+use crate::gpu::{AdapterClass, Choices, Device, DispatchTime, GpuError, Kernel, Plan};
+use crate::kernels::family::choose;
+use crate::kernels::matmul::{self, Epilogue, Form};
 use crate::train::engine::Engine;
 
 /// A model whose speed is compared between programs and machines.
@@ -173,7 +174,14 @@ fn take(engine: &mut Engine) -> Result<(), GpuError> {
 }
 
 fn product_kernel(device: &Device) -> &'static Kernel {
-    matmul::Variant::for_target(&device.target(), Form::Nt, 1024).kernel()
+    let product = matmul::Use {
+        form: Form::Nt,
+        sizes: [1024; 3],
+        in_quads: true,
+        epilogue: Epilogue::Store,
+    };
+    let target = device.with_choices(Choices::default()).target();
+    choose(&mut Plan::new(target), &product).variant.kernel()
 }
 
 /// Speed of the product that the device's plans use, operands that have to be staged included.

@@ -1,5 +1,7 @@
 //! One run of a row: inputs from a fixed seed, the plan, and what the reference expects.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -217,6 +219,7 @@ impl Case {
             worst: 0.0,
             tolerance: TOLERANCE,
             failure: None,
+            kernels: BTreeSet::new(),
         };
         for (expected, got) in self.expected.iter().zip(got) {
             match &expected.want {

@@ -18,8 +18,8 @@ pub fn export(runs: impl Fn(&Row) -> bool + Sync) -> Value {
     // What one row needs: label and constants of its dispatches, and the row itself if it is run.
     let used: Vec<_> = rows
         .par_iter()
-        .map(|row| {
-            let (case, section) = row.case(AdapterClass::Gpu);
+        .filter_map(|row| {
+            let (case, section) = row.case(AdapterClass::Gpu)?;
             let dispatches = case.plan.dispatches(section).iter();
             let constants: Vec<_> = dispatches
                 .map(|d| (d.kernel.label(), d.constants_to_json()))
@@ -32,7 +32,7 @@ pub fn export(runs: impl Fn(&Row) -> bool + Sync) -> Value {
                     "expected": case.expected_to_json(),
                 })
             });
-            (constants, exported)
+            Some((constants, exported))
         })
         .collect();
     let kernels: Vec<_> = kernels::ALL

@@ -8,7 +8,9 @@ pub mod step;
 
 pub use case::{Case, Data};
 pub use export::export;
-pub use report::{CheckFailed, Report, RowReport, Skipped, run};
+pub use report::{CheckFailed, Report, RowReport, Skipped, SkippedBy, run};
+
+use std::collections::BTreeSet;
 
 use crate::gpu::{
     AdapterClass, Buffers, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId, Target,
@@ -26,6 +28,10 @@ pub struct Row {
     binding_bytes: u64,
     /// Whether its tensors take long to make and to compare.
     large: bool,
+    /// Further kernels of the same op that it runs on purpose.
+    others: Vec<&'static Kernel>,
+    /// Why the kernel cannot run the shape on any adapter, if so.
+    obstacle: Option<&'static str>,
     build: Build,
 }
 
@@ -40,6 +46,8 @@ pub struct Outcome {
     pub tolerance: f64,
     /// The first thing that was wrong, with name, index and both values.
     pub failure: Option<String>,
+    /// Labels of the kernels that were dispatched.
+    pub kernels: BTreeSet<String>,
 }
 
 /// Every row: each kernel at ragged shapes, for both classes of adapter.
@@ -48,13 +56,20 @@ pub fn all_rows() -> Vec<Row> {
 }
 
 impl Row {
-    /// Runs the row twice on outputs full of NaN, compares with the reference, and wants equal bits.
+    /// Runs the row twice on outputs full of NaN, compares with the reference, and wants equal bits, all
+    /// of the kernel that the row names.
     ///
     /// # Errors
-    /// When the device fails; a wrong result is an [`Outcome`].
+    /// When the kernel cannot run the shape or the device fails; a wrong result, or one of another
+    /// kernel, is an [`Outcome`].
     pub fn run(&self, device: &Device) -> Result<Outcome, GpuError> {
         self.check_limit(device)?;
-        let (case, section) = self.case(device.class());
+        let Some((case, section)) = self.case(device.class()) else {
+            return Err(GpuError::Unsupported {
+                kernel: self.kernel.label(),
+                reason: self.obstacle.unwrap_or_default().to_owned(),
+            });
+        };
         let buffers: Buffers = Memory::default().allocate(device)?;
         let executable = Executable::compile(&case.plan, device, &buffers)?;
         let mut passes = Vec::new();
@@ -70,6 +85,11 @@ impl Row {
             passes.push(case.download(device, &executable)?);
         }
         let mut outcome = case.compare(&passes[0]);
+        let dispatches = case.plan.dispatches(section).iter();
+        outcome.kernels = dispatches.map(|d| d.kernel.label()).collect();
+        if let Err(other) = self.expect_named(&case.plan, section) {
+            outcome.failure = Some(other);
+        }
         if outcome.failure.is_none() && passes[0] != passes[1] {
             outcome.failure = Some("two runs gave different bits".to_owned());
         }
@@ -104,20 +124,35 @@ impl Row {
         }
     }
 
-    /// The dispatches of the row, without a device; for `class` where the row suits any.
-    pub fn plan(&self, class: AdapterClass) -> Plan {
-        self.case(class).0.plan
+    /// Makes sure that all dispatches of the op are of the kernels that the row names.
+    fn expect_named(&self, plan: &Plan, section: SectionId) -> Result<(), String> {
+        let named: Vec<_> = [self.kernel].iter().chain(&self.others).copied().collect();
+        plan.dispatches_only(section, &named)
+    }
+
+    /// Why no adapter runs the kernel at this shape, if so.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        self.obstacle
+    }
+
+    /// The dispatches of the row, without a device, for `class` where the row suits any; `None` where
+    /// the kernel cannot run the shape.
+    pub fn plan(&self, class: AdapterClass) -> Option<Plan> {
+        Some(self.case(class)?.0.plan)
     }
 
     /// The row's inputs and expectations, with the section that holds its dispatches; for `class`
     /// where the row suits any.
-    fn case(&self, class: AdapterClass) -> (Case, SectionId) {
+    fn case(&self, class: AdapterClass) -> Option<(Case, SectionId)> {
+        if self.obstacle.is_some() {
+            return None;
+        }
         let mut plan = Plan::new(Target::portable(self.class.unwrap_or(class)));
         plan.isolate_scratch();
         let section = plan.section();
         let mut case = Case::new(plan);
         (self.build)(&mut case);
-        (case, section)
+        Some((case, section))
     }
 
     /// `kernel.variant shape`, with the class whose sizes are used.
@@ -137,5 +172,42 @@ fn class_name(class: Option<AdapterClass>) -> &'static str {
         Some(AdapterClass::Gpu) => "gpu",
         Some(AdapterClass::Software) => "software",
         None => "any",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::DeviceOptions;
+    use crate::kernels::matmul;
+
+    #[test]
+    fn every_row_dispatches_the_kernel_that_it_names() {
+        for row in all_rows().iter().filter(|row| !row.is_large()) {
+            for class in row.classes() {
+                if let Some((case, section)) = row.case(class) {
+                    let named = row.expect_named(&case.plan, section);
+                    assert_eq!(named, Ok(()), "{}", row.label());
+                }
+            }
+        }
+    }
+
+    /// The row of one kernel under the name of another.
+    #[test]
+    fn a_row_that_another_kernel_computes_fails_however_right_the_result_is() {
+        let device = Device::open(&DeviceOptions::default()).unwrap();
+        let is_tiled = |row: &Row| std::ptr::eq(row.kernel, &matmul::TILED);
+        let mut row = all_rows().into_iter().find(is_tiled).unwrap();
+        assert_eq!(row.run(&device).unwrap().failure, None);
+        row.kernel = &matmul::TILED_SMALL;
+        let outcome = row.run(&device).unwrap();
+        let failure = outcome.failure.unwrap();
+        assert_eq!(
+            failure,
+            "matmul.tiled was dispatched, not matmul.tiled_small"
+        );
+        assert!(outcome.worst <= outcome.tolerance);
+        assert!(outcome.kernels.contains("matmul.tiled"));
     }
 }

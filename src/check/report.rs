@@ -1,13 +1,14 @@
 //! Runs rows and keeps what became of each: passed, failed, or skipped with a reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
 use super::{Outcome, Row, class_name, step};
 use crate::gpu::{AdapterClass, Choices, Device, GpuError};
-use crate::kernels::VARIANTS;
-use crate::kernels::matmul::{Form, Variant};
+use crate::kernels::family::AnyFamily;
+use crate::kernels::{FAMILIES, expect_forced, family_of, variants};
+use crate::train::step_plan::StepPlan;
 
 /// What became of one row.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -28,9 +29,12 @@ pub struct RowReport {
     pub ok: bool,
     /// What is wrong.
     pub failure: Option<String>,
+    /// Labels of the kernels that were dispatched; not listed for a step, which runs dozens.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub kernels: BTreeSet<String>,
 }
 
-/// A row that this adapter cannot run.
+/// A row that cannot run: on this adapter, or for this kernel on any.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Skipped {
     /// The kernel.
@@ -39,8 +43,20 @@ pub struct Skipped {
     pub variant: String,
     /// The shape.
     pub shape: String,
-    /// The limit or feature that stands in the way.
+    /// What stands in the way: the adapter's limit or feature, or the kernel's own need.
     pub reason: String,
+    /// Which of these.
+    pub by: SkippedBy,
+}
+
+/// Whether a row could run on another adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SkippedBy {
+    /// The adapter lacks something.
+    Adapter,
+    /// The kernel cannot run the shape on any.
+    Shape,
 }
 
 /// Everything that was checked, in the order of the table.
@@ -70,6 +86,17 @@ impl Report {
         self.rows.iter().filter(|row| row.ok).count()
     }
 
+    /// How many rows ran, by op and by kernel: each row's kernel is the one that was dispatched.
+    pub fn by_op(&self) -> BTreeMap<String, BTreeMap<String, usize>> {
+        let mut ops = BTreeMap::new();
+        for row in &self.rows {
+            let kernel = format!("{}.{}", row.kernel, row.variant);
+            let of: &mut BTreeMap<_, _> = ops.entry(op_of(&row.kernel)).or_default();
+            *of.entry(kernel).or_default() += 1;
+        }
+        ops
+    }
+
     /// The rows that were wrong.
     pub fn failures(&self) -> impl Iterator<Item = &RowReport> {
         self.rows.iter().filter(|row| !row.ok)
@@ -94,7 +121,7 @@ impl Report {
     fn add(&mut self, row: &Row, result: Result<Outcome, GpuError>) {
         let (kernel, variant) = (row.kernel.name.to_owned(), row.kernel.variant.to_owned());
         let shape = row.shape.clone();
-        let report = |worst, tolerance, failure: Option<String>| RowReport {
+        let report = |worst, tolerance, failure: Option<String>, kernels| RowReport {
             kernel: kernel.clone(),
             variant: variant.clone(),
             class: class_name(row.class),
@@ -103,20 +130,42 @@ impl Report {
             tolerance,
             ok: failure.is_none(),
             failure,
+            kernels,
         };
         match result {
             Ok(o) => self
                 .rows
-                .push(report(Some(o.worst), o.tolerance, o.failure)),
+                .push(report(Some(o.worst), o.tolerance, o.failure, o.kernels)),
             Err(error) if error.is_unsupported() => self.skipped.push(Skipped {
                 kernel,
                 variant,
                 shape,
-                reason: error.to_string(),
+                reason: match error {
+                    GpuError::Unsupported { reason, .. } => reason,
+                    other => other.to_string(),
+                },
+                by: match row.obstacle() {
+                    Some(_) => SkippedBy::Shape,
+                    None => SkippedBy::Adapter,
+                },
             }),
-            Err(error) => self.rows.push(report(None, 0.0, Some(error.to_string()))),
+            Err(error) => {
+                let failure = Some(error.to_string());
+                self.rows.push(report(None, 0.0, failure, BTreeSet::new()));
+            }
         }
     }
+}
+
+/// The op that a kernel's name belongs to: its family's, if it has one.
+fn op_of(kernel: &str) -> String {
+    let of_family = |family: &&dyn AnyFamily| {
+        let labels = family.labels();
+        let mut kernels = labels.iter().flat_map(|label| family.kernels(label));
+        kernels.any(|known| known.name == kernel)
+    };
+    let family = FAMILIES.into_iter().find(of_family);
+    family.map_or_else(|| kernel.to_owned(), |family| family.op().to_owned())
 }
 
 /// Runs `rows` side by side, and then a whole step of a tiny model where `with_step`.
@@ -213,17 +262,19 @@ fn add_step(report: &mut Report, device: &Device) {
         ("in parts", parts.0, &parts.1),
     ];
     // A row's product is in no training step.
-    for name in VARIANTS.into_iter().filter(|name| *name != "matmul.row") {
-        let variant = name.strip_prefix("matmul.").and_then(Variant::named);
-        match variant.and_then(|v| v.obstacle(&device.target(), Form::Nn, 2)) {
+    let variants = variants();
+    for name in variants.iter().filter(|name| *name != "matmul.row") {
+        let family = family_of(name).expect("a variant is of a family");
+        match family.obstacle(&device.target(), name) {
             Some(reason) => report.skipped.push(Skipped {
                 kernel: step::NAME.to_owned(),
                 variant: name.to_owned(),
                 shape: "all".to_owned(),
                 reason,
+                by: SkippedBy::Adapter,
             }),
             None => {
-                let choices = Choices::forced(&[name.to_owned()]);
+                let choices = Choices::forced(std::slice::from_ref(name));
                 runs.push((name, device.with_choices(choices), &untied));
             }
         }
@@ -238,8 +289,18 @@ fn add_step(report: &mut Report, device: &Device) {
             tolerance,
             ok: failure.is_none(),
             failure,
+            kernels: BTreeSet::new(),
         };
-        match step::check(&device, model, &step::train_config(4, 2)) {
+        let train = step::train_config(4, 2);
+        if variants.iter().any(|name| name == variant) {
+            let plan = StepPlan::new(model, &train, device.target()).plan;
+            if let Err(other) = expect_forced(&plan, variant) {
+                report
+                    .rows
+                    .push(row("kernels".to_owned(), None, 0.0, Some(other)));
+            }
+        }
+        match step::check(&device, model, &train) {
             Ok(tensors) => {
                 let rows = tensors
                     .into_iter()
@@ -263,6 +324,7 @@ mod tests {
             worst: 0.5,
             tolerance: 1e-5,
             failure: failure.map(str::to_owned),
+            kernels: BTreeSet::new(),
         }
     }
 

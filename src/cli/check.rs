@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::AdapterArgs;
 use crate::Error;
-use crate::check::{self, Report, RowReport, Skipped, step};
+use crate::check::{self, Report, RowReport, Skipped, SkippedBy, step};
 use crate::gpu::{Choices, Device, validation};
-use crate::kernels::check_name;
+use crate::kernels::{FAMILIES, check_name};
 use crate::tuner;
 
 /// Arguments of `gpu-tlm check`.
@@ -65,6 +65,7 @@ fn to_json(device: &Device, report: &Report) -> serde_json::Value {
         "failed": report.failures().count(),
         "rows": report.rows,
         "skipped": report.skipped,
+        "rows_by_op": report.by_op(),
         "validation_messages": validation::faults(),
         "summary": summary(device, report),
     })
@@ -72,7 +73,7 @@ fn to_json(device: &Device, report: &Report) -> serde_json::Value {
 
 /// The report for people: a line a kernel, or a line a row where `every_row`.
 fn describe(device: &Device, report: &Report, every_row: bool) -> String {
-    let mut text = table(report, every_row);
+    let mut text = table(report, every_row) + &kernels_that_ran(report);
     let [in_use, absent] = device.optional_features();
     let list = |names: &[String]| match names {
         [] => "none".to_owned(),
@@ -95,8 +96,10 @@ fn summary(device: &Device, report: &Report) -> String {
     let said = messages.map_or(String::new(), |n| {
         format!(", {n} messages of the validation layers")
     });
+    let skipped = |by| report.skipped.iter().filter(|row| row.by == by).count();
     format!(
-        "gpu-tlm {}, {}, {}, {}: {}, {} of {} checks passed, {} skipped{said}",
+        "gpu-tlm {}, {}, {}, {}: {}, {} of {} checks passed, {} skipped for the adapter, {} for the \
+         kernel{said}",
         env!("CARGO_PKG_VERSION"),
         device.name(),
         device.driver(),
@@ -104,7 +107,8 @@ fn summary(device: &Device, report: &Report) -> String {
         if sound { "PASS" } else { "FAIL" },
         report.passed(),
         report.rows.len(),
-        report.skipped.len(),
+        skipped(SkippedBy::Adapter),
+        skipped(SkippedBy::Shape),
     )
 }
 
@@ -159,6 +163,26 @@ fn table(report: &Report, every_row: bool) -> String {
     text
 }
 
+/// For each op of several variants the rows that each of its kernels ran, and their sum.
+fn kernels_that_ran(report: &Report) -> String {
+    let mut text = String::from("rows that ran, by kernel\n");
+    let mut rest = report.rows.len();
+    for (op, by) in report.by_op() {
+        if !FAMILIES.iter().any(|family| family.op() == op) {
+            continue;
+        }
+        let sum: usize = by.values().sum();
+        rest -= sum;
+        let _ = writeln!(text, "  {op:<46} {sum:>6}");
+        for (kernel, rows) in by {
+            let _ = writeln!(text, "    {kernel:<44} {rows:>6}");
+        }
+    }
+    let _ = writeln!(text, "  {:<46} {rest:>6}", "other ops, and steps");
+    let _ = writeln!(text, "  {:<46} {:>6}", "all", report.rows.len());
+    text
+}
+
 fn describe_group(group: &[&RowReport], every_row: bool) -> String {
     // How near its tolerance a row is; what could not be compared is nearest of all.
     let nearness = |row: &&&RowReport| {
@@ -193,6 +217,8 @@ fn describe_group(group: &[&RowReport], every_row: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn row(shape: &str, worst: f64, failure: Option<&str>) -> RowReport {
@@ -205,6 +231,7 @@ mod tests {
             tolerance: 1e-5,
             ok: failure.is_none(),
             failure: failure.map(str::to_owned),
+            kernels: BTreeSet::new(),
         }
     }
 
@@ -242,6 +269,7 @@ mod tests {
             variant: "texture_subgroup".to_owned(),
             shape: shape.to_owned(),
             reason: reason.to_owned(),
+            by: SkippedBy::Adapter,
         };
         let report = Report {
             rows: Vec::new(),

@@ -7,20 +7,55 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Device, Plan};
 
 /// An op at a shape, of which a plan asks how it is computed best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Question {
     /// The op and its form, for instance `matmul nt`.
     pub kind: &'static str,
     /// The sizes that decide: m, n and k of a product.
-    pub sizes: [usize; 3],
+    pub sizes: Vec<usize>,
 }
 
 impl Question {
     /// The class of shapes that has one answer: the sizes rounded up to powers of two, for instance
     /// `matmul nt 1024x512x128`.
     pub fn class(&self) -> String {
-        let [m, n, k] = self.sizes.map(usize::next_power_of_two);
-        format!("{} {m}x{n}x{k}", self.kind)
+        let rounded = self.sizes.iter().map(|n| n.next_power_of_two().to_string());
+        format!("{} {}", self.kind, rounded.collect::<Vec<_>>().join("x"))
+    }
+}
+
+/// What a plan took for an op at a class of shapes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Chosen {
+    /// The question's class, for instance `matmul nt 1024x512x128`.
+    pub class: String,
+    /// The kernel, and what it is launched with.
+    pub recipe: String,
+    /// Why that one.
+    pub reason: Reason,
+    /// The kernels that could not be taken, each with what stands in the way.
+    pub left_out: Vec<(String, String)>,
+}
+
+/// Why a plan took what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It was asked for.
+    Forced,
+    /// It was the fastest when it was timed.
+    Measured,
+    /// It suits the adapter's class.
+    Default,
+}
+
+impl Reason {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forced => "forced",
+            Self::Measured => "measured",
+            Self::Default => "default",
+        }
     }
 }
 
@@ -91,9 +126,20 @@ impl Choices {
 impl Plan {
     /// The name that the target's choices have for what `question` asks, if any.
     pub fn ask(&mut self, question: Question) -> Option<String> {
-        self.questions.insert(question);
         let chosen = self.target().choices.chosen();
-        chosen.get(&question.class()).cloned()
+        let answer = chosen.get(&question.class()).cloned();
+        self.questions.insert(question);
+        answer
+    }
+
+    /// Notes what was taken, for people who want to know.
+    pub fn note_chosen(&mut self, chosen: Chosen) {
+        self.chosen.insert(chosen);
+    }
+
+    /// What was taken, each once, in the order of the classes.
+    pub fn chosen(&self) -> &BTreeSet<Chosen> {
+        &self.chosen
     }
 
     /// What was asked, each once.
@@ -154,8 +200,8 @@ mod tests {
 
     #[test]
     fn shapes_of_one_class_round_up_to_the_same_powers_of_two() {
-        let class = |sizes| {
-            let kind = "matmul nt";
+        let class = |sizes: [usize; 3]| {
+            let (kind, sizes) = ("matmul nt", sizes.to_vec());
             Question { kind, sizes }.class()
         };
         assert_eq!(class([1024, 344, 1]), "matmul nt 1024x512x1");

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::adapter::{self, AdapterClass, AdapterRequest};
-use super::kernel::{Constant, Kernel, Requirement};
+use super::kernel::{Constant, Kernel};
+use super::limits::LimitValues;
 use super::{Choices, GpuError, Target, limits, threads, trusted};
 
 /// How much of the adapter to ask for.
@@ -185,6 +186,7 @@ impl Device {
         Target {
             class: self.class,
             subgroup_size: self.subgroup_size(),
+            limits: LimitValues::of(&self.limits),
             max_binding_words: usize::try_from(bytes / 4).unwrap_or(usize::MAX),
             choices: self.choices.clone(),
         }
@@ -204,26 +206,23 @@ impl Device {
         (usable && smallest == largest).then_some(smallest)
     }
 
-    /// Makes sure that the device has what `kernel` needs.
+    /// Makes sure that the device has what each of `kernels` needs.
     ///
     /// # Errors
     /// Names what is missing.
-    pub(super) fn check_requirement(&self, kernel: &Kernel) -> Result<(), GpuError> {
-        let Requirement::Subgroup(lanes) = kernel.requires else {
-            return Ok(());
-        };
-        let found = match self.subgroup_size() {
-            Some(size) if size == lanes => return Ok(()),
-            Some(size) => format!("has subgroups of {size}"),
-            None => "was opened without subgroups of one size".to_owned(),
-        };
-        Err(GpuError::Unsupported {
-            kernel: kernel.label(),
-            reason: format!(
-                "it needs subgroups of {lanes} lanes, and '{}' {found}",
-                self.info.name
-            ),
-        })
+    pub(super) fn check_requirements<'a>(
+        &self,
+        mut kernels: impl Iterator<Item = &'a Kernel>,
+    ) -> Result<(), GpuError> {
+        let target = self.target();
+        let missing = kernels.find_map(|k| Some((k.label(), target.obstacle(k)?)));
+        match missing {
+            None => Ok(()),
+            Some((kernel, obstacle)) => Err(GpuError::Unsupported {
+                kernel,
+                reason: format!("{obstacle} ('{}')", self.info.name),
+            }),
+        }
     }
 
     pub(super) fn limits(&self) -> &wgpu::Limits {

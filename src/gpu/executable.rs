@@ -37,9 +37,7 @@ impl Executable {
     /// When memory, a limit or a shader compiler says no.
     pub fn compile(plan: &Plan, device: &Device, buffers: &Buffers) -> Result<Self, GpuError> {
         check_limits(plan, device)?;
-        for dispatch in &plan.dispatches {
-            device.check_requirement(dispatch.kernel)?;
-        }
+        device.check_requirements(plan.dispatches.iter().map(|d| d.kernel))?;
         let layout = super::lifetimes::layout(plan);
         let scratch = allocate_scratch(device, &layout)?;
         let backings: Vec<_> = plan

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::dispatch::{Bound, Dispatch};
-use super::kernel::{Constant, Kernel, Requirement, Role};
+use super::kernel::{Constant, Feature, Kernel, Role};
 use super::plan::{Plan, StorageKind};
 
 impl Kernel {
@@ -12,9 +12,10 @@ impl Kernel {
     pub fn to_json(&self) -> Value {
         let bindings: Vec<_> = self.bindings.iter().map(|b| binding_type(b.role)).collect();
         // What WGSL asks for and naga 30 does not know.
-        let enable = match self.requires {
-            Requirement::Portable => "",
-            Requirement::Subgroup(_) => "enable subgroups;\n",
+        let enable = if self.uses(Feature::Subgroups) {
+            "enable subgroups;\n"
+        } else {
+            ""
         };
         json!({
             "label": self.label(),

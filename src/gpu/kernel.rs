@@ -80,13 +80,27 @@ pub struct Constant {
     pub value: u32,
 }
 
-/// What a kernel needs of a device beyond WebGPU's default limits.
+/// What a kernel may need of a device beyond WebGPU's default limits; it needs all of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// Nothing.
-    Portable,
-    /// Subgroup operations, in subgroups of exactly so many lanes.
-    Subgroup(u32),
+    /// An optional feature.
+    Feature(Feature),
+    /// Subgroups of exactly so many lanes.
+    Lanes(u32),
+    /// A limit of [`LIMITS`](super::limits::LIMITS) above its floor.
+    Limit {
+        /// Its name there.
+        name: &'static str,
+        /// The least that the kernel runs with.
+        at_least: u64,
+    },
+}
+
+/// An optional feature of WebGPU that kernels know how to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Subgroup operations.
+    Subgroups,
 }
 
 /// A compute shader with one entry point `main`.
@@ -104,8 +118,8 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
     /// The uniform at binding 0.
     pub params: ParamsLayout,
-    /// What the device has to offer.
-    pub requires: Requirement,
+    /// What the device has to offer, all of it; nothing for a portable kernel.
+    pub requires: &'static [Requirement],
 }
 
 impl Kernel {
@@ -116,6 +130,11 @@ impl Kernel {
         } else {
             format!("{}.{}", self.name, self.variant)
         }
+    }
+
+    /// Whether its shader uses `feature`.
+    pub fn uses(&self, feature: Feature) -> bool {
+        self.requires.contains(&Requirement::Feature(feature))
     }
 
     /// Whether `name` means this kernel: its label, or the name that all its variants share.

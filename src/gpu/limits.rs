@@ -135,6 +135,30 @@ impl Limit {
     }
 }
 
+/// What a device has of each of [`LIMITS`], in their order.
+#[derive(Clone, Debug)]
+pub struct LimitValues([u64; LIMITS.len()]);
+
+impl LimitValues {
+    /// Those of a device that has no more than the floor.
+    pub fn floor() -> Self {
+        Self(LIMITS.map(|limit| limit.floor))
+    }
+
+    pub(super) fn of(limits: &wgpu::Limits) -> Self {
+        Self(LIMITS.map(|limit| limit.of(limits)))
+    }
+
+    /// The value of the limit of this name.
+    ///
+    /// # Panics
+    /// If there is none: a bug in a kernel's table.
+    pub fn get(&self, name: &str) -> u64 {
+        let index = LIMITS.iter().position(|limit| limit.name == name);
+        self.0[index.unwrap_or_else(|| panic!("no limit is called '{name}'"))]
+    }
+}
+
 /// The first limit below the floor that some kernel may need, in words. Where sizes decide, a small
 /// model may still fit.
 pub(super) fn below_floor(limits: &wgpu::Limits) -> Option<String> {

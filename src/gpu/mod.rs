@@ -28,12 +28,12 @@ mod trusted;
 pub mod validation;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};
-pub use choices::{Choices, Identity, Question};
+pub use choices::{Choices, Chosen, Identity, Question, Reason};
 pub use device::{Device, DeviceOptions, LimitSet};
 pub use dispatch::Dispatch;
 pub use error::GpuError;
 pub use executable::Executable;
-pub use kernel::{Binding, Constant, Kernel, ParamsLayout, Requirement, Role, Source};
+pub use kernel::{Binding, Constant, Feature, Kernel, ParamsLayout, Requirement, Role, Source};
 pub use memory::{Buffers, Memory, PersistentId};
 pub use plan::{Plan, SectionId};
 pub use profile::DispatchTime;

@@ -9,7 +9,7 @@ use super::memory::{Memory, PersistentId};
 use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
 pub use super::texture::TEXTURE_SIDE;
 use super::texture::texture_sides;
-use super::{AdapterClass, Question, Target};
+use super::{AdapterClass, Chosen, Question, Target};
 
 /// Bytes between two `Params` in the shared uniform buffer: the largest
 /// `min_uniform_buffer_offset_alignment` that WebGPU allows.
@@ -56,6 +56,8 @@ pub struct Plan {
     staged: Vec<(Window, Texture)>,
     /// What was asked of the target's choices.
     pub(super) questions: BTreeSet<Question>,
+    /// What was taken.
+    pub(super) chosen: BTreeSet<Chosen>,
     /// Whether scratch tensors may share memory.
     pub(super) reuse: bool,
 }
@@ -71,6 +73,7 @@ impl Plan {
             scope: String::new(),
             staged: Vec::new(),
             questions: BTreeSet::new(),
+            chosen: BTreeSet::new(),
             reuse: true,
         }
     }
@@ -316,6 +319,37 @@ impl Plan {
     ) -> impl Iterator<Item = &Dispatch> {
         let all = self.dispatches(section).iter();
         all.filter(move |d| std::ptr::eq(d.kernel, kernel))
+    }
+
+    /// Makes sure that a section computes what `kernels` are called by these alone: each of them is
+    /// dispatched, and no other kernel of any of their names.
+    ///
+    /// # Errors
+    /// Names what is missing, or what was dispatched instead.
+    pub fn dispatches_only(
+        &self,
+        section: SectionId,
+        kernels: &[&'static Kernel],
+    ) -> Result<(), String> {
+        let is = |d: &Dispatch, k: &&'static Kernel| std::ptr::eq(d.kernel, *k);
+        for dispatch in self.dispatches(section) {
+            let same_op = kernels.iter().any(|k| k.name == dispatch.kernel.name);
+            if same_op && !kernels.iter().any(|k| is(dispatch, k)) {
+                let wanted: Vec<String> = kernels.iter().map(|k| k.label()).collect();
+                return Err(format!(
+                    "{} was dispatched, not {}",
+                    dispatch.kernel.label(),
+                    wanted.join(" or ")
+                ));
+            }
+        }
+        let missing = kernels
+            .iter()
+            .find(|k| !self.dispatches(section).iter().any(|d| is(d, k)));
+        match missing {
+            None => Ok(()),
+            Some(kernel) => Err(format!("{} was not dispatched", kernel.label())),
+        }
     }
 
     /// Floating-point operations of one replay of a section.

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::kernel::{Feature, Kernel, Requirement};
+use super::limits::LimitValues;
 use super::tensor::{ALIGNMENT_WORDS, Tensor};
 use super::{AdapterClass, Choices};
 
@@ -16,6 +18,8 @@ pub struct Target {
     pub class: AdapterClass,
     /// Lanes of a subgroup, if kernels may rely on it.
     pub subgroup_size: Option<u32>,
+    /// What it has of each limit.
+    pub limits: LimitValues,
     /// Largest range that one binding may cover, in words; operations on larger tensors are split.
     pub max_binding_words: usize,
     /// What was measured on the adapter, or asked for.
@@ -29,8 +33,37 @@ impl Target {
         Self {
             class,
             subgroup_size: None,
+            limits: LimitValues::floor(),
             max_binding_words: (128 << 20) / 4,
             choices: Choices::default(),
+        }
+    }
+
+    /// Why `kernel` cannot run on it, if it cannot: the first of its requirements that is not met.
+    pub fn obstacle(&self, kernel: &Kernel) -> Option<String> {
+        kernel.requires.iter().find_map(|r| self.unmet(*r))
+    }
+
+    fn unmet(&self, requirement: Requirement) -> Option<String> {
+        match requirement {
+            Requirement::Feature(Feature::Subgroups) if self.subgroup_size.is_none() => {
+                Some("it needs subgroups, of which the device has none of one size".to_owned())
+            }
+            Requirement::Lanes(lanes) if self.subgroup_size != Some(lanes) => {
+                let found = self
+                    .subgroup_size
+                    .map_or("none".to_owned(), |n| n.to_string());
+                Some(format!(
+                    "it needs subgroups of {lanes} lanes, and the device's have {found}"
+                ))
+            }
+            Requirement::Limit { name, at_least } if self.limits.get(name) < at_least => {
+                let found = self.limits.get(name);
+                Some(format!(
+                    "it needs a {name} of {at_least}, and the device has {found}"
+                ))
+            }
+            _ => None,
         }
     }
 
@@ -104,6 +137,43 @@ mod tests {
             }
             assert_eq!(next, rows);
         }
+    }
+
+    #[test]
+    fn every_requirement_of_a_kernel_has_to_be_met() {
+        const LIMIT: &str = "max_compute_workgroup_storage_size_bytes";
+        let with = |requires| Kernel {
+            requires,
+            ..crate::kernels::softmax::FORWARD
+        };
+        let both = with(&[
+            Requirement::Feature(Feature::Subgroups),
+            Requirement::Lanes(8),
+        ]);
+        let memory = with(&[Requirement::Limit {
+            name: LIMIT,
+            at_least: (16 << 10) + 1,
+        }]);
+        let mut target = Target::portable(AdapterClass::Gpu);
+        assert_eq!(target.obstacle(&with(&[])), None);
+        for (subgroup_size, words) in [
+            (None, Some("of one size")),
+            (Some(32), Some("8 lanes, and the device's have 32")),
+            (Some(8), None),
+        ] {
+            target.subgroup_size = subgroup_size;
+            let obstacle = target.obstacle(&both);
+            assert_eq!(obstacle.is_some(), words.is_some(), "{obstacle:?}");
+            let said = obstacle.unwrap_or_default();
+            assert!(said.contains(words.unwrap_or_default()), "{said}");
+        }
+        let short = target.obstacle(&memory).unwrap();
+        assert!(short.contains(LIMIT) && short.contains("16384"), "{short}");
+        target.limits = LimitValues::of(&wgpu::Limits {
+            max_compute_workgroup_storage_size: 32 << 10,
+            ..wgpu::Limits::default()
+        });
+        assert_eq!(target.obstacle(&memory), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ResourceBinding, ShaderStage};
 
 use super::GpuError;
-use super::kernel::{Constant, Kernel, Requirement, Role};
+use super::kernel::{Constant, Feature, Kernel, Role};
 
 /// What a Vulkan 1.3 device gets; older ones get 1.0 to 1.5.
 const SPIRV_VERSION: (u8, u8) = (1, 6);
@@ -84,10 +84,8 @@ pub fn translate(
     let source = kernel.joined_source();
     let module = naga::front::wgsl::parse_str(&source)
         .map_err(|error| failed(error.emit_to_string(&source)))?;
-    let capabilities = match kernel.requires {
-        Requirement::Portable => Capabilities::empty(),
-        Requirement::Subgroup(_) => Capabilities::SUBGROUP,
-    };
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SUBGROUP, kernel.uses(Feature::Subgroups));
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|error| failed(error.emit_to_string(&source)))?;
@@ -229,7 +227,7 @@ fn write_spirv(
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
         fake_missing_bindings: false,
         binding_map,
-        capabilities: Some(spirv_capabilities(kernel).iter().copied().collect()),
+        capabilities: Some(spirv_capabilities(kernel).into_iter().collect()),
         bounds_check_policies: UNCHECKED,
         zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
         force_loop_bounding: false,
@@ -250,22 +248,20 @@ fn write_spirv(
 
 /// What every Vulkan device has and what the kernel says that it needs, so that one that needs
 /// more is an error here.
-fn spirv_capabilities(kernel: &Kernel) -> &'static [spv::Capability] {
+fn spirv_capabilities(kernel: &Kernel) -> Vec<spv::Capability> {
     use spv::Capability;
-    match kernel.requires {
-        Requirement::Portable => &[
-            Capability::Shader,
-            Capability::ImageQuery,
-            Capability::StorageImageExtendedFormats,
-        ],
-        Requirement::Subgroup(_) => &[
-            Capability::Shader,
-            Capability::ImageQuery,
-            Capability::StorageImageExtendedFormats,
+    let mut capabilities = vec![
+        Capability::Shader,
+        Capability::ImageQuery,
+        Capability::StorageImageExtendedFormats,
+    ];
+    if kernel.uses(Feature::Subgroups) {
+        capabilities.extend([
             Capability::GroupNonUniform,
             Capability::GroupNonUniformShuffle,
-        ],
+        ]);
     }
+    capabilities
 }
 
 fn write_hlsl(

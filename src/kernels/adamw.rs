@@ -3,7 +3,7 @@
 use super::{FLAT_LANES, binding};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(AdamwParams {
@@ -30,7 +30,7 @@ pub static UPDATE: Kernel = Kernel {
         binding("moment2", Role::InOut),
     ],
     params: AdamwParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// What stays the same through a run.

@@ -2,15 +2,16 @@
 //! online softmax, backward by recomputation from the log-sum-exp (Dao et al. 2022).
 
 mod tables;
+mod variants;
 
 pub use tables::*;
+pub use variants::{Pass, Use};
 
-use super::matmul::{SUBGROUP_LANES, TEXTURE_SIDE};
+use super::family::choose;
 use super::matmul_stage::stage;
 use super::rope::{self, RopeTable};
-use super::{FLAT_LANES, by_width};
+use super::{FLAT_LANES, SUBGROUP_LANES, by_width};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
-use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Tensor, Window};
 use crate::params;
 
@@ -50,37 +51,6 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// The variant for a plan where nothing was measured. A head must be whole texels, and a
-    /// sequence's rows must fit a texture's side.
-    fn for_plan(plan: &Plan, shape: AttentionShape) -> Self {
-        let fits = shape.head_dim.is_multiple_of(4)
-            && shape.batch * shape.time <= TEXTURE_SIDE
-            && shape.num_heads * shape.head_dim <= 4 * TEXTURE_SIDE;
-        let shares = plan.target().subgroup_size == Some(SUBGROUP_LANES);
-        let choices = &plan.target().choices;
-        let forced = choices.forced_variant("attention");
-        let obstacle = match forced {
-            Some("texture" | "texture_subgroup") if !fits => {
-                Some("a head is no whole texels, or a side of a texture too short")
-            }
-            Some("texture_subgroup") if !shares => Some("it needs subgroups of 8 lanes"),
-            _ => None,
-        };
-        if let (Some(name), Some(obstacle)) = (forced, obstacle) {
-            choices.warn_once(&format!(
-                "attention goes without attention.{name}: {obstacle}"
-            ));
-        }
-        match (forced, plan.class()) {
-            (Some("texture"), _) if fits => Self::Texture,
-            (Some("texture_subgroup"), _) if fits && shares => Self::TextureSubgroup,
-            (Some(PORTABLE), _) => Self::Storage,
-            (_, AdapterClass::Software) if fits && shares => Self::TextureSubgroup,
-            (_, AdapterClass::Software) if fits => Self::Texture,
-            _ => Self::Storage,
-        }
-    }
-
     /// Rows of a workgroup, and the constants that make it so.
     fn workgroup(self, plan: &Plan, shape: AttentionShape) -> (usize, Vec<(&'static str, u32)>) {
         let pairs = shape.head_dim <= MAX_PAIRED_HEAD_DIM;
@@ -119,8 +89,10 @@ impl Variant {
 pub struct AttentionShape {
     /// Independent sequences.
     pub batch: usize,
-    /// Positions of a sequence.
-    pub time: usize,
+    /// Queries of a sequence.
+    pub query_rows: usize,
+    /// Keys and values of a sequence, of which the last `query_rows` stand where the queries do.
+    pub key_rows: usize,
     /// Query heads.
     pub num_heads: usize,
     /// Key and value heads; divides `num_heads`.
@@ -134,27 +106,31 @@ impl AttentionShape {
         #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
         let scale = (1.0 / (self.head_dim as f64).sqrt()) as f32;
         AttentionParams {
-            time: word(self.time),
+            time: word(self.query_rows),
             num_heads: word(self.num_heads),
             num_kv_heads: word(self.num_kv_heads),
             scale,
         }
     }
 
-    /// Operations of `products` `[time, time]` matrix products, of which causality needs half.
+    /// Operations of `products` `[query_rows, key_rows]` matrix products, of which causality needs
+    /// half.
     fn flops(self, products: usize) -> usize {
-        products * self.batch * self.num_heads * self.time * self.time * self.head_dim
+        let scores = self.batch * self.num_heads * self.query_rows * self.key_rows;
+        products * scores * self.head_dim
     }
 }
 
-/// One kernel over all positions of each of `heads` heads.
+/// One kernel over all queries or all keys of each of `heads` heads.
 struct Launch<const N: usize> {
     variant: Variant,
     kernel: &'static Kernel,
     /// Each holds the sequences one after the other.
     bindings: [Bound; N],
     heads: usize,
-    /// Matrix products of `[time, time]`.
+    /// Queries or keys of a sequence: those of whose head a lane has a row.
+    rows: usize,
+    /// Matrix products of `[query_rows, key_rows]`.
     products: usize,
     constants: Vec<(&'static str, u32)>,
 }
@@ -192,7 +168,7 @@ impl<const N: usize> Launch<N> {
             dispatch = dispatch.constant(name, value);
         }
         let groups = [
-            word(shape.time.div_ceil(rows)),
+            word(self.rows.div_ceil(rows)),
             word(self.heads),
             word(shape.batch),
         ];
@@ -205,23 +181,25 @@ impl<const N: usize> Launch<N> {
     }
 }
 
-/// Queries, keys and values, after the rotary embedding: `[batch * time, heads * head_dim]` each.
+/// Queries, keys and values, after the rotary embedding: `[rows, heads * head_dim]` each.
 #[derive(Clone, Copy, Debug)]
 pub struct Qkv {
-    /// `[batch * time, num_heads * head_dim]`.
+    /// `[rows, num_heads * head_dim]`.
     pub query: Tensor,
-    /// `[batch * time, num_kv_heads * head_dim]`.
+    /// `[rows, num_kv_heads * head_dim]`.
     pub key: Tensor,
-    /// `[batch * time, num_kv_heads * head_dim]`.
+    /// `[rows, num_kv_heads * head_dim]`.
     pub value: Tensor,
 }
 
 /// Attends causally with scores scaled by `1 / sqrt(head_dim)`.
 ///
-/// Returns the output `[batch * time, num_heads * head_dim]` and the log-sum-exp of each query
-/// row's scores, `[batch * num_heads, time]`.
+/// Returns the output `[rows, num_heads * head_dim]` and the log-sum-exp of each query
+/// row's scores, `[batch * num_heads, query_rows]`.
 pub fn forward(plan: &mut Plan, qkv: Qkv, shape: AttentionShape) -> (Tensor, Tensor) {
-    forward_by(plan, Variant::for_plan(plan, shape), qkv, shape)
+    let pass = Pass::Forward;
+    let variant = choose(plan, &Use { shape, pass });
+    forward_by(plan, variant, qkv, shape)
 }
 
 /// [`forward`] by a given variant.
@@ -232,7 +210,11 @@ pub fn forward_by(
     shape: AttentionShape,
 ) -> (Tensor, Tensor) {
     let output = plan.scratch("attended", qkv.query.rows, qkv.query.cols);
-    let log_sum_exp = plan.scratch("log_sum_exp", shape.batch * shape.num_heads, shape.time);
+    let log_sum_exp = plan.scratch(
+        "log_sum_exp",
+        shape.batch * shape.num_heads,
+        shape.query_rows,
+    );
     let [query, key, value] = [qkv.query, qkv.key, qkv.value].map(|t| variant.read(plan, t));
     let kernel = match variant {
         Variant::Storage => &FORWARD,
@@ -244,6 +226,7 @@ pub fn forward_by(
         kernel,
         bindings: [query, key, value, output.into(), log_sum_exp.into()],
         heads: shape.num_heads,
+        rows: shape.query_rows,
         products: 2,
         constants: Vec::new(),
     };
@@ -258,24 +241,24 @@ pub struct Saved {
     pub qkv: Qkv,
     /// How they were rotated; gradients are turned back, to those of the unrotated ones.
     pub rotation: Option<RopeTable>,
-    /// `[batch * time, num_heads * head_dim]`.
+    /// `[rows, num_heads * head_dim]`.
     pub output: Tensor,
-    /// `[batch * num_heads, time]`.
+    /// `[batch * num_heads, query_rows]`.
     pub log_sum_exp: Tensor,
 }
 
-/// Dot product of each head's output with its gradient, `[batch * num_heads, time]`.
+/// Dot product of each head's output with its gradient, `[batch * num_heads, query_rows]`.
 pub fn backward_delta(
     plan: &mut Plan,
     output: Tensor,
     d_output: Tensor,
     shape: AttentionShape,
 ) -> Tensor {
-    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.time);
+    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.query_rows);
     let (kernel, width) = by_width(shape.head_dim, &BACKWARD_DELTA, &BACKWARD_DELTA_QUADS);
     let params = DeltaParams {
         rows: word(output.rows),
-        time: word(shape.time),
+        time: word(shape.query_rows),
         num_heads: word(shape.num_heads),
         head_dim: word(shape.head_dim / width),
     };
@@ -291,7 +274,9 @@ pub fn backward_delta(
 /// Gradients for queries, keys and values before any rotation, of their shapes, from that of the
 /// output.
 pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: AttentionShape) -> Qkv {
-    backward_by(plan, Variant::for_plan(plan, shape), saved, d_output, shape)
+    let pass = Pass::Backward;
+    let variant = choose(plan, &Use { shape, pass });
+    backward_by(plan, variant, saved, d_output, shape)
 }
 
 /// [`backward`] by a given variant.
@@ -342,6 +327,7 @@ fn push_backward(
         kernel: query_kernel,
         bindings: [q, k, v, d_out, log_sum_exp, delta, d_query],
         heads: shape.num_heads,
+        rows: shape.query_rows,
         products: 3,
         constants: Vec::new(),
     };
@@ -365,6 +351,7 @@ fn push_backward(
             kernel: key_value_kernel,
             bindings: [q, k, v, d_out, log_sum_exp, delta, d_key, d_value],
             heads: shape.num_kv_heads,
+            rows: shape.key_rows,
             products: 4 / launches.len(),
             constants,
         };
@@ -381,7 +368,7 @@ fn push_backward_subgroup(
     gradients: Qkv,
     shape: AttentionShape,
 ) {
-    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.time);
+    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.query_rows);
     let (log_sum_exp, delta) = (saved.log_sum_exp.into(), delta.into());
     let output = saved.output.into();
     // Bound, but not read where nothing was rotated.
@@ -393,6 +380,7 @@ fn push_backward_subgroup(
         kernel: &BACKWARD_QUERY_TEXTURE_SUBGROUP,
         bindings: [q, k, v, d_out, output, log_sum_exp, angles, d_query, delta],
         heads: shape.num_heads,
+        rows: shape.query_rows,
         products: 3,
         constants: vec![rotated],
     };
@@ -403,6 +391,7 @@ fn push_backward_subgroup(
         kernel: &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
         bindings: [q, k, v, d_out, log_sum_exp, delta, angles, d_key, d_value],
         heads: shape.num_kv_heads,
+        rows: shape.key_rows,
         products: 4,
         constants: vec![rotated],
     };

@@ -3,7 +3,7 @@
 use super::{QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width, row_lanes};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(CrossEntropyParams {
@@ -38,7 +38,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("losses", Role::Out),
     ],
     params: CrossEntropyParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`FORWARD`] for rows of whole quads.
@@ -65,7 +65,7 @@ pub static LOSS_SUM: Kernel = Kernel {
         binding("total", Role::OutOrAccumulate),
     ],
     params: LossSumParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// Writes the loss of each row in nats to `losses` `[rows]`; with `gradient_scale`, replaces

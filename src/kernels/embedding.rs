@@ -7,7 +7,7 @@
 use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(ForwardParams {
@@ -37,7 +37,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("output", Role::Out),
     ],
     params: ForwardParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`FORWARD`] for rows of whole quads.
@@ -60,7 +60,7 @@ pub static BACKWARD_SEGMENTS: Kernel = Kernel {
         binding("partials", Role::Out),
     ],
     params: SegmentsParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`BACKWARD_SEGMENTS`] for rows of whole quads.
@@ -82,7 +82,7 @@ pub static BACKWARD: Kernel = Kernel {
         binding("d_weight", Role::OutOrAccumulate),
     ],
     params: BackwardParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`BACKWARD`] for rows of whole quads.

@@ -3,7 +3,7 @@
 use super::{binding, row_lanes};
 use crate::gpu::dispatch::word;
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(SquaresParams {
@@ -27,7 +27,7 @@ pub static SQUARES: Kernel = Kernel {
         binding("squares", Role::Out),
     ],
     params: SquaresParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// Norm and clip factor.
@@ -41,7 +41,7 @@ pub static CLIP: Kernel = Kernel {
         binding("norm_and_clip", Role::Out),
     ],
     params: ClipParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// Elements of a block at least: 16 quads for each lane of a workgroup of 64.

@@ -9,11 +9,12 @@ use std::ops::Range;
 
 pub use epilogue::Epilogue;
 pub use joined::{matmul_sum, matmul_sum_by};
-pub use recipe::{Recipe, UnknownRecipe};
+pub use recipe::{Recipe, UnknownRecipe, Use};
 
-use super::binding;
+use super::family::{choose, unmet};
 use super::sum::sum_partials;
-use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Requirement, Role, Source, Target, Tensor};
+use super::{SUBGROUPS, binding};
+use crate::gpu::{Binding, Kernel, Plan, Role, Source, Tensor};
 use crate::{params, shader};
 
 params!(MatmulParams {
@@ -36,7 +37,7 @@ pub static TILED: Kernel = Kernel {
     shared: TILED_SHARED,
     bindings: TILED_BINDINGS,
     params: MatmulParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// 64x64 tiles, 4x4 outputs a lane: for outputs too small to make work for a whole GPU.
@@ -47,7 +48,7 @@ pub static TILED_SMALL: Kernel = Kernel {
     shared: TILED_SHARED,
     bindings: TILED_BINDINGS,
     params: MatmulParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 const TILED_SHARED: &[Source] = &[
@@ -99,11 +100,8 @@ pub static TEXTURE: Kernel = Kernel {
     ],
     bindings: TEXTURE_BINDINGS,
     params: MatmulTextureParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
-
-/// Lanes of a subgroup that [`TEXTURE_SUBGROUP`] is written for: those of llvmpipe with AVX2.
-pub const SUBGROUP_LANES: u32 = 8;
 
 /// The same operands; a subgroup shares the rows that its lanes load, 32x64 outputs a subgroup.
 pub static TEXTURE_SUBGROUP: Kernel = Kernel {
@@ -127,7 +125,7 @@ pub static TEXTURE_SUBGROUP: Kernel = Kernel {
         binding("second", Role::OutOrUnused),
     ],
     params: MatmulTextureParams::LAYOUT,
-    requires: Requirement::Subgroup(SUBGROUP_LANES),
+    requires: SUBGROUPS,
 };
 
 const TEXTURE_BINDINGS: &[Binding] = &[
@@ -164,7 +162,7 @@ pub static ROW: Kernel = Kernel {
     ],
     bindings: BUFFER_BINDINGS,
     params: MatmulRowParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 const BUFFER_BINDINGS: &[Binding] = &[
@@ -200,17 +198,6 @@ pub enum Variant {
 pub use crate::gpu::plan::TEXTURE_SIDE;
 
 impl Variant {
-    /// The variant for adapters like `target` where nothing was measured, for a product of `rows`.
-    pub fn for_target(target: &Target, form: Form, rows: usize) -> Self {
-        let side = TEXTURE_SIDE;
-        match (target.class, target.subgroup_size) {
-            (AdapterClass::Software, _) if rows == 1 && form == Form::Nt => Self::Row,
-            (AdapterClass::Gpu, _) => Self::Tiled,
-            (AdapterClass::Software, Some(SUBGROUP_LANES)) => Self::TextureSubgroup { side },
-            (AdapterClass::Software, _) => Self::Texture { side },
-        }
-    }
-
     /// Its table entry.
     pub fn kernel(self) -> &'static Kernel {
         match self {
@@ -300,8 +287,8 @@ const SHORTEST_SPLIT: usize = 256;
 /// the depth that the texture variants take at once.
 const SPLIT_MULTIPLE: usize = 4;
 
-/// Pushes `output = A B` for `form`, `output` being `[m, n]`, by the variant that suits the plan's
-/// class of adapter.
+/// Pushes `output = A B` for `form`, `output` being `[m, n]`, by the variant that [`choose`]
+/// takes.
 ///
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
@@ -314,18 +301,15 @@ pub fn matmul(
     epilogue: Epilogue,
 ) {
     let k = if form == Form::Tn { a.rows } else { a.cols };
-    let recipe = recipe::choose(plan, form, [output.rows, output.cols, k]);
-    matmul_by(
-        plan,
-        recipe,
-        Product {
-            form,
-            a,
-            b,
-            output,
-            epilogue,
-        },
-    );
+    let product = Product {
+        form,
+        a,
+        b,
+        output,
+        epilogue,
+    };
+    let recipe = choose(plan, &Use::of(&product, k));
+    matmul_by(plan, recipe, product);
 }
 
 /// Whether every variant computes a product of depth `k` in one launch, as the epilogues need that
@@ -404,6 +388,8 @@ fn push_rows(plan: &mut Plan, recipe: Recipe, product: Product) {
         "matmul {form:?} of {a:?} and {b:?}"
     );
     epilogue.check(output);
+    let unmet = unmet(&Use::of(&product, k), recipe);
+    assert_eq!(unmet, None, "{recipe} of {product:?}");
     let splits = recipe.splits(m, n, k);
     // Adding up partial products has no such epilogue, and writes no view with gaps.
     if splits == 1 || !epilogue.is_linear_in_parts() || !output.is_dense() {

@@ -4,7 +4,7 @@ use super::binding;
 use crate::gpu::dispatch::{RowCopy, word};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::tensor::ALIGNMENT_WORDS;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Texture, Window};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Texture, Window};
 use crate::{params, shader};
 
 params!(MatmulStageParams {
@@ -28,7 +28,7 @@ pub static STAGE: Kernel = Kernel {
         binding("staged", Role::TextureOut),
     ],
     params: MatmulStageParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`STAGE`] for windows that lie transposed in memory and are whole quads there.

@@ -4,6 +4,7 @@ pub mod adamw;
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod family;
 pub mod grad_norm;
 pub mod matmul;
 pub mod matmul_stage;
@@ -15,7 +16,9 @@ pub mod softmax;
 pub mod sum;
 pub mod swiglu;
 
-use crate::gpu::{AdapterClass, Binding, Kernel, Plan, Role, Source};
+use family::{AnyFamily, Of};
+
+use crate::gpu::{AdapterClass, Binding, Feature, Kernel, Plan, Requirement, Role, Source};
 use crate::shader;
 
 /// Every kernel of every op and variant.
@@ -77,24 +80,71 @@ pub static ALL: &[&Kernel] = &[
     &probe::WORKGROUP,
 ];
 
-/// Variants that can be forced on every op that they can compute, by `--variant`.
-pub const VARIANTS: [&str; 8] = [
-    "matmul.tiled",
-    "matmul.tiled_small",
-    "matmul.texture",
-    "matmul.texture_subgroup",
-    "matmul.row",
-    "attention.portable",
-    "attention.texture",
-    "attention.texture_subgroup",
+/// Every op that more than one kernel can compute.
+pub static FAMILIES: [&dyn AnyFamily; 3] = [
+    &Of::<matmul::Use>::NEW,
+    &Of::<attention::Use>::NEW,
+    &Of::<rmsnorm::Use>::NEW,
 ];
 
-/// Makes sure that `name` is one of [`VARIANTS`].
+/// The family that the member `label` belongs to, for instance `matmul.tiled`.
+pub fn family_of(label: &str) -> Option<&'static dyn AnyFamily> {
+    let mut families = FAMILIES.into_iter();
+    families.find(|family| !family.kernels(label).is_empty())
+}
+
+/// Makes sure that `plan` computes an op by its forced member `label` wherever that can, and that it
+/// does so somewhere.
+///
+/// # Errors
+/// Names the class that another member took, or the kernel that was dispatched without being chosen.
+pub fn expect_forced(plan: &Plan, label: &str) -> Result<(), String> {
+    let Some(family) = family_of(label) else {
+        return Err(format!("no variant is called {label}"));
+    };
+    let labels = family.labels();
+    let member = |recipe: &str| recipe.split(' ').next().unwrap_or_default().to_owned();
+    let mut allowed: Vec<&Kernel> = family.kernels(label).to_vec();
+    for chosen in plan.chosen() {
+        let by = member(&chosen.recipe);
+        if by == label || !labels.contains(&by) {
+            continue;
+        }
+        if !chosen.left_out.iter().any(|(name, _)| name == label) {
+            return Err(format!("{} took {by}, though {label} can", chosen.class));
+        }
+        allowed.extend(family.kernels(&by));
+    }
+    let of_op = |k: &Kernel| {
+        let mut all = labels.iter().flat_map(|l| family.kernels(l));
+        all.any(|known| known.name == k.name)
+    };
+    let is_in = |k: &Kernel, set: &[&Kernel]| set.iter().any(|known| std::ptr::eq(*known, k));
+    let mut own = 0;
+    for dispatch in plan.all_dispatches() {
+        let kernel = dispatch.kernel;
+        own += usize::from(is_in(kernel, family.kernels(label)));
+        if of_op(kernel) && !is_in(kernel, &allowed) {
+            return Err(format!("{} was dispatched, not {label}", kernel.label()));
+        }
+    }
+    if own == 0 {
+        return Err(format!("{label} was not dispatched"));
+    }
+    Ok(())
+}
+
+/// Variants that can be forced on every op that they can compute, by `--variant`.
+pub fn variants() -> Vec<String> {
+    FAMILIES.iter().flat_map(|family| family.labels()).collect()
+}
+
+/// Makes sure that `name` is one of [`variants`].
 ///
 /// # Errors
 /// Names them where it is none.
 pub fn check_variant(name: &str) -> Result<(), UnknownVariant> {
-    if VARIANTS.contains(&name) {
+    if variants().iter().any(|known| known == name) {
         return Ok(());
     }
     Err(UnknownVariant {
@@ -104,7 +154,7 @@ pub fn check_variant(name: &str) -> Result<(), UnknownVariant> {
 
 /// A name that no variant has.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown variant '{name}'; there are: {}", VARIANTS.join(", "))]
+#[error("unknown variant '{name}'; there are: {}", variants().join(", "))]
 pub struct UnknownVariant {
     /// The name.
     pub name: String,
@@ -144,6 +194,14 @@ pub fn check_name(name: &str, others: &[&str]) -> Result<(), UnknownKernel> {
         near: known,
     })
 }
+
+/// Lanes of the subgroups that kernels by subgroups are written for: those of llvmpipe with AVX2.
+pub const SUBGROUP_LANES: u32 = 8;
+/// What such a kernel needs.
+const SUBGROUPS: &[Requirement] = &[
+    Requirement::Feature(Feature::Subgroups),
+    Requirement::Lanes(SUBGROUP_LANES),
+];
 
 /// Lanes of a workgroup that takes elements one by one.
 const FLAT_LANES: usize = 64;

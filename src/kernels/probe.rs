@@ -4,7 +4,7 @@
 use super::{FLAT_LANES, binding};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(FmaParams {
@@ -24,7 +24,7 @@ pub static FMA: Kernel = Kernel {
     shared: &[shader!("shared/flat_workgroup.wgsl")],
     bindings: &[binding("input", Role::In), binding("output", Role::Out)],
     params: FmaParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// A copy from one buffer to another.

@@ -1,10 +1,15 @@
 //! Root-mean-square layer normalisation (Zhang and Sennrich 2019).
 
+mod variants;
+
+use super::family::choose;
 use super::sum::sum_partials;
-use super::{QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width, row_lanes};
+use super::{
+    QUADS, QUADS_SOURCE, SUBGROUP_LANES, SUBGROUPS, WORDS_SOURCE, binding, by_width, row_lanes,
+};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(ForwardParams {
@@ -50,7 +55,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("inv_rms", Role::Out),
     ],
     params: ForwardParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`FORWARD`] for rows of whole quads.
@@ -70,7 +75,7 @@ pub static FORWARD_SUBGROUP: Kernel = Kernel {
     source: shader!("rmsnorm_forward.subgroup.wgsl"),
     shared: &[shader!("shared/subgroup_row.wgsl")],
     params: ForwardBlockParams::LAYOUT,
-    requires: Requirement::Subgroup(LANES),
+    requires: SUBGROUPS,
     ..FORWARD
 };
 
@@ -92,7 +97,7 @@ pub static BACKWARD_INPUT: Kernel = Kernel {
         binding("d_input", Role::OutOrAccumulate),
     ],
     params: InputParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`BACKWARD_INPUT`] for rows of whole quads.
@@ -119,7 +124,7 @@ pub static BACKWARD_WEIGHT: Kernel = Kernel {
         binding("partials", Role::Out),
     ],
     params: WeightParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`BACKWARD_WEIGHT`] for rows of whole quads.
@@ -145,13 +150,11 @@ pub static BACKWARD_SUBGROUP: Kernel = Kernel {
         binding("partials", Role::Out),
     ],
     params: BackwardBlockParams::LAYOUT,
-    requires: Requirement::Subgroup(LANES),
+    requires: SUBGROUPS,
 };
 
 /// Variant in which a subgroup keeps rows.
 const SUBGROUP: &str = "subgroup";
-/// Lanes of such a subgroup: those of llvmpipe with AVX2.
-const LANES: u32 = 8;
 /// Columns of the widest row that a subgroup keeps, see `subgroup_row.wgsl`.
 const MOST_KEPT: usize = 1024;
 /// Rows that one lane of the gain's gradient adds up, or one subgroup takes.
@@ -166,18 +169,39 @@ pub enum Variant {
     Subgroup,
 }
 
-impl Variant {
-    /// The variant for rows of `cols` columns: subgroups serve software adapters, where a load
-    /// costs more than what is done with it.
-    fn for_plan(plan: &Plan, cols: usize) -> Self {
-        let target = plan.target();
-        let suits = target.class == AdapterClass::Software
-            && target.subgroup_size == Some(LANES)
-            && can_keep(cols);
-        if suits {
-            Self::Subgroup
-        } else {
-            Self::Reloaded
+/// The half of a normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// [`forward`].
+    Forward,
+    /// [`backward`].
+    Backward,
+}
+
+/// What decides which kernels can normalise rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// Which half.
+    pub pass: Pass,
+}
+
+impl Use {
+    fn forward(input: Tensor) -> Self {
+        Self {
+            rows: input.rows,
+            cols: input.cols,
+            pass: Pass::Forward,
+        }
+    }
+
+    fn backward(d_output: Tensor) -> Self {
+        Self {
+            pass: Pass::Backward,
+            ..Self::forward(d_output)
         }
     }
 }
@@ -191,7 +215,7 @@ fn can_keep(cols: usize) -> bool {
 ///
 /// Returns the output `[rows, cols]` and the inverse root mean square `[rows]`.
 pub fn forward(plan: &mut Plan, input: Tensor, weight: Tensor, eps: f32) -> (Tensor, Tensor) {
-    let variant = Variant::for_plan(plan, input.cols);
+    let variant = choose(plan, &Use::forward(input));
     forward_by(plan, variant, input, weight, eps)
 }
 
@@ -252,8 +276,8 @@ fn by_blocks<const N: usize>(
     let quads = word(rows.cols / 4);
     let blocks = rows.rows.div_ceil(rows_per_block(rows.rows));
     Dispatch::new(kernel, params, bindings)
-        .constant("QUADS_A_LANE", quads.div_ceil(LANES))
-        .constant("RAGGED", (!quads.is_multiple_of(LANES)).into())
+        .constant("QUADS_A_LANE", quads.div_ceil(SUBGROUP_LANES))
+        .constant("RAGGED", (!quads.is_multiple_of(SUBGROUP_LANES)).into())
         .workgroups([word(blocks), 1, 1])
 }
 
@@ -288,7 +312,7 @@ pub struct Gradients {
 
 /// Computes the gradients for the input and for the gain.
 pub fn backward(plan: &mut Plan, saved: Saved, weight: Tensor, gradients: Gradients) {
-    let variant = Variant::for_plan(plan, weight.cols);
+    let variant = choose(plan, &Use::backward(gradients.d_output));
     backward_by(plan, variant, saved, weight, gradients);
 }
 
@@ -399,31 +423,4 @@ pub fn backward_weight(plan: &mut Plan, saved: Saved, d_output: Tensor, d_weight
             .flops(3 * d_output.len()),
     );
     sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gpu::Target;
-
-    #[test]
-    fn subgroups_of_eight_on_software_adapters_keep_rows_of_whole_quads_up_to_a_width() {
-        use AdapterClass::{Gpu, Software};
-        for (class, subgroup_size, cols, want) in [
-            (Software, Some(8), 4, Variant::Subgroup),
-            (Software, Some(8), 1024, Variant::Subgroup),
-            (Software, Some(8), 1028, Variant::Reloaded),
-            (Software, Some(8), 126, Variant::Reloaded),
-            (Software, Some(4), 128, Variant::Reloaded),
-            (Software, None, 128, Variant::Reloaded),
-            (Gpu, Some(8), 128, Variant::Reloaded),
-        ] {
-            let plan = Plan::new(Target {
-                subgroup_size,
-                ..Target::portable(class)
-            });
-            let got = Variant::for_plan(&plan, cols);
-            assert_eq!(got, want, "{class:?}, {subgroup_size:?}, {cols} columns");
-        }
-    }
 }

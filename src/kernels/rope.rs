@@ -3,7 +3,7 @@
 use super::{QUADS, binding, by_width, row_lanes};
 use crate::gpu::dispatch::word;
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Binding, Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Binding, Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(RopeParams {
@@ -26,7 +26,7 @@ pub static FORWARD: Kernel = Kernel {
     ],
     bindings: BINDINGS,
     params: RopeParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`FORWARD`] for heads of whole quads.
@@ -50,7 +50,7 @@ pub static BACKWARD: Kernel = Kernel {
     ],
     bindings: BINDINGS,
     params: RopeParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`BACKWARD`] for heads of whole quads.

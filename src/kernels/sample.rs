@@ -3,7 +3,7 @@
 use super::{binding, softmax};
 use crate::gpu::dispatch::word;
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::random::Stream;
 use crate::{params, shader};
 
@@ -43,7 +43,7 @@ pub static TOP_K: Kernel = Kernel {
     ],
     bindings: &[binding("logits", Role::In), binding("scaled", Role::Out)],
     params: TopKParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// The nucleus.
@@ -57,7 +57,7 @@ pub static TOP_P: Kernel = Kernel {
         binding("kept", Role::Out),
     ],
     params: TopPParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// One draw a row.
@@ -75,7 +75,7 @@ pub static DRAW: Kernel = Kernel {
         binding("tokens", Role::Out),
     ],
     params: DrawParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// The largest logit.
@@ -86,7 +86,7 @@ pub static GREEDY: Kernel = Kernel {
     shared: &[shader!("shared/most_negative.wgsl")],
     bindings: &[binding("logits", Role::In), binding("tokens", Role::Out)],
     params: GreedyParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// How tokens are chosen from logits.

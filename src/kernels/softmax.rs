@@ -3,7 +3,7 @@
 use super::{binding, row_lanes};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(SoftmaxParams {
@@ -24,7 +24,7 @@ pub static FORWARD: Kernel = Kernel {
     ],
     bindings: &[binding("input", Role::In), binding("output", Role::Out)],
     params: SoftmaxParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// Gradient for the input from the output and its gradient.
@@ -42,7 +42,7 @@ pub static BACKWARD: Kernel = Kernel {
         binding("d_input", Role::Out),
     ],
     params: SoftmaxParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// Softmax of each row of `input` `[rows, cols]`.

@@ -3,7 +3,7 @@
 use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(SumParams {
@@ -22,7 +22,7 @@ pub static PARTIALS: Kernel = Kernel {
         binding("output", Role::OutOrAccumulate),
     ],
     params: SumParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`PARTIALS`] for rows of whole quads.

@@ -3,7 +3,7 @@
 use super::{FLAT_LANES, binding};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Requirement, Role, Source, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Source, Tensor};
 use crate::{params, shader};
 
 params!(SwigluParams { len: u32 });
@@ -25,7 +25,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("output", Role::Out),
     ],
     params: SwigluParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// Gradients for gate and up.
@@ -42,7 +42,7 @@ pub static BACKWARD: Kernel = Kernel {
         binding("d_up", Role::Out),
     ],
     params: SwigluParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// `silu(gate) * up`, element by element; all of one shape and stride.

@@ -99,7 +99,8 @@ impl Transformer {
     fn attention_shape(&self, batch: BatchShape) -> AttentionShape {
         AttentionShape {
             batch: batch.batch,
-            time: batch.time,
+            query_rows: batch.time,
+            key_rows: batch.time,
             num_heads: self.config.num_heads,
             num_kv_heads: self.config.num_kv_heads,
             head_dim: self.config.head_dim(),

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::{Candidate, Findings, Tuned};
 use crate::gpu::{
-    AdapterClass, Device, Executable, GpuError, Memory, Plan, Question, SectionId, Tensor,
+    AdapterClass, Device, Executable, GpuError, Kernel, Memory, Plan, Question, SectionId,
 };
-use crate::kernels::matmul::{Epilogue, Form, Product, Recipe, matmul_by};
+use crate::kernels::FAMILIES;
+use crate::kernels::family::AnyFamily;
 
 /// Seconds after which nothing further is timed, the first runs of defaults apart, which a plan needs
 /// anyway. A shader that is being compiled then still takes its time: two to three seconds on
@@ -55,35 +56,17 @@ fn measure_within(
     };
     let mut findings = Findings::new();
     for question in questions {
-        let form = Form::ALL.into_iter().find(|f| f.kind() == question.kind);
-        let Some(form) = form else { continue };
-        let sizes = representative(device.class(), question.sizes);
-        let recipes = Recipe::candidates(&device.target(), form, sizes);
-        let candidates = race(device, form, sizes, &recipes, &mut clock)?;
-        let choice = winner(&candidates).unwrap_or_else(|| recipes[0].to_string());
+        let short = |family: &dyn AnyFamily| family.within(question, most_flops(device.class()));
+        let found = FAMILIES.into_iter().find_map(|f| Some((f, short(f)?)));
+        let Some((family, short)) = found else {
+            continue;
+        };
+        let recipes = family.candidates(&device.target(), &short);
+        let candidates = race(device, family, &short, &recipes, &mut clock)?;
+        let choice = winner(&candidates).unwrap_or_else(|| recipes[0].clone());
         findings.insert(question.class(), Tuned { choice, candidates });
     }
     Ok(findings)
-}
-
-/// `[m, n, k]` with the larger one of m and n halved until a product is short enough, and then k:
-/// k decides about splits, and m and n only have to fill the adapter.
-fn representative(class: AdapterClass, mut sizes: [usize; 3]) -> [usize; 3] {
-    const SHORTEST: usize = 512;
-    let too_long = |[m, n, k]: [usize; 3]| {
-        let flops = 2 * m.saturating_mul(n).saturating_mul(k);
-        flops > most_flops(class)
-    };
-    while too_long(sizes) {
-        let larger = usize::from(sizes[1] > sizes[0]);
-        let halved = if sizes[larger] >= 2 * SHORTEST {
-            larger
-        } else {
-            2
-        };
-        sizes[halved] = sizes[halved].div_ceil(2);
-    }
-    sizes
 }
 
 /// The candidate that is taken: the fastest where it is clearly faster than the default, which is
@@ -133,9 +116,9 @@ impl Runner {
 
 fn race(
     device: &Device,
-    form: Form,
-    sizes: [usize; 3],
-    recipes: &[Recipe],
+    family: &dyn AnyFamily,
+    question: &Question,
+    recipes: &[String],
     clock: &mut Clock,
 ) -> Result<Vec<Candidate>, GpuError> {
     let mut runners: Vec<Runner> = Vec::new();
@@ -144,7 +127,7 @@ fn race(
             return Ok(Vec::new());
         }
         let began = Instant::now();
-        match prepare(device, form, sizes, *recipe) {
+        match prepare(device, family, question, recipe) {
             Ok(runner) => runners.push(runner),
             Err(error @ GpuError::Device(_)) => return Err(error),
             Err(error) => tracing::debug!("no time of {recipe}: {error}"),
@@ -193,17 +176,22 @@ fn replays(once_ms: f64) -> u32 {
 /// Compiles a candidate, lets it run once, which is when some drivers compile, and times it once.
 fn prepare(
     device: &Device,
-    form: Form,
-    sizes: [usize; 3],
-    recipe: Recipe,
+    family: &dyn AnyFamily,
+    question: &Question,
+    recipe: &str,
 ) -> Result<Runner, GpuError> {
-    let (plan, section, operands) = plan(device, form, sizes, recipe);
+    let mut plan = Plan::new(device.target());
+    plan.isolate_scratch();
+    let section = plan.section();
+    plan.set_scope("tuner");
+    let operands = family.sample(&mut plan, question, recipe);
+    assert_ran(family, &plan, recipe);
     let executable = Executable::compile(&plan, device, &Memory::default().allocate(device)?)?;
     for operand in operands {
         executable.write_scratch(device, operand, &values(operand.len()));
     }
     let mut runner = Runner {
-        name: recipe.to_string(),
+        name: recipe.to_owned(),
         executable,
         section,
         replays: 1,
@@ -215,32 +203,26 @@ fn prepare(
     Ok(runner)
 }
 
-/// The product with everything that its variant needs: copies of both operands, which a real plan
-/// may share among products, and sums of splits.
-fn plan(
-    device: &Device,
-    form: Form,
-    [m, n, k]: [usize; 3],
-    recipe: Recipe,
-) -> (Plan, SectionId, [Tensor; 2]) {
-    let mut plan = Plan::new(device.target());
-    plan.isolate_scratch();
-    let section = plan.section();
-    plan.set_scope("tuner");
-    let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
-    let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
-    let a = plan.scratch("a", a_rows, a_cols);
-    let b = plan.scratch("b", b_rows, b_cols);
-    let output = plan.scratch("output", m, n);
-    let product = Product {
-        form,
-        a,
-        b,
-        output,
-        epilogue: Epilogue::Store,
-    };
-    matmul_by(&mut plan, recipe, product);
-    (plan, section, [a, b])
+/// Makes sure that a time is that of the kernel whose name it gets.
+///
+/// # Panics
+/// If another kernel of the op was dispatched, or none: a bug of the family.
+fn assert_ran(family: &dyn AnyFamily, plan: &Plan, recipe: &str) {
+    let label = recipe.split(' ').next().unwrap_or_default();
+    let own = family.kernels(label);
+    let of_op: Vec<&str> = family
+        .labels()
+        .iter()
+        .flat_map(|label| family.kernels(label))
+        .map(|kernel| kernel.name)
+        .collect();
+    let dispatches = plan.all_dispatches().iter().map(|d| d.kernel);
+    let ran: Vec<&Kernel> = dispatches.filter(|k| of_op.contains(&k.name)).collect();
+    assert!(!ran.is_empty(), "nothing in a sample of {recipe}");
+    for kernel in ran {
+        let belongs = own.iter().any(|own| std::ptr::eq(*own, kernel));
+        assert!(belongs, "{} in a sample of {recipe}", kernel.label());
+    }
 }
 
 /// Numbers of both signs that look random: a GPU may take less power, and a higher clock, for zeros.
@@ -255,6 +237,7 @@ fn values(len: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::{Target, Tensor};
 
     fn candidates(times_ms: &[f64]) -> Vec<Candidate> {
         let named = |(i, &ms): (usize, &f64)| Candidate {
@@ -273,51 +256,89 @@ mod tests {
         assert_eq!(of(&[]), None);
     }
 
-    #[test]
-    fn a_large_product_is_cut_to_a_short_one_of_its_kind() {
-        let of = |sizes| representative(AdapterClass::Software, sizes);
-        assert_eq!(of([1024, 344, 128]), [1024, 344, 128]);
-        assert_eq!(of([448, 10_000, 512]), [448, 625, 512]);
-        assert_eq!(of([512, 512, 65_536]), [512, 512, 1024]);
-        let huge = [1 << 20; 3];
-        for class in [AdapterClass::Gpu, AdapterClass::Software] {
-            let [m, n, k] = representative(class, huge);
-            assert!(2 * m * n * k <= most_flops(class));
-        }
+    fn questions() -> Vec<Question> {
+        let of = |(kind, sizes): (&'static str, &[usize])| Question {
+            kind,
+            sizes: sizes.to_vec(),
+        };
+        let asked: [(_, &[usize]); 7] = [
+            ("matmul nn", &[1, 40, 300]),
+            ("matmul nt", &[1, 40, 300]),
+            ("matmul tn", &[1, 40, 300]),
+            ("attention forward", &[1, 9, 9, 2, 1, 8]),
+            ("attention backward", &[1, 9, 9, 2, 1, 8]),
+            ("rmsnorm forward", &[3, 32]),
+            ("rmsnorm backward", &[3, 32]),
+        ];
+        asked.map(of).into()
     }
 
     #[test]
     fn every_class_gets_a_choice_among_its_candidates() {
         let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
-        let questions = Form::ALL.map(|form| Question {
-            kind: form.kind(),
-            sizes: [1, 40, 300],
-        });
+        let questions = questions();
         let findings = measure_within(&device, &questions, f64::INFINITY).unwrap();
-        assert_eq!(findings.len(), 3);
+        assert_eq!(findings.len(), questions.len());
         for (class, Tuned { choice, candidates }) in findings {
-            assert!(candidates.len() > 1, "{class}: {candidates:?}");
+            // An adapter without subgroups of the right size has one kernel for rows.
+            let least = if class.starts_with("rmsnorm") { 1 } else { 2 };
+            assert!(candidates.len() >= least, "{class}: {candidates:?}");
             let named = candidates.iter().any(|c| c.name == choice);
             assert!(named, "{class}: {choice} of {candidates:?}");
             assert!(candidates.iter().all(|c| c.ms > 0.0), "{candidates:?}");
-            assert!(choice.parse::<Recipe>().is_ok(), "{choice}");
         }
     }
 
     #[test]
     fn a_class_without_time_left_takes_its_default() {
         let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
-        let form = Form::Nt;
-        let question = Question {
-            kind: form.kind(),
-            sizes: [1, 40, 300],
-        };
-        let findings = measure_within(&device, &[question], 0.0).unwrap();
-        let default = Recipe::candidates(&device.target(), form, question.sizes)[0];
+        let question = &questions()[1];
+        let findings = measure_within(&device, std::slice::from_ref(question), 0.0).unwrap();
+        let default = &FAMILIES[0].candidates(&device.target(), question)[0];
         let tuned = &findings[&question.class()];
-        assert_eq!(
-            (&tuned.choice, tuned.candidates.len()),
-            (&default.to_string(), 0)
+        assert_eq!((&tuned.choice, tuned.candidates.len()), (default, 0));
+    }
+
+    /// A family whose sample launches another kernel than the one that it names.
+    struct Mislabelled;
+
+    impl AnyFamily for Mislabelled {
+        fn op(&self) -> &'static str {
+            FAMILIES[0].op()
+        }
+        fn labels(&self) -> Vec<String> {
+            FAMILIES[0].labels()
+        }
+        fn kernels(&self, label: &str) -> &'static [&'static Kernel] {
+            FAMILIES[0].kernels(label)
+        }
+        fn obstacle(&self, target: &Target, label: &str) -> Option<String> {
+            FAMILIES[0].obstacle(target, label)
+        }
+        fn flops(&self, question: &Question) -> Option<usize> {
+            FAMILIES[0].flops(question)
+        }
+        fn within(&self, question: &Question, flops: usize) -> Option<Question> {
+            FAMILIES[0].within(question, flops)
+        }
+        fn candidates(&self, target: &Target, question: &Question) -> Vec<String> {
+            FAMILIES[0].candidates(target, question)
+        }
+        fn sample(&self, plan: &mut Plan, question: &Question, _: &str) -> Vec<Tensor> {
+            FAMILIES[0].sample(plan, question, "matmul.tiled split 1")
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "matmul.tiled in a sample of matmul.tiled_small split 1")]
+    fn a_sample_of_another_kernel_is_found() {
+        let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
+        let question = &questions()[1];
+        let _ = prepare(
+            &device,
+            &Mislabelled,
+            question,
+            "matmul.tiled_small split 1",
         );
     }
 }

@@ -11,6 +11,7 @@ pub use cache::Cache;
 pub use measure::measure;
 
 use crate::gpu::{Choices, Device, GpuError, Identity, Question};
+use crate::kernels::FAMILIES;
 
 /// What was found for a class of shapes.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -27,7 +28,7 @@ pub struct Tuned {
 pub struct Candidate {
     /// Name of the recipe.
     pub name: String,
-    /// Milliseconds of a product with the copies that it needs: the shortest of a few, or the only
+    /// Milliseconds of an op with the copies that it needs: the shortest of a few, or the only
     /// one where it was far behind.
     pub ms: f64,
 }
@@ -148,7 +149,7 @@ pub fn tune(
     let missing: Vec<Question> = missing(questions, &known);
     if !missing.is_empty() {
         tracing::info!(
-            "timing kernels for this adapter, once: {} classes of products (--no-tune goes without)",
+            "timing kernels for this adapter, once: {} classes of shapes (--no-tune goes without)",
             missing.len()
         );
         let found = measure(device, &missing)?;
@@ -198,16 +199,16 @@ fn untimed(device: Device) -> Tuning {
 
 /// The largest question of each class that is not known, the most work first.
 fn missing(questions: &BTreeSet<Question>, known: &Findings) -> Vec<Question> {
-    let work = |q: &Question| q.sizes.iter().product::<usize>();
+    let work = |q: &Question| FAMILIES.iter().find_map(|f| f.flops(q)).unwrap_or(0);
     let mut largest: BTreeMap<String, Question> = BTreeMap::new();
     for question in questions {
         let class = question.class();
         if known.contains_key(&class) {
             continue;
         }
-        let slot = largest.entry(class).or_insert(*question);
+        let slot = largest.entry(class).or_insert_with(|| question.clone());
         if work(question) > work(slot) {
-            *slot = *question;
+            *slot = question.clone();
         }
     }
     let mut missing: Vec<Question> = largest.into_values().collect();
@@ -252,7 +253,10 @@ mod tests {
     #[test]
     fn the_largest_shape_stands_for_its_class_and_the_dearest_class_comes_first() {
         let kind = "matmul nt";
-        let of = |sizes| Question { kind, sizes };
+        let of = |sizes: [usize; 3]| Question {
+            kind,
+            sizes: sizes.to_vec(),
+        };
         let questions: BTreeSet<_> = [
             [1024, 300, 128],
             [1024, 344, 128],

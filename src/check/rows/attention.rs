@@ -37,7 +37,8 @@ pub(super) fn rows(table: &mut Table) {
     for (batch, time, num_heads, num_kv_heads, head_dim) in SHAPES {
         let shape = AttentionShape {
             batch,
-            time,
+            query_rows: time,
+            key_rows: time,
             num_heads,
             num_kv_heads,
             head_dim,
@@ -80,7 +81,8 @@ fn sequences_in_blocks(table: &mut Table) {
     const LIMIT_WORDS: usize = 1100;
     let shape = AttentionShape {
         batch: 5,
-        time: 16,
+        query_rows: 16,
+        key_rows: 16,
         num_heads: 2,
         num_kv_heads: 1,
         head_dim: 16,
@@ -169,7 +171,7 @@ fn variant_rows(table: &mut Table, target: &Target, label: &str, inputs: Inputs)
 fn reference_shape(shape: AttentionShape) -> reference::AttentionShape {
     reference::AttentionShape {
         batch: shape.batch,
-        time: shape.time,
+        time: shape.query_rows,
         num_heads: shape.num_heads,
         num_kv_heads: shape.num_kv_heads,
         head_dim: shape.head_dim,
@@ -180,7 +182,7 @@ impl Inputs {
     /// Queries, keys and values on the device and beside it.
     fn make(self, case: &mut Case) -> (Qkv, [Vec<f64>; 3]) {
         let Self { shape, scale, .. } = self;
-        let rows = shape.batch * shape.time;
+        let rows = shape.batch * shape.query_rows;
         let query = case.random(rows, shape.num_heads * shape.head_dim, scale);
         let key = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
         let value = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
@@ -193,7 +195,7 @@ impl Inputs {
     }
 
     fn rotation(self, case: &mut Case) -> Option<RopeTable> {
-        let AttentionShape { time, head_dim, .. } = self.shape;
+        let (time, head_dim) = (self.shape.key_rows, self.shape.head_dim);
         self.rotated.then(|| {
             let angles = rope::angles(time, head_dim, THETA);
             let angles = angles.into_iter().map(f64::from).collect();
@@ -209,7 +211,7 @@ impl Inputs {
             return d;
         }
         let shape = RopeShape {
-            time: self.shape.time,
+            time: self.shape.key_rows,
             num_heads,
             head_dim: self.shape.head_dim,
             theta: THETA,
@@ -231,7 +233,7 @@ fn backward(case: &mut Case, variant: Variant, inputs: Inputs) {
     let (qkv, [q, k, v]) = inputs.make(case);
     let shape = inputs.shape;
     let d_output = case.random(
-        shape.batch * shape.time,
+        shape.batch * shape.query_rows,
         shape.num_heads * shape.head_dim,
         1.0,
     );
@@ -253,7 +255,7 @@ fn backward(case: &mut Case, variant: Variant, inputs: Inputs) {
     let tolerance = if inputs.scale > 1.0 { 5e-5 } else { 1e-5 };
     // A row that sees one key has no gradient for its query, where the shader subtracts two equal
     // products; what remains is their rounding, so one position is held to that.
-    if shape.time > 1 {
+    if shape.key_rows > 1 {
         case.expect_within("d_query", gradients.query, d_query, tolerance);
         case.expect_within("d_key", gradients.key, d_key, tolerance);
     }

@@ -4,7 +4,8 @@
 use super::{Table, added};
 use crate::check::{Case, Data};
 use crate::gpu::{AdapterClass, Window};
-use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
+use crate::kernels::family::unmet;
+use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Use, Variant};
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
 use crate::reference::{matmul as reference, matmul_stage as stage_reference};
 
@@ -45,6 +46,12 @@ pub(super) fn rows(table: &mut Table) {
                     shape,
                     move |case| sum(case, joined, alone, (m, n, depths)),
                 );
+                table.last_also_runs(alone.kernel());
+                let outputs = std::iter::once((joined, n))
+                    .chain([(alone, n)])
+                    .chain(depths.iter().map(|&k| (alone, k)));
+                let mut obstacles = outputs.filter_map(|(by, cols)| unmet_by(by, cols));
+                table.last_cannot_run(obstacles.next());
             }
         }
         let shape = format!("sum {m}x{n}x{depths:?}");
@@ -66,6 +73,17 @@ pub(super) fn rows(table: &mut Table) {
             },
         );
     }
+}
+
+/// What a variant needs of a product with `cols` columns and does not get.
+fn unmet_by(variant: Variant, cols: usize) -> Option<&'static str> {
+    let used = Use {
+        form: Form::Nn,
+        sizes: [1, cols, 1],
+        in_quads: cols.is_multiple_of(4),
+        epilogue: Epilogue::Store,
+    };
+    unmet(&used, variant.into())
 }
 
 /// `A1 B1 + A2 B2 + ...`, as the gradient of an input that linear layers share, and for each `A` its

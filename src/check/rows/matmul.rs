@@ -3,8 +3,9 @@
 
 use super::{Table, added};
 use crate::check::Case;
-use crate::gpu::{AdapterClass, Tensor, Window};
-use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Variant};
+use crate::gpu::{AdapterClass, Plan, Target, Tensor, Window};
+use crate::kernels::family::unmet;
+use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Use, Variant};
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
 use crate::kernels::rope::{self, RopeTable};
 use crate::reference::rope::{self as rope_reference, RopeShape};
@@ -109,6 +110,14 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
             table.add_for(class, kernel, shape, move |case| {
                 build(case, variant, (m, n, k), form, epilogue);
             });
+            // Epilogues that have needs of their own have rows below.
+            let used = Use {
+                form,
+                sizes: [m, n, k],
+                in_quads: n.is_multiple_of(4),
+                epilogue: Epilogue::Store,
+            };
+            table.last_cannot_run(unmet(&used, variant.into()));
         }
     }
 }
@@ -192,8 +201,31 @@ fn rotated_rows(table: &mut Table) {
                 };
                 rotated(case, variant, batch, shape);
             });
+            table.last_cannot_run(unmet_rotated(variant, batch, time, num_heads, head_dim));
         }
     }
+}
+
+/// What the variant needs of such a row and does not get.
+fn unmet_rotated(
+    variant: Variant,
+    batch: usize,
+    time: usize,
+    num_heads: usize,
+    head_dim: usize,
+) -> Option<&'static str> {
+    let mut plan = Plan::new(Target::portable(AdapterClass::Software));
+    let table = RopeTable {
+        angles: plan.scratch("angles", time, head_dim),
+    };
+    let n = num_heads * head_dim;
+    let used = Use {
+        form: Form::Nt,
+        sizes: [batch * time, n, 20],
+        in_quads: n.is_multiple_of(4),
+        epilogue: Epilogue::Rotate { table, head_dim },
+    };
+    unmet(&used, variant.into())
 }
 
 fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {

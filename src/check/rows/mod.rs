@@ -83,6 +83,8 @@ impl Table {
             class,
             binding_bytes: 0,
             large: false,
+            others: Vec::new(),
+            obstacle: None,
             build,
         });
     }
@@ -92,6 +94,22 @@ impl Table {
         if let Some(row) = self.rows.last_mut() {
             row.binding_bytes = bytes;
             row.large = true;
+        }
+    }
+
+    /// Says that the last row runs `kernel`, another one of the op, too.
+    fn last_also_runs(&mut self, kernel: &'static Kernel) {
+        if let Some(row) = self.rows.last_mut()
+            && !std::ptr::eq(row.kernel, kernel)
+        {
+            row.others.push(kernel);
+        }
+    }
+
+    /// Says why the last row's kernel cannot run its shape, if so.
+    fn last_cannot_run(&mut self, obstacle: Option<&'static str>) {
+        if let Some(row) = self.rows.last_mut() {
+            row.obstacle = obstacle;
         }
     }
 

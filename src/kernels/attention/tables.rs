@@ -1,10 +1,9 @@
 //! The kernels of attention, by variant.
 
-use super::super::matmul::SUBGROUP_LANES;
-use super::super::{QUADS, QUADS_SOURCE, WORDS_SOURCE, binding};
+use super::super::{QUADS, QUADS_SOURCE, SUBGROUPS, WORDS_SOURCE, binding};
 use super::{AttentionParams, DeltaParams};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Binding, Kernel, Requirement, Role};
+use crate::gpu::{Binding, Kernel, Role};
 use crate::shader;
 
 /// `operands` is the role of queries, keys and values, and of the output's gradient: they are
@@ -32,7 +31,7 @@ pub static FORWARD: Kernel = Kernel {
     ],
     bindings: &forward_bindings(Role::In),
     params: AttentionParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`FORWARD`] with operands in textures.
@@ -58,7 +57,7 @@ pub static FORWARD_TEXTURE_SUBGROUP: Kernel = Kernel {
         shader!("shared/attention_quads.texture.wgsl"),
         shader!("shared/most_negative.wgsl"),
     ],
-    requires: Requirement::Subgroup(SUBGROUP_LANES),
+    requires: SUBGROUPS,
     ..FORWARD_TEXTURE
 };
 
@@ -74,7 +73,7 @@ pub static BACKWARD_DELTA: Kernel = Kernel {
         binding("delta", Role::Out),
     ],
     params: DeltaParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`BACKWARD_DELTA`] for rows of whole quads.
@@ -154,7 +153,7 @@ pub static BACKWARD_QUERY: Kernel = Kernel {
     ],
     bindings: &query_bindings(Role::In),
     params: AttentionParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`BACKWARD_QUERY`] with operands in textures.
@@ -182,7 +181,7 @@ pub static BACKWARD_QUERY_TEXTURE_SUBGROUP: Kernel = Kernel {
         shader!("shared/rope_quads.wgsl"),
     ],
     bindings: &rotated_query_bindings(),
-    requires: Requirement::Subgroup(SUBGROUP_LANES),
+    requires: SUBGROUPS,
     ..BACKWARD_QUERY_TEXTURE
 };
 
@@ -199,7 +198,7 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
     ],
     bindings: &key_value_bindings(Role::In),
     params: AttentionParams::LAYOUT,
-    requires: Requirement::Portable,
+    requires: &[],
 };
 
 /// [`BACKWARD_KEY_VALUE`] with operands in textures.
@@ -227,6 +226,6 @@ pub static BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP: Kernel = Kernel {
         shader!("shared/rope_quads.wgsl"),
     ],
     bindings: &rotated_key_value_bindings(),
-    requires: Requirement::Subgroup(SUBGROUP_LANES),
+    requires: SUBGROUPS,
     ..BACKWARD_KEY_VALUE_TEXTURE
 };

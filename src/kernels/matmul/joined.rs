@@ -3,7 +3,7 @@
 
 use super::super::matmul_stage::{ROWS_MULTIPLE, stage_side_by_side, stage_stacked};
 use super::launch::{self, Block};
-use super::{Epilogue, Form, Product, Recipe, Sizes, Variant, matmul, matmul_by, recipe};
+use super::{Epilogue, Form, Product, Recipe, Sizes, Use, Variant, choose, matmul, matmul_by};
 use crate::gpu::{AdapterClass, Plan, Tensor, Window};
 
 /// Pushes `output = A1 B1 + A2 B2 + ...` for pairs of `A [m, k]` and `B [k, n]`, each with a k of its
@@ -15,7 +15,8 @@ pub fn matmul_sum(plan: &mut Plan, pairs: &[(Tensor, Tensor)], output: Tensor) {
     let k = pairs.iter().map(|(a, _)| a.cols).sum();
     // Without textures nothing is won, and a question would cost the tuner's time.
     if plan.class() == AdapterClass::Software && can_lie_together(pairs) {
-        let recipe = recipe::choose(plan, Form::Nn, [output.rows, output.cols, k]);
+        let used = Use::of(&first_product(pairs, output), k);
+        let recipe = choose(plan, &used);
         if let Some(variant) = joining_variant(recipe, pairs, output) {
             return push_joined(plan, variant, pairs, output);
         }
@@ -60,6 +61,11 @@ fn one_by_one(pairs: &[(Tensor, Tensor)], output: Tensor) -> impl Iterator<Item 
     })
 }
 
+/// The product that replaces the output.
+fn first_product(pairs: &[(Tensor, Tensor)], output: Tensor) -> Product {
+    one_by_one(pairs, output).next().expect("a pair")
+}
+
 /// Whether several operands make one without gaps, in whole texels and whole rows of a copy.
 fn can_lie_together(pairs: &[(Tensor, Tensor)]) -> bool {
     let whole = |(a, _): &(Tensor, Tensor)| a.cols.is_multiple_of(ROWS_MULTIPLE);
@@ -74,9 +80,7 @@ fn joining_variant(recipe: Recipe, pairs: &[(Tensor, Tensor)], output: Tensor) -
     };
     let [m, n] = [output.rows, output.cols];
     let k = pairs.iter().map(|(a, _)| a.cols).sum();
-    let variant = recipe
-        .variant
-        .that_stores(&one_by_one(pairs, output).next()?);
+    let variant = recipe.variant;
     let fits = k <= side && m <= launch::most_rows(variant, Form::Nn, side) && n <= 4 * side;
     (can_lie_together(pairs) && fits && recipe.splits(m, n, k) == 1).then_some(variant)
 }
@@ -136,7 +140,8 @@ fn push_joined(plan: &mut Plan, variant: Variant, pairs: &[(Tensor, Tensor)], ou
 mod tests {
     use super::*;
     use crate::gpu::Target;
-    use crate::kernels::matmul::{SUBGROUP_LANES, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED};
+    use crate::kernels::SUBGROUP_LANES;
+    use crate::kernels::matmul::{TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED};
     use crate::kernels::matmul_stage::STAGE;
 
     /// Launches of each kernel for a sum over `depths`, and then for each operand's product with

@@ -11,29 +11,13 @@ use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
 
 pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
-    match variant.that_stores(&product) {
+    match variant {
         Variant::Row => push_row(plan, product, sizes),
         variant @ (Variant::Tiled | Variant::TiledSmall) => {
             push_tiled(plan, variant, product, sizes);
         }
         variant @ (Variant::Texture { side } | Variant::TextureSubgroup { side }) => {
             push_texture(plan, variant, product, sizes, side);
-        }
-    }
-}
-
-impl Variant {
-    /// It, or the one that takes its place where it stores whole quads and the output has others.
-    pub(super) fn that_stores(self, product: &Product) -> Self {
-        let Product {
-            output, epilogue, ..
-        } = product;
-        let in_quads = (output.cols | output.row_stride).is_multiple_of(4);
-        match self {
-            Self::TextureSubgroup { side } if !in_quads || !epilogue.fits_quads() => {
-                Self::Texture { side }
-            }
-            other => other,
         }
     }
 }

@@ -4,8 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Form, SHORTEST_SPLIT, SUBGROUP_LANES, TEXTURE_SIDE, Variant};
-use crate::gpu::{AdapterClass, Plan, Question, Requirement, Target};
+use super::super::family::{Family, Member, Need};
+use super::{
+    Epilogue, Form, Product, ROW, SHORTEST_SPLIT, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED,
+    TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
+};
+use crate::gpu::{AdapterClass, Plan, Question, Tensor};
 
 /// A variant and its tunables: what a plan's question about a product is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,57 +77,6 @@ impl FromStr for Recipe {
 }
 
 impl Recipe {
-    /// The recipes worth timing for a product of `[m, n, k]` on adapters like `target`, the one that is taken
-    /// untimed first; no two launch the same.
-    pub fn candidates(target: &Target, form: Form, sizes: [usize; 3]) -> Vec<Self> {
-        let [m, n, k] = sizes;
-        let default = Variant::for_target(target, form, m);
-        let side = TEXTURE_SIDE;
-        let textures = [Variant::TextureSubgroup { side }, Variant::Texture { side }];
-        let mut all = vec![Self::from(default)];
-        let mut add = |variant: Variant, splits: &[usize]| {
-            all.extend(splits.iter().map(|&enough_workgroups| Self {
-                variant,
-                enough_workgroups,
-            }));
-        };
-        match target.class {
-            AdapterClass::Gpu => {
-                add(Variant::Tiled, &[128, 1]);
-                add(Variant::TiledSmall, &[128, 1, 512]);
-                add(Variant::Tiled, &[512]);
-                add(textures[1], &[8]);
-                // For GPUs whose subgroups happen to have its lanes.
-                add(textures[0], &[8]);
-            }
-            AdapterClass::Software => {
-                for variant in textures {
-                    add(variant, &[8, 1, 32]);
-                }
-                // Sides over which the operands are cut: smaller textures stay in a CPU's caches.
-                for side in [64, 512, 2048].into_iter().filter(|side| 8 * side >= k) {
-                    add(Variant::TextureSubgroup { side }, &[8]);
-                    add(Variant::Texture { side }, &[8]);
-                }
-                // A tile is computed whole, and a lane's loads are dear: seconds for more.
-                if m * n * k <= 1 << 20 {
-                    add(Variant::Tiled, &[128]);
-                }
-            }
-        }
-        add(Variant::Row, &[1]);
-        all.retain(|recipe| recipe.variant.obstacle(target, form, m).is_none());
-        let mut kept: Vec<Self> = Vec::new();
-        for recipe in all {
-            let launch = |r: &Self| (r.variant.without_slack(sizes), r.splits(m, n, k));
-            if !kept.iter().any(|known| launch(known) == launch(&recipe)) {
-                kept.push(recipe);
-            }
-        }
-        kept.truncate(MOST_CANDIDATES);
-        kept
-    }
-
     /// Into how many parts k is cut for an output of `[m, n]`, before the limits of a texture.
     pub(super) fn splits(&self, m: usize, n: usize, k: usize) -> usize {
         let (rows, cols) = self.variant.tile();
@@ -133,9 +86,6 @@ impl Recipe {
             .max(1)
     }
 }
-
-/// Candidates for one class of shapes at most, so that timing them stays a matter of seconds.
-const MOST_CANDIDATES: usize = 8;
 
 impl Variant {
     /// The variant of this name, with textures as large as there are.
@@ -149,19 +99,6 @@ impl Variant {
             Self::Row,
         ];
         all.into_iter().find(|v| v.kernel().variant == name)
-    }
-
-    /// Why a product of `rows` in `form` cannot be computed by it on adapters like `target`.
-    pub fn obstacle(self, target: &Target, form: Form, rows: usize) -> Option<String> {
-        if self == Self::Row && (rows, form) != (1, Form::Nt) {
-            return Some("it takes one row in the form nt".to_owned());
-        }
-        match self.kernel().requires {
-            Requirement::Subgroup(lanes) if target.subgroup_size != Some(lanes) => {
-                Some(format!("it needs subgroups of {SUBGROUP_LANES} lanes"))
-            }
-            _ => None,
-        }
     }
 
     /// The same with the largest textures where its own are no bound for a product of these sizes.
@@ -190,33 +127,212 @@ impl Form {
     }
 }
 
-/// The recipe for a product: the variant that is forced where it can compute it, or else what was
-/// measured, or else what the adapter's class suggests.
-pub(super) fn choose(plan: &mut Plan, form: Form, sizes: [usize; 3]) -> Recipe {
-    let kind = form.kind();
-    let answer = plan.ask(Question { kind, sizes });
-    let target = plan.target();
-    let forced = target.choices.forced_variant("matmul");
-    if let Some(variant) = forced.and_then(Variant::named) {
-        match variant.obstacle(target, form, sizes[0]) {
-            None => return variant.into(),
-            Some(obstacle) => {
-                let name = variant.kernel().label();
-                let message = format!("products of {kind} go without {name}: {obstacle}");
-                target.choices.warn_once(&message);
-            }
+/// What decides which kernels can compute a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// How the operands lie in memory.
+    pub form: Form,
+    /// m, n and k.
+    pub sizes: [usize; 3],
+    /// Whether the output's rows are whole quads.
+    pub in_quads: bool,
+    /// How the product goes to memory.
+    pub epilogue: Epilogue,
+}
+
+impl Use {
+    /// That of a product whose inner size is `k`.
+    pub(super) fn of(product: &Product, k: usize) -> Self {
+        let output = product.output;
+        Self {
+            form: product.form,
+            sizes: [output.rows, output.cols, k],
+            in_quads: (output.cols | output.row_stride).is_multiple_of(4),
+            epilogue: product.epilogue,
         }
     }
-    let measured = answer.and_then(|name| name.parse::<Recipe>().ok());
-    measured
-        .filter(|recipe| recipe.variant.obstacle(target, form, sizes[0]).is_none())
-        .unwrap_or_else(|| Variant::for_target(target, form, sizes[0]).into())
+}
+
+/// Textures hold a whole k, which only sums can do without.
+const WHOLE_SUMS: Need<Use> = Need {
+    words: "its epilogue is for whole sums, and k is longer than a texture's side",
+    met: |used| used.epilogue.is_sum() || takes_any_epilogue(used.sizes[2]),
+};
+
+impl Family for Use {
+    const OP: &'static str = "matmul";
+    const MEMBERS: &'static [Member<Self>] = &[
+        Member {
+            name: "row",
+            kernels: &[&ROW],
+            default_for: &[AdapterClass::Software],
+            needs: &[Need {
+                words: "it takes one row in the form nt",
+                met: |used| (used.sizes[0], used.form) == (1, Form::Nt),
+            }],
+        },
+        Member {
+            name: "texture_subgroup",
+            kernels: &[&TEXTURE_SUBGROUP],
+            default_for: &[AdapterClass::Software],
+            needs: &[
+                Need {
+                    words: "it stores whole quads of columns",
+                    met: |used| used.in_quads,
+                },
+                Need {
+                    words: "it rotates whole quads of a head, by angles that fit a texture",
+                    met: |used| used.epilogue.fits_quads(),
+                },
+                WHOLE_SUMS,
+            ],
+        },
+        Member {
+            name: "texture",
+            kernels: &[&TEXTURE],
+            default_for: &[AdapterClass::Software],
+            needs: &[WHOLE_SUMS],
+        },
+        Member {
+            name: "tiled",
+            kernels: &[&TILED],
+            default_for: &[AdapterClass::Gpu],
+            needs: &[],
+        },
+        Member {
+            name: "tiled_small",
+            kernels: &[&TILED_SMALL],
+            default_for: &[],
+            needs: &[],
+        },
+    ];
+    type Recipe = Recipe;
+
+    fn question(&self) -> Question {
+        Question {
+            kind: self.form.kind(),
+            sizes: self.sizes.to_vec(),
+        }
+    }
+
+    fn asked(question: &Question) -> Option<Self> {
+        let form = Form::ALL.into_iter().find(|f| f.kind() == question.kind)?;
+        let sizes: [usize; 3] = question.sizes.as_slice().try_into().ok()?;
+        Some(Self {
+            form,
+            sizes,
+            in_quads: sizes[1].is_multiple_of(4),
+            epilogue: Epilogue::Store,
+        })
+    }
+
+    fn recipe(&self, member: &Member<Self>) -> Recipe {
+        let variant = Variant::named(member.name).expect("a member is a variant");
+        variant.into()
+    }
+
+    fn member_name(recipe: Recipe) -> &'static str {
+        recipe.variant.kernel().variant
+    }
+
+    fn worth_timing(&self, class: AdapterClass) -> Vec<Recipe> {
+        let [m, n, k] = self.sizes;
+        let side = TEXTURE_SIDE;
+        let textures = [Variant::TextureSubgroup { side }, Variant::Texture { side }];
+        let mut all = Vec::new();
+        let mut add = |variant: Variant, splits: &[usize]| {
+            all.extend(splits.iter().map(|&enough_workgroups| Recipe {
+                variant,
+                enough_workgroups,
+            }));
+        };
+        match class {
+            AdapterClass::Gpu => {
+                add(Variant::Tiled, &[128, 1]);
+                add(Variant::TiledSmall, &[128, 1, 512]);
+                add(Variant::Tiled, &[512]);
+                add(textures[1], &[8]);
+                // For GPUs whose subgroups happen to have its lanes.
+                add(textures[0], &[8]);
+            }
+            AdapterClass::Software => {
+                for variant in textures {
+                    add(variant, &[8, 1, 32]);
+                }
+                // Sides over which the operands are cut: smaller textures stay in a CPU's caches.
+                for side in [64, 512, 2048].into_iter().filter(|side| 8 * side >= k) {
+                    add(Variant::TextureSubgroup { side }, &[8]);
+                    add(Variant::Texture { side }, &[8]);
+                }
+                // A tile is computed whole, and a lane's loads are dear: seconds for more.
+                if m * n * k <= 1 << 20 {
+                    add(Variant::Tiled, &[128]);
+                }
+            }
+        }
+        add(Variant::Row, &[1]);
+        all
+    }
+
+    fn launch_alike(&self, one: Recipe, other: Recipe) -> bool {
+        let [m, n, k] = self.sizes;
+        let launch = |r: Recipe| (r.variant.without_slack(self.sizes), r.splits(m, n, k));
+        launch(one) == launch(other)
+    }
+
+    fn flops(&self) -> usize {
+        let [m, n, k] = self.sizes;
+        2 * m.saturating_mul(n).saturating_mul(k)
+    }
+
+    /// The larger one of m and n is halved, and only then k: k decides about splits, and m and n only
+    /// have to fill the adapter.
+    fn halved(&self) -> Option<Self> {
+        const SHORTEST: usize = 512;
+        let mut sizes = self.sizes;
+        let larger = usize::from(sizes[1] > sizes[0]);
+        let halved = if sizes[larger] >= 2 * SHORTEST {
+            larger
+        } else {
+            2
+        };
+        if sizes[halved] == 1 {
+            return None;
+        }
+        sizes[halved] = sizes[halved].div_ceil(2);
+        Some(Self { sizes, ..*self })
+    }
+
+    /// The product with everything that its variant needs: copies of both operands, which a real plan
+    /// may share among products, and sums of splits.
+    fn sample(&self, plan: &mut Plan, recipe: Recipe) -> Vec<Tensor> {
+        let [m, n, k] = self.sizes;
+        let form = self.form;
+        let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
+        let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
+        let a = plan.scratch("a", a_rows, a_cols);
+        let b = plan.scratch("b", b_rows, b_cols);
+        let output = plan.scratch("output", m, n);
+        let product = Product {
+            form,
+            a,
+            b,
+            output,
+            epilogue: self.epilogue,
+        };
+        matmul_by(plan, recipe, product);
+        vec![a, b]
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::family::{
+        AnyFamily, MOST_CANDIDATES, Of, candidates, choose, obstacle,
+    };
     use super::*;
-    use crate::gpu::Choices;
+    use crate::gpu::{Choices, Reason, Target};
+    use crate::kernels::SUBGROUP_LANES;
 
     fn targets() -> [Target; 3] {
         let with_subgroups = Target {
@@ -243,7 +359,7 @@ mod tests {
     fn a_recipe_is_read_back_from_its_name() {
         for target in targets() {
             for (form, sizes) in Form::ALL.into_iter().zip(SHAPES) {
-                for recipe in Recipe::candidates(&target, form, sizes) {
+                for recipe in candidates(&target, &used(form, sizes)) {
                     assert_eq!(recipe.to_string().parse(), Ok(recipe));
                 }
             }
@@ -262,18 +378,48 @@ mod tests {
         }
     }
 
+    fn used(form: Form, sizes: [usize; 3]) -> Use {
+        let (kind, sizes) = (form.kind(), sizes.to_vec());
+        Use::asked(&Question { kind, sizes }).unwrap()
+    }
+
+    #[test]
+    fn the_default_suits_the_class_and_can_run() {
+        let [gpu, plain, subgroups] = targets();
+        let other_lanes = Target {
+            subgroup_size: Some(4),
+            ..plain.clone()
+        };
+        for (target, form, sizes, want) in [
+            (&gpu, Form::Nt, [1, 64, 64], "tiled"),
+            (&gpu, Form::Nn, [64, 64, 64], "tiled"),
+            (&plain, Form::Nt, [1, 64, 64], "row"),
+            (&plain, Form::Nn, [1, 64, 64], "texture"),
+            (&plain, Form::Nt, [2, 64, 64], "texture"),
+            (&subgroups, Form::Nt, [2, 64, 64], "texture_subgroup"),
+            (&subgroups, Form::Nt, [2, 63, 64], "texture"),
+            (&other_lanes, Form::Nt, [2, 64, 64], "texture"),
+        ] {
+            let mut plan = Plan::new(target.clone());
+            let recipe = choose(&mut plan, &used(form, sizes));
+            assert_eq!(Use::member_name(recipe), want, "{form:?} {sizes:?}");
+            let chosen = plan.chosen().first().unwrap();
+            assert_eq!(chosen.reason, Reason::Default);
+        }
+    }
+
     #[test]
     fn candidates_begin_with_the_default_differ_and_can_run() {
         for target in targets() {
             for form in Form::ALL {
                 for sizes in SHAPES {
-                    let found = Recipe::candidates(&target, form, sizes);
-                    let default = Variant::for_target(&target, form, sizes[0]);
-                    assert_eq!(found[0], default.into());
+                    let used = used(form, sizes);
+                    let found = candidates(&target, &used);
+                    let default = choose(&mut Plan::new(target.clone()), &used);
+                    assert_eq!(found[0], default);
                     assert!((2..=MOST_CANDIDATES).contains(&found.len()), "{found:?}");
                     for (i, recipe) in found.iter().enumerate() {
-                        let obstacle = recipe.variant.obstacle(&target, form, sizes[0]);
-                        assert_eq!(obstacle, None, "{recipe}");
+                        assert_eq!(obstacle(&target, &used, *recipe), None, "{recipe}");
                         assert!(!found[..i].contains(recipe), "{recipe} twice");
                     }
                 }
@@ -282,41 +428,61 @@ mod tests {
     }
 
     #[test]
+    fn a_large_product_is_cut_to_a_short_one_of_its_kind() {
+        const MOST: usize = 1 << 29;
+        let of = |sizes: [usize; 3]| {
+            let (kind, sizes) = (Form::Nt.kind(), sizes.to_vec());
+            let cut = Of::<Use>::NEW.within(&Question { kind, sizes }, MOST);
+            cut.unwrap().sizes
+        };
+        assert_eq!(of([1024, 344, 128]), [1024, 344, 128]);
+        assert_eq!(of([448, 10_000, 512]), [448, 625, 512]);
+        assert_eq!(of([512, 512, 65_536]), [512, 512, 1024]);
+        let huge = of([1 << 20; 3]);
+        assert!(2 * huge.iter().product::<usize>() <= MOST);
+    }
+
+    #[test]
     fn a_choice_that_cannot_run_falls_back_to_the_default() {
         let [_, target, _] = targets();
-        let sizes = [2, 64, 64];
-        let default = Recipe::from(Variant::for_target(&target, Form::Nt, 2));
+        let used = used(Form::Nt, [2, 64, 64]);
+        let default = choose(&mut Plan::new(target.clone()), &used);
         let by = |choices: Choices| {
             let mut plan = Plan::new(Target {
                 choices,
                 ..target.clone()
             });
-            choose(&mut plan, Form::Nt, sizes)
+            let recipe = choose(&mut plan, &used);
+            (recipe, plan.chosen().first().unwrap().reason)
         };
         let answer = |name: &str| {
-            let class = Question {
-                kind: Form::Nt.kind(),
-                sizes,
-            }
-            .class();
+            let class = used.question().class();
             by(Choices::measured([(class, name.to_owned())].into()))
         };
-        assert_eq!(
-            answer("matmul.tiled split 7"),
-            Recipe {
-                variant: Variant::Tiled,
-                enough_workgroups: 7
-            }
-        );
+        let tiled = Recipe {
+            variant: Variant::Tiled,
+            enough_workgroups: 7,
+        };
+        assert_eq!(answer("matmul.tiled split 7"), (tiled, Reason::Measured));
         for unusable in [
             "matmul.row split 1",
             "matmul.texture_subgroup side 8192 split 8",
             "?",
         ] {
-            assert_eq!(answer(unusable), default, "{unusable}");
+            assert_eq!(answer(unusable), (default, Reason::Default), "{unusable}");
         }
         let forced = |name: &str| by(Choices::forced(&[name.to_owned()]));
-        assert_eq!(forced("matmul.tiled"), Variant::Tiled.into());
-        assert_eq!(forced("matmul.row"), default);
+        let tiled = Variant::Tiled.into();
+        assert_eq!(forced("matmul.tiled"), (tiled, Reason::Forced));
+        assert_eq!(forced("matmul.row"), (default, Reason::Default));
+    }
+
+    #[test]
+    fn every_variant_is_a_member_under_its_kernels_name() {
+        for member in Use::MEMBERS {
+            let variant = Variant::named(member.name).unwrap();
+            assert_eq!(member.label(), variant.kernel().label());
+            assert!(std::ptr::eq(member.kernels[0], variant.kernel()));
+        }
     }
 }

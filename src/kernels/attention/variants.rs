@@ -1,0 +1,284 @@
+//! Which kernels can compute an attention, and how each is timed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::super::family::{Family, Member, Need};
+use super::super::matmul::TEXTURE_SIDE;
+use super::super::rope::RopeTable;
+use super::*;
+use crate::gpu::Question;
+
+/// The half of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// [`forward`].
+    Forward,
+    /// [`backward`].
+    Backward,
+}
+
+/// What decides which kernels can compute an attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// Its sizes.
+    pub shape: AttentionShape,
+    /// Which half.
+    pub pass: Pass,
+}
+
+/// The kernels count positions once for queries and keys.
+const ALL_QUERIES: Need<Use> = Need {
+    words: "it takes a query for each key",
+    met: |used| used.shape.query_rows == used.shape.key_rows,
+};
+const TEXELS: Need<Use> = Need {
+    words: "a head has to be whole texels",
+    met: |used| used.shape.head_dim.is_multiple_of(4),
+};
+const SIDES: Need<Use> = Need {
+    words: "rows and heads have to fit the sides of a texture",
+    met: |used| {
+        let shape = used.shape;
+        shape.batch * shape.key_rows <= TEXTURE_SIDE
+            && shape.num_heads * shape.head_dim <= 4 * TEXTURE_SIDE
+    },
+};
+
+impl Family for Use {
+    const OP: &'static str = "attention";
+    const MEMBERS: &'static [Member<Self>] = &[
+        Member {
+            name: "texture_subgroup",
+            kernels: &[
+                &FORWARD_TEXTURE_SUBGROUP,
+                &BACKWARD_QUERY_TEXTURE_SUBGROUP,
+                &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
+            ],
+            default_for: &[AdapterClass::Software],
+            needs: &[ALL_QUERIES, TEXELS, SIDES],
+        },
+        Member {
+            name: "texture",
+            kernels: &[
+                &FORWARD_TEXTURE,
+                &BACKWARD_DELTA,
+                &BACKWARD_DELTA_QUADS,
+                &BACKWARD_QUERY_TEXTURE,
+                &BACKWARD_KEY_VALUE_TEXTURE,
+            ],
+            default_for: &[AdapterClass::Software],
+            needs: &[ALL_QUERIES, TEXELS, SIDES],
+        },
+        Member {
+            name: "portable",
+            kernels: &[
+                &FORWARD,
+                &BACKWARD_DELTA,
+                &BACKWARD_DELTA_QUADS,
+                &BACKWARD_QUERY,
+                &BACKWARD_KEY_VALUE,
+            ],
+            default_for: &[AdapterClass::Gpu, AdapterClass::Software],
+            needs: &[ALL_QUERIES],
+        },
+    ];
+    type Recipe = Variant;
+
+    fn question(&self) -> Question {
+        let shape = self.shape;
+        Question {
+            kind: match self.pass {
+                Pass::Forward => "attention forward",
+                Pass::Backward => "attention backward",
+            },
+            sizes: vec![
+                shape.batch,
+                shape.query_rows,
+                shape.key_rows,
+                shape.num_heads,
+                shape.num_kv_heads,
+                shape.head_dim,
+            ],
+        }
+    }
+
+    fn asked(question: &Question) -> Option<Self> {
+        let pass = match question.kind {
+            "attention forward" => Pass::Forward,
+            "attention backward" => Pass::Backward,
+            _ => return None,
+        };
+        let &[
+            batch,
+            query_rows,
+            key_rows,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+        ] = question.sizes.as_slice()
+        else {
+            return None;
+        };
+        let shape = AttentionShape {
+            batch,
+            query_rows,
+            key_rows,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+        };
+        Some(Self { shape, pass })
+    }
+
+    fn recipe(&self, member: &Member<Self>) -> Variant {
+        Variant::named(member.name).expect("a member is a variant")
+    }
+
+    fn member_name(recipe: Variant) -> &'static str {
+        recipe.name()
+    }
+
+    fn flops(&self) -> usize {
+        self.shape.flops(match self.pass {
+            Pass::Forward => 2,
+            Pass::Backward => 7,
+        })
+    }
+
+    /// Fewer sequences, or else shorter ones.
+    fn halved(&self) -> Option<Self> {
+        let mut shape = self.shape;
+        if shape.batch > 1 {
+            shape.batch /= 2;
+        } else if shape.query_rows > 1 {
+            shape.query_rows /= 2;
+            shape.key_rows = (shape.key_rows / 2).max(shape.query_rows);
+        } else {
+            return None;
+        }
+        Some(Self { shape, ..*self })
+    }
+
+    /// With the copies and the rotation that a variant leaves to other kernels.
+    fn sample(&self, plan: &mut Plan, recipe: Variant) -> Vec<Tensor> {
+        let shape = self.shape;
+        let width = shape.num_heads * shape.head_dim;
+        let kv_width = shape.num_kv_heads * shape.head_dim;
+        let [queries, keys] = [shape.query_rows, shape.key_rows].map(|rows| shape.batch * rows);
+        let qkv = Qkv {
+            query: plan.scratch("query", queries, width),
+            key: plan.scratch("key", keys, kv_width),
+            value: plan.scratch("value", keys, kv_width),
+        };
+        let mut operands = vec![qkv.query, qkv.key, qkv.value];
+        match self.pass {
+            Pass::Forward => {
+                forward_by(plan, recipe, qkv, shape);
+            }
+            Pass::Backward => {
+                let angles = plan.scratch("angles", shape.key_rows, shape.head_dim);
+                let output = plan.scratch("output", queries, width);
+                let d_output = plan.scratch("d_output", queries, width);
+                let heads = shape.batch * shape.num_heads;
+                let log_sum_exp = plan.scratch("log_sum_exp", heads, shape.query_rows);
+                let saved = Saved {
+                    qkv,
+                    rotation: Some(RopeTable { angles }),
+                    output,
+                    log_sum_exp,
+                };
+                backward_by(plan, recipe, saved, d_output, shape);
+                operands.extend([angles, output, d_output, log_sum_exp]);
+            }
+        }
+        operands
+    }
+}
+
+impl Variant {
+    const ALL: [Self; 3] = [Self::TextureSubgroup, Self::Texture, Self::Storage];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Storage => FORWARD.variant,
+            Self::Texture => FORWARD_TEXTURE.variant,
+            Self::TextureSubgroup => FORWARD_TEXTURE_SUBGROUP.variant,
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|v| v.name() == name)
+    }
+}
+
+/// `attention.texture`.
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", Use::OP, self.name())
+    }
+}
+
+impl FromStr for Variant {
+    type Err = ();
+
+    fn from_str(label: &str) -> Result<Self, ()> {
+        let name = label.strip_prefix("attention.").ok_or(())?;
+        Self::named(name).ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Target;
+
+    #[test]
+    fn the_default_suits_the_class_the_lanes_and_the_shape() {
+        use AdapterClass::{Gpu, Software};
+        let shape = AttentionShape {
+            batch: 8,
+            query_rows: 128,
+            key_rows: 128,
+            num_heads: 4,
+            num_kv_heads: 2,
+            head_dim: 32,
+        };
+        let odd = AttentionShape {
+            head_dim: 30,
+            ..shape
+        };
+        let long = AttentionShape { batch: 65, ..shape };
+        for (class, lanes, shape, want) in [
+            (Gpu, None, shape, Variant::Storage),
+            (Gpu, Some(8), shape, Variant::Storage),
+            (Software, Some(8), shape, Variant::TextureSubgroup),
+            (Software, Some(4), shape, Variant::Texture),
+            (Software, None, shape, Variant::Texture),
+            (Software, Some(8), odd, Variant::Storage),
+            (Software, Some(8), long, Variant::Storage),
+        ] {
+            let target = Target {
+                subgroup_size: lanes,
+                ..Target::portable(class)
+            };
+            for pass in [Pass::Forward, Pass::Backward] {
+                let got = choose(&mut Plan::new(target.clone()), &Use { shape, pass });
+                assert_eq!(got, want, "{class:?} {lanes:?} {shape:?} {pass:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_question_is_asked_again_as_it_was() {
+        let sizes = vec![2, 3, 3, 4, 2, 6];
+        for kind in ["attention forward", "attention backward"] {
+            let (kind, sizes) = (kind, sizes.clone());
+            let question = Question { kind, sizes };
+            assert_eq!(Use::asked(&question).unwrap().question(), question);
+        }
+        for variant in Variant::ALL {
+            assert_eq!(variant.to_string().parse(), Ok(variant));
+        }
+    }
+}
