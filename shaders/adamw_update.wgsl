@@ -1,5 +1,6 @@
 // One AdamW step (Loshchilov and Hutter 2019, as torch.optim.AdamW computes it) over parameters
 // that share a decay, with the gradient clipped on the way in.
+// Joined with flat_workgroup.wgsl.
 struct Params {
     len: u32,
     beta2: f32,

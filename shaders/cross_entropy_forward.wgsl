@@ -1,6 +1,7 @@
 // Cross-entropy in nats of a chunk of rows, and its gradient in place of the logits:
 // loss = log(sum(exp(logits))) - logits[target]; d_logits = (softmax - onehot) * scale.
 // A row whose target is IGNORED has neither loss nor gradient.
+// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, most_negative.wgsl, reduce_max.wgsl, reduce_sum.wgsl.
 struct Params {
     rows: u32,
     vocab_size: u32,  // elements of a row

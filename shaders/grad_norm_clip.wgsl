@@ -1,5 +1,6 @@
 // Global gradient norm from the blocks' squares, and the factor that clips it:
 // max_norm / (norm + 1e-6) where norm > max_norm, else 1 (as torch.nn.utils.clip_grad_norm_).
+// Joined with reduce_sum.wgsl.
 struct Params {
     blocks: u32,
     max_norm: f32,

@@ -1,4 +1,5 @@
 // Sum of squares of each block of the gradients.
+// Joined with reduce_sum.wgsl.
 struct Params {
     len: u32,
     block_len: u32,  // a multiple of 4

@@ -1,4 +1,5 @@
 // Adds the losses of a chunk of rows to the step's total, in one workgroup and a fixed order.
+// Joined with reduce_sum.wgsl.
 struct Params {
     rows: u32,
     scale: f32,

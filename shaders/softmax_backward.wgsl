@@ -1,4 +1,5 @@
 // Gradient of softmax for its input: d_input = output * (d_output - sum(d_output * output)).
+// Joined with flat_workgroup.wgsl, reduce_sum.wgsl.
 struct Params {
     rows: u32,
     cols: u32,

@@ -1,4 +1,5 @@
 // Softmax of each row; entries of minus infinity become exact zeros.
+// Joined with flat_workgroup.wgsl, most_negative.wgsl, reduce_max.wgsl, reduce_sum.wgsl.
 struct Params {
     rows: u32,
     cols: u32,

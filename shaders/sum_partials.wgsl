@@ -1,4 +1,5 @@
 // Adds up the leading axis: output[i] = sum over p of partials[p, i], in the order of p.
+// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl.
 struct Params {
     partials: u32,
     len: u32,  // elements

@@ -1,5 +1,6 @@
 // Gradients of silu(gate) * up: d_up = d_output * silu(gate), and
 // d_gate = d_output * up * sigmoid(gate) * (1 + gate * (1 - sigmoid(gate))).
+// Joined with flat_workgroup.wgsl, sigmoid.wgsl.
 struct Params {
     len: u32,
 }

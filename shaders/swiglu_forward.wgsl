@@ -1,4 +1,5 @@
 // output = silu(gate) * up, with silu(x) = x * sigmoid(x) (Shazeer 2020).
+// Joined with flat_workgroup.wgsl, sigmoid.wgsl.
 struct Params {
     len: u32,
 }

@@ -21,5 +21,6 @@ pub mod reference;
 pub mod shaders;
 pub mod train;
 pub mod tuner;
+pub mod wgsl;
 
 pub use error::Error;

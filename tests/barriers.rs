@@ -198,7 +198,10 @@ fn faults(kernel: &Kernel, source: &str) -> BTreeSet<Fault> {
     let module = naga::front::wgsl::parse_str(source).unwrap();
     let is_shared = |function: &Function| {
         let head = format!("fn {}(", function.name.as_deref().unwrap());
-        kernel.shared.iter().any(|file| file.text.contains(&head))
+        kernel
+            .helpers()
+            .iter()
+            .any(|file| file.text.contains(&head))
     };
     let mut walk = Walk {
         module: &module,

@@ -1,10 +1,11 @@
 //! The host's tables of bindings and params against the shaders themselves, as naga reads them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use gpu_tlm::gpu::{Kernel, Role};
 use gpu_tlm::kernels;
+use gpu_tlm::wgsl::Source;
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
 
 fn parse(kernel: &Kernel) -> naga::Module {
@@ -100,24 +101,159 @@ fn tables_match_the_shaders_params() {
     }
 }
 
-#[test]
-fn every_shader_file_belongs_to_a_kernel() {
+/// Paths of all shader files below `shaders/`.
+fn files_on_disk() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    let mut on_disk = BTreeSet::new();
-    for folder in ["", "shared/"] {
-        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if name.ends_with(".wgsl") {
-                on_disk.insert(format!("{folder}{name}"));
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let path = path.strip_prefix(&root).unwrap();
+                found.insert(path.to_str().unwrap().replace('\\', "/"));
             }
         }
     }
-    let mut in_tables = BTreeSet::new();
-    for kernel in kernels::ALL {
-        in_tables.insert(kernel.source.file.to_owned());
-        in_tables.extend(kernel.shared.iter().map(|s| s.file.to_owned()));
+    found
+}
+
+/// A kernel's own file and its helpers.
+fn files_of(kernel: &Kernel) -> Vec<&'static Source> {
+    let own = kernels::ALL
+        .iter()
+        .find(|k| k.source.file == kernel.source.file);
+    std::iter::once(&own.unwrap().source)
+        .chain(kernel.helpers())
+        .collect()
+}
+
+#[test]
+fn every_shader_file_belongs_to_a_kernel_and_no_two_share_a_name() {
+    let on_disk = files_on_disk();
+    let in_use = kernels::ALL.iter().flat_map(|kernel| files_of(kernel));
+    let in_use: BTreeSet<_> = in_use.map(|file| file.file.to_owned()).collect();
+    assert_eq!(on_disk, in_use);
+    let names: BTreeSet<_> = on_disk.iter().map(|f| f.rsplit('/').next()).collect();
+    assert_eq!(names.len(), on_disk.len());
+}
+
+#[test]
+fn an_op_of_three_files_has_a_folder() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels");
+    let on_disk = files_on_disk();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let op = path.file_stem().unwrap().to_str().unwrap();
+        let of_op = |file: &&String| {
+            let name = file.rsplit('/').next().unwrap();
+            name.starts_with(&format!("{op}_")) || name.starts_with(&format!("{op}."))
+        };
+        let files: Vec<_> = on_disk.iter().filter(of_op).collect();
+        let in_folder = |file: &&String| file.contains('/');
+        if files.len() >= 3 {
+            assert!(files.iter().all(in_folder), "{op}: {files:?}");
+        }
     }
-    assert_eq!(on_disk, in_tables);
+}
+
+/// The text without comments, as words.
+fn words(text: &str) -> BTreeSet<&str> {
+    let code = text.lines().map(|l| l.split("//").next().unwrap());
+    code.flat_map(|l| l.split(|c: char| !c.is_alphanumeric() && c != '_'))
+        .collect()
+}
+
+/// Names that a file declares outside of functions.
+fn declared(text: &str) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        for keyword in ["fn", "const", "override", "struct", "alias"] {
+            let rest = line.strip_prefix(keyword).and_then(|r| r.strip_prefix(' '));
+            let name =
+                rest.and_then(|r| r.split(|c: char| !c.is_alphanumeric() && c != '_').next());
+            found.extend(name);
+        }
+        if let Some((_, rest)) = line.split_once("var<") {
+            let name = rest.split_once("> ").map(|(_, rest)| rest);
+            let end = |c: char| !c.is_alphanumeric() && c != '_';
+            found.extend(name.and_then(|r| r.split(end).next()));
+        }
+    }
+    found
+}
+
+/// What is wrong with the line that names the helpers of `file`, which `kernel` is joined with.
+fn faults_of_naming(kernel: &Kernel, file: &Source) -> Vec<String> {
+    let own: BTreeSet<_> = file.joined_with().concat().into_iter().collect();
+    let names = declared(file.text);
+    let used: BTreeSet<_> = words(file.text).difference(&names).copied().collect();
+    let mut faults = Vec::new();
+    for helper in kernel.helpers() {
+        if helper.file == file.file {
+            continue;
+        }
+        let uses = !declared(helper.text).is_disjoint(&used);
+        let named = own.contains(helper.name());
+        // A helper may use what those that are joined with it declare.
+        let is_joined_with_it = [false, true]
+            .iter()
+            .any(|&quads| helper.helpers(quads).iter().any(|h| h.file == file.file));
+        if named && !uses {
+            faults.push(format!(
+                "{} names {} and uses none of it",
+                file.file, helper.file
+            ));
+        }
+        if uses && !named && !is_joined_with_it {
+            faults.push(format!(
+                "{} uses {} and does not name it",
+                file.file, helper.file
+            ));
+        }
+    }
+    faults
+}
+
+#[test]
+fn a_shader_names_the_helpers_that_it_uses_and_no_other() {
+    let mut faults = BTreeSet::new();
+    let mut users: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for kernel in kernels::ALL {
+        for file in files_of(kernel) {
+            faults.extend(faults_of_naming(kernel, file));
+            for name in file.joined_with().concat() {
+                users.entry(name).or_default().insert(file.file);
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    // What one file uses alone belongs into it.
+    let alone: Vec<_> = users.iter().filter(|(_, by)| by.len() < 2).collect();
+    assert!(alone.is_empty(), "{alone:#?}");
+}
+
+#[test]
+fn a_helper_that_is_named_in_vain_or_used_without_a_name_is_found() {
+    let kernel = &kernels::softmax::FORWARD;
+    assert_eq!(faults_of_naming(kernel, &kernel.source), [""; 0]);
+    let text = kernel.source.text;
+    let unnamed: &'static str = text.replace(", reduce_max.wgsl", "").leak();
+    let unused: &'static str = text.replace("reduce_max(", "max_of(").leak();
+    for (text, words) in [
+        (unnamed, "uses shared/reduce_max.wgsl and does not name it"),
+        (unused, "names shared/reduce_max.wgsl and uses none of it"),
+    ] {
+        assert_ne!(text, kernel.source.text);
+        let source = Source {
+            text,
+            ..kernel.source
+        };
+        let faults = faults_of_naming(kernel, &source);
+        assert!(faults[0].contains(words), "{faults:?}");
+    }
 }
 
 #[test]
@@ -126,7 +262,7 @@ fn a_kernels_name_is_its_files_name() {
         // The variant for rows of whole quads has the same source, joined with another file.
         let label = kernel.label();
         let own = label.strip_suffix(".quads").unwrap_or(&label);
-        assert_eq!(kernel.source.file, format!("{own}.wgsl"));
+        assert_eq!(kernel.source.name(), format!("{own}.wgsl"));
     }
 }
 

@@ -110,7 +110,7 @@ struct TuningArgs {
     #[arg(long, global = true)]
     no_tune: bool,
     /// Take this kernel wherever it can run, for instance matmul.texture, and time nothing; may be
-    /// given once for matmul and once for attention
+    /// given once for each of matmul, attention and rmsnorm
     #[arg(long, global = true, value_name = "NAME")]
     variant: Vec<String>,
 }

@@ -1,13 +1,6 @@
 //! A kernel as data: its source, its bindings in order, and the layout of its `Params` uniform.
 
-/// One file of WGSL.
-#[derive(Clone, Copy, Debug)]
-pub struct Source {
-    /// Path below `shaders/`.
-    pub file: &'static str,
-    /// Its text.
-    pub text: &'static str,
-}
+use crate::wgsl::Source;
 
 /// What a kernel does with a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +103,8 @@ pub struct Kernel {
     pub name: &'static str,
     /// Which of several kernels with one meaning this is.
     pub variant: &'static str,
-    /// Its own file.
+    /// Its own file, which names those that it is joined with.
     pub source: Source,
-    /// Helper files, appended to the source.
-    pub shared: &'static [Source],
     /// Storage bindings, from binding 1 on.
     pub bindings: &'static [Binding],
     /// The uniform at binding 0.
@@ -142,10 +133,15 @@ impl Kernel {
         self.name == name || self.label() == name
     }
 
+    /// The files that it is joined with.
+    pub fn helpers(&self) -> Vec<&'static Source> {
+        self.source.helpers(self.variant == QUADS)
+    }
+
     /// The source with its helpers behind it, so that line numbers of the kernel's own file hold.
     pub fn joined_source(&self) -> String {
         let mut text = self.source.text.to_owned();
-        for helper in self.shared {
+        for helper in self.helpers() {
             text.push_str("\n// ---- shaders/");
             text.push_str(helper.file);
             text.push('\n');
@@ -166,6 +162,8 @@ impl Kernel {
 
 /// Variant name of a kernel that runs within WebGPU's default limits and is the only one of its op.
 pub const PORTABLE: &str = "portable";
+/// Variant name of a kernel for rows of whole quads, which takes four words at once.
+pub const QUADS: &str = "quads";
 
 /// Declares a `Params` struct together with its [`ParamsLayout`].
 #[macro_export]
@@ -185,17 +183,6 @@ macro_rules! params {
                     scalar: stringify!($scalar),
                 }),*],
             };
-        }
-    };
-}
-
-/// Names a shader file and takes its text into the binary.
-#[macro_export]
-macro_rules! shader {
-    ($file:literal) => {
-        $crate::gpu::Source {
-            file: $file,
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
         }
     };
 }

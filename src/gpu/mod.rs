@@ -33,7 +33,7 @@ pub use device::{Device, DeviceOptions, LimitSet};
 pub use dispatch::Dispatch;
 pub use error::GpuError;
 pub use executable::Executable;
-pub use kernel::{Binding, Constant, Feature, Kernel, ParamsLayout, Requirement, Role, Source};
+pub use kernel::{Binding, Constant, Feature, Kernel, ParamsLayout, Requirement, Role};
 pub use memory::{Buffers, Memory, PersistentId};
 pub use plan::{Plan, SectionId};
 pub use profile::DispatchTime;

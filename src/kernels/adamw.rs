@@ -20,7 +20,6 @@ pub static UPDATE: Kernel = Kernel {
     name: "adamw_update",
     variant: PORTABLE,
     source: shader!("adamw_update.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl")],
     bindings: &[
         binding("step", Role::In),
         binding("norm_and_clip", Role::In),

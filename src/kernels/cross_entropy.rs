@@ -1,8 +1,8 @@
 //! Cross-entropy of a chunk of logits, fused with its gradient, and the sum of the losses.
 
-use super::{QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width, row_lanes};
+use super::{binding, by_width, row_lanes};
 use crate::gpu::dispatch::{flat_workgroups, word};
-use crate::gpu::kernel::PORTABLE;
+use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
@@ -25,13 +25,6 @@ pub static FORWARD: Kernel = Kernel {
     name: "cross_entropy_forward",
     variant: PORTABLE,
     source: shader!("cross_entropy_forward.wgsl"),
-    shared: &[
-        shader!("shared/flat_workgroup.wgsl"),
-        shader!("shared/reduce_sum.wgsl"),
-        shader!("shared/reduce_max.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-        WORDS_SOURCE,
-    ],
     bindings: &[
         binding("targets", Role::In),
         binding("logits", Role::InOut),
@@ -44,13 +37,6 @@ pub static FORWARD: Kernel = Kernel {
 /// [`FORWARD`] for rows of whole quads.
 pub static FORWARD_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[
-        shader!("shared/flat_workgroup.wgsl"),
-        shader!("shared/reduce_sum.wgsl"),
-        shader!("shared/reduce_max.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-        QUADS_SOURCE,
-    ],
     ..FORWARD
 };
 
@@ -59,7 +45,6 @@ pub static LOSS_SUM: Kernel = Kernel {
     name: "loss_sum",
     variant: PORTABLE,
     source: shader!("loss_sum.wgsl"),
-    shared: &[shader!("shared/reduce_sum.wgsl")],
     bindings: &[
         binding("losses", Role::In),
         binding("total", Role::OutOrAccumulate),

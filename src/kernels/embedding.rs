@@ -4,9 +4,9 @@
 //! from run to run. So the host sorts positions by token, cuts equal tokens into short segments,
 //! and the device adds in two stages of fixed order.
 
-use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width};
+use super::{FLAT_LANES, binding, by_width};
 use crate::gpu::dispatch::{flat_workgroups, word};
-use crate::gpu::kernel::PORTABLE;
+use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
@@ -29,8 +29,7 @@ params!(BackwardParams {
 pub static FORWARD: Kernel = Kernel {
     name: "embedding_forward",
     variant: PORTABLE,
-    source: shader!("embedding_forward.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
+    source: shader!("embedding/embedding_forward.wgsl"),
     bindings: &[
         binding("tokens", Role::In),
         binding("weight", Role::In),
@@ -43,7 +42,6 @@ pub static FORWARD: Kernel = Kernel {
 /// [`FORWARD`] for rows of whole quads.
 pub static FORWARD_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
     ..FORWARD
 };
 
@@ -51,8 +49,7 @@ pub static FORWARD_QUADS: Kernel = Kernel {
 pub static BACKWARD_SEGMENTS: Kernel = Kernel {
     name: "embedding_backward_segments",
     variant: PORTABLE,
-    source: shader!("embedding_backward_segments.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
+    source: shader!("embedding/embedding_backward_segments.wgsl"),
     bindings: &[
         binding("d_output", Role::In),
         binding("order", Role::In),
@@ -66,7 +63,6 @@ pub static BACKWARD_SEGMENTS: Kernel = Kernel {
 /// [`BACKWARD_SEGMENTS`] for rows of whole quads.
 pub static BACKWARD_SEGMENTS_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
     ..BACKWARD_SEGMENTS
 };
 
@@ -74,8 +70,7 @@ pub static BACKWARD_SEGMENTS_QUADS: Kernel = Kernel {
 pub static BACKWARD: Kernel = Kernel {
     name: "embedding_backward",
     variant: PORTABLE,
-    source: shader!("embedding_backward.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
+    source: shader!("embedding/embedding_backward.wgsl"),
     bindings: &[
         binding("partials", Role::In),
         binding("token_segments", Role::In),
@@ -88,7 +83,6 @@ pub static BACKWARD: Kernel = Kernel {
 /// [`BACKWARD`] for rows of whole quads.
 pub static BACKWARD_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
     ..BACKWARD
 };
 

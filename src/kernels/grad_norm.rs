@@ -21,7 +21,6 @@ pub static SQUARES: Kernel = Kernel {
     name: "grad_norm_squares",
     variant: PORTABLE,
     source: shader!("grad_norm_squares.wgsl"),
-    shared: &[shader!("shared/reduce_sum.wgsl")],
     bindings: &[
         binding("gradients", Role::In),
         binding("squares", Role::Out),
@@ -35,7 +34,6 @@ pub static CLIP: Kernel = Kernel {
     name: "grad_norm_clip",
     variant: PORTABLE,
     source: shader!("grad_norm_clip.wgsl"),
-    shared: &[shader!("shared/reduce_sum.wgsl")],
     bindings: &[
         binding("squares", Role::In),
         binding("norm_and_clip", Role::Out),

@@ -14,7 +14,7 @@ pub use recipe::{Recipe, UnknownRecipe, Use};
 use super::family::{choose, unmet};
 use super::sum::sum_partials;
 use super::{SUBGROUPS, binding};
-use crate::gpu::{Binding, Kernel, Plan, Role, Source, Tensor};
+use crate::gpu::{Binding, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(MatmulParams {
@@ -33,8 +33,7 @@ params!(MatmulParams {
 pub static TILED: Kernel = Kernel {
     name: "matmul",
     variant: "tiled",
-    source: shader!("matmul.tiled.wgsl"),
-    shared: TILED_SHARED,
+    source: shader!("matmul/matmul.tiled.wgsl"),
     bindings: TILED_BINDINGS,
     params: MatmulParams::LAYOUT,
     requires: &[],
@@ -44,20 +43,12 @@ pub static TILED: Kernel = Kernel {
 pub static TILED_SMALL: Kernel = Kernel {
     name: "matmul",
     variant: "tiled_small",
-    source: shader!("matmul.tiled_small.wgsl"),
-    shared: TILED_SHARED,
+    source: shader!("matmul/matmul.tiled_small.wgsl"),
     bindings: TILED_BINDINGS,
     params: MatmulParams::LAYOUT,
     requires: &[],
 };
 
-const TILED_SHARED: &[Source] = &[
-    shader!("shared/matmul_tiled_slices.wgsl"),
-    shader!("shared/matmul_epilogue.wgsl"),
-    shader!("shared/sigmoid.wgsl"),
-    shader!("shared/matmul_store_word.wgsl"),
-    shader!("shared/matmul_store_quad.wgsl"),
-];
 // The operands twice, since a shader cannot see a buffer both as words and as quads of words.
 const TILED_BINDINGS: &[Binding] = &[
     binding("a", Role::In),
@@ -90,14 +81,7 @@ params!(MatmulTextureParams {
 pub static TEXTURE: Kernel = Kernel {
     name: "matmul",
     variant: "texture",
-    source: shader!("matmul.texture.wgsl"),
-    shared: &[
-        shader!("shared/matmul_tile.wgsl"),
-        shader!("shared/matmul_epilogue.wgsl"),
-        shader!("shared/sigmoid.wgsl"),
-        shader!("shared/matmul_store_word.wgsl"),
-        shader!("shared/matmul_store.wgsl"),
-    ],
+    source: shader!("matmul/matmul.texture.wgsl"),
     bindings: TEXTURE_BINDINGS,
     params: MatmulTextureParams::LAYOUT,
     requires: &[],
@@ -107,13 +91,7 @@ pub static TEXTURE: Kernel = Kernel {
 pub static TEXTURE_SUBGROUP: Kernel = Kernel {
     name: "matmul",
     variant: "texture_subgroup",
-    source: shader!("matmul.texture_subgroup.wgsl"),
-    shared: &[
-        shader!("shared/matmul_tile.wgsl"),
-        shader!("shared/matmul_epilogue.wgsl"),
-        shader!("shared/sigmoid.wgsl"),
-        shader!("shared/matmul_store_quads.wgsl"),
-    ],
+    source: shader!("matmul/matmul.texture_subgroup.wgsl"),
     bindings: &[
         binding("a", Role::Texture),
         binding("b", Role::Texture),
@@ -153,13 +131,7 @@ params!(MatmulRowParams {
 pub static ROW: Kernel = Kernel {
     name: "matmul",
     variant: "row",
-    source: shader!("matmul.row.wgsl"),
-    shared: &[
-        shader!("shared/matmul_epilogue.wgsl"),
-        shader!("shared/sigmoid.wgsl"),
-        shader!("shared/matmul_store_word.wgsl"),
-        shader!("shared/matmul_store.wgsl"),
-    ],
+    source: shader!("matmul/matmul.row.wgsl"),
     bindings: BUFFER_BINDINGS,
     params: MatmulRowParams::LAYOUT,
     requires: &[],

@@ -21,8 +21,7 @@ params!(MatmulStageParams {
 pub static STAGE: Kernel = Kernel {
     name: "matmul_stage",
     variant: PORTABLE,
-    source: shader!("matmul_stage.wgsl"),
-    shared: &[],
+    source: shader!("matmul/matmul_stage.wgsl"),
     bindings: &[
         binding("input", Role::In),
         binding("staged", Role::TextureOut),
@@ -34,7 +33,7 @@ pub static STAGE: Kernel = Kernel {
 /// [`STAGE`] for windows that lie transposed in memory and are whole quads there.
 pub static STAGE_TRANSPOSED: Kernel = Kernel {
     variant: "transposed",
-    source: shader!("matmul_stage.transposed.wgsl"),
+    source: shader!("matmul/matmul_stage.transposed.wgsl"),
     ..STAGE
 };
 

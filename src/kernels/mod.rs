@@ -18,8 +18,7 @@ pub mod swiglu;
 
 use family::{AnyFamily, Of};
 
-use crate::gpu::{AdapterClass, Binding, Feature, Kernel, Plan, Requirement, Role, Source};
-use crate::shader;
+use crate::gpu::{AdapterClass, Binding, Feature, Kernel, Plan, Requirement, Role};
 
 /// Every kernel of every op and variant.
 pub static ALL: &[&Kernel] = &[
@@ -214,13 +213,6 @@ fn row_lanes(plan: &Plan) -> u32 {
         AdapterClass::Software => 8,
     }
 }
-
-/// Variant of kernels for rows of whole quads, which take four words at once.
-const QUADS: &str = "quads";
-/// What rows are made of in such a variant.
-const QUADS_SOURCE: Source = shader!("shared/elements_quads.wgsl");
-/// And in the variant for rows of any width.
-const WORDS_SOURCE: Source = shader!("shared/elements_words.wgsl");
 
 /// The kernel for rows of `cols` words, and the words of one of its elements.
 pub fn by_width(

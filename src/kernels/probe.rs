@@ -20,8 +20,7 @@ params!(WorkgroupParams { iterations: u32 });
 pub static FMA: Kernel = Kernel {
     name: "probe_fma",
     variant: PORTABLE,
-    source: shader!("probe_fma.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl")],
+    source: shader!("probe/probe_fma.wgsl"),
     bindings: &[binding("input", Role::In), binding("output", Role::Out)],
     params: FmaParams::LAYOUT,
     requires: &[],
@@ -30,7 +29,7 @@ pub static FMA: Kernel = Kernel {
 /// A copy from one buffer to another.
 pub static COPY: Kernel = Kernel {
     name: "probe_copy",
-    source: shader!("probe_copy.wgsl"),
+    source: shader!("probe/probe_copy.wgsl"),
     params: CopyParams::LAYOUT,
     ..FMA
 };
@@ -38,7 +37,7 @@ pub static COPY: Kernel = Kernel {
 /// Loads from workgroup memory.
 pub static WORKGROUP: Kernel = Kernel {
     name: "probe_workgroup",
-    source: shader!("probe_workgroup.wgsl"),
+    source: shader!("probe/probe_workgroup.wgsl"),
     params: WorkgroupParams::LAYOUT,
     ..FMA
 };

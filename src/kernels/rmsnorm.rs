@@ -4,11 +4,9 @@ mod variants;
 
 use super::family::choose;
 use super::sum::sum_partials;
-use super::{
-    QUADS, QUADS_SOURCE, SUBGROUP_LANES, SUBGROUPS, WORDS_SOURCE, binding, by_width, row_lanes,
-};
+use super::{SUBGROUP_LANES, SUBGROUPS, binding, by_width, row_lanes};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
-use crate::gpu::kernel::PORTABLE;
+use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
@@ -42,12 +40,7 @@ params!(BackwardBlockParams {
 pub static FORWARD: Kernel = Kernel {
     name: "rmsnorm_forward",
     variant: PORTABLE,
-    source: shader!("rmsnorm_forward.wgsl"),
-    shared: &[
-        shader!("shared/flat_workgroup.wgsl"),
-        shader!("shared/reduce_sum.wgsl"),
-        WORDS_SOURCE,
-    ],
+    source: shader!("rmsnorm/rmsnorm_forward.wgsl"),
     bindings: &[
         binding("input", Role::In),
         binding("weight", Role::In),
@@ -61,19 +54,13 @@ pub static FORWARD: Kernel = Kernel {
 /// [`FORWARD`] for rows of whole quads.
 pub static FORWARD_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[
-        shader!("shared/flat_workgroup.wgsl"),
-        shader!("shared/reduce_sum.wgsl"),
-        QUADS_SOURCE,
-    ],
     ..FORWARD
 };
 
 /// [`FORWARD`] for rows of whole quads that a subgroup can keep.
 pub static FORWARD_SUBGROUP: Kernel = Kernel {
     variant: SUBGROUP,
-    source: shader!("rmsnorm_forward.subgroup.wgsl"),
-    shared: &[shader!("shared/subgroup_row.wgsl")],
+    source: shader!("rmsnorm/rmsnorm_forward.subgroup.wgsl"),
     params: ForwardBlockParams::LAYOUT,
     requires: SUBGROUPS,
     ..FORWARD
@@ -83,12 +70,7 @@ pub static FORWARD_SUBGROUP: Kernel = Kernel {
 pub static BACKWARD_INPUT: Kernel = Kernel {
     name: "rmsnorm_backward_input",
     variant: PORTABLE,
-    source: shader!("rmsnorm_backward_input.wgsl"),
-    shared: &[
-        shader!("shared/flat_workgroup.wgsl"),
-        shader!("shared/reduce_sum.wgsl"),
-        WORDS_SOURCE,
-    ],
+    source: shader!("rmsnorm/rmsnorm_backward_input.wgsl"),
     bindings: &[
         binding("input", Role::In),
         binding("weight", Role::In),
@@ -103,11 +85,6 @@ pub static BACKWARD_INPUT: Kernel = Kernel {
 /// [`BACKWARD_INPUT`] for rows of whole quads.
 pub static BACKWARD_INPUT_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[
-        shader!("shared/flat_workgroup.wgsl"),
-        shader!("shared/reduce_sum.wgsl"),
-        QUADS_SOURCE,
-    ],
     ..BACKWARD_INPUT
 };
 
@@ -115,8 +92,7 @@ pub static BACKWARD_INPUT_QUADS: Kernel = Kernel {
 pub static BACKWARD_WEIGHT: Kernel = Kernel {
     name: "rmsnorm_backward_weight",
     variant: PORTABLE,
-    source: shader!("rmsnorm_backward_weight.wgsl"),
-    shared: &[WORDS_SOURCE],
+    source: shader!("rmsnorm/rmsnorm_backward_weight.wgsl"),
     bindings: &[
         binding("input", Role::In),
         binding("inv_rms", Role::In),
@@ -130,7 +106,6 @@ pub static BACKWARD_WEIGHT: Kernel = Kernel {
 /// [`BACKWARD_WEIGHT`] for rows of whole quads.
 pub static BACKWARD_WEIGHT_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[QUADS_SOURCE],
     ..BACKWARD_WEIGHT
 };
 
@@ -139,8 +114,7 @@ pub static BACKWARD_WEIGHT_QUADS: Kernel = Kernel {
 pub static BACKWARD_SUBGROUP: Kernel = Kernel {
     name: "rmsnorm_backward",
     variant: SUBGROUP,
-    source: shader!("rmsnorm_backward.subgroup.wgsl"),
-    shared: &[shader!("shared/subgroup_row.wgsl")],
+    source: shader!("rmsnorm/rmsnorm_backward.subgroup.wgsl"),
     bindings: &[
         binding("input", Role::In),
         binding("weight", Role::In),

@@ -1,8 +1,8 @@
 //! Rotary position embedding on interleaved pairs (Su et al. 2021).
 
-use super::{QUADS, binding, by_width, row_lanes};
+use super::{binding, by_width, row_lanes};
 use crate::gpu::dispatch::word;
-use crate::gpu::kernel::PORTABLE;
+use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Binding, Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
@@ -19,11 +19,7 @@ const BINDINGS: &[Binding] = &[binding("angles", Role::In), binding("values", Ro
 pub static FORWARD: Kernel = Kernel {
     name: "rope_forward",
     variant: PORTABLE,
-    source: shader!("rope_forward.wgsl"),
-    shared: &[
-        shader!("shared/rope_words.wgsl"),
-        shader!("shared/rope_rotate.wgsl"),
-    ],
+    source: shader!("rope/rope_forward.wgsl"),
     bindings: BINDINGS,
     params: RopeParams::LAYOUT,
     requires: &[],
@@ -32,10 +28,6 @@ pub static FORWARD: Kernel = Kernel {
 /// [`FORWARD`] for heads of whole quads.
 pub static FORWARD_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[
-        shader!("shared/rope_quads.wgsl"),
-        shader!("shared/rope_rotate.wgsl"),
-    ],
     ..FORWARD
 };
 
@@ -43,11 +35,7 @@ pub static FORWARD_QUADS: Kernel = Kernel {
 pub static BACKWARD: Kernel = Kernel {
     name: "rope_backward",
     variant: PORTABLE,
-    source: shader!("rope_backward.wgsl"),
-    shared: &[
-        shader!("shared/rope_words.wgsl"),
-        shader!("shared/rope_rotate.wgsl"),
-    ],
+    source: shader!("rope/rope_backward.wgsl"),
     bindings: BINDINGS,
     params: RopeParams::LAYOUT,
     requires: &[],
@@ -56,10 +44,6 @@ pub static BACKWARD: Kernel = Kernel {
 /// [`BACKWARD`] for heads of whole quads.
 pub static BACKWARD_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[
-        shader!("shared/rope_quads.wgsl"),
-        shader!("shared/rope_rotate.wgsl"),
-    ],
     ..BACKWARD
 };
 

@@ -35,12 +35,7 @@ pub const NO_TOKEN: u32 = u32::MAX;
 pub static TOP_K: Kernel = Kernel {
     name: "sample_top_k",
     variant: PORTABLE,
-    source: shader!("sample_top_k.wgsl"),
-    shared: &[
-        shader!("shared/order_key.wgsl"),
-        shader!("shared/own_ids.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-    ],
+    source: shader!("sample/sample_top_k.wgsl"),
     bindings: &[binding("logits", Role::In), binding("scaled", Role::Out)],
     params: TopKParams::LAYOUT,
     requires: &[],
@@ -50,8 +45,7 @@ pub static TOP_K: Kernel = Kernel {
 pub static TOP_P: Kernel = Kernel {
     name: "sample_top_p",
     variant: PORTABLE,
-    source: shader!("sample_top_p.wgsl"),
-    shared: &[shader!("shared/own_ids.wgsl")],
+    source: shader!("sample/sample_top_p.wgsl"),
     bindings: &[
         binding("probabilities", Role::In),
         binding("kept", Role::Out),
@@ -64,11 +58,7 @@ pub static TOP_P: Kernel = Kernel {
 pub static DRAW: Kernel = Kernel {
     name: "sample_draw",
     variant: PORTABLE,
-    source: shader!("sample_draw.wgsl"),
-    shared: &[
-        shader!("shared/own_ids.wgsl"),
-        shader!("shared/philox.wgsl"),
-    ],
+    source: shader!("sample/sample_draw.wgsl"),
     bindings: &[
         binding("masses", Role::In),
         binding("draw", Role::In),
@@ -82,8 +72,7 @@ pub static DRAW: Kernel = Kernel {
 pub static GREEDY: Kernel = Kernel {
     name: "sample_greedy",
     variant: PORTABLE,
-    source: shader!("sample_greedy.wgsl"),
-    shared: &[shader!("shared/most_negative.wgsl")],
+    source: shader!("sample/sample_greedy.wgsl"),
     bindings: &[binding("logits", Role::In), binding("tokens", Role::Out)],
     params: GreedyParams::LAYOUT,
     requires: &[],

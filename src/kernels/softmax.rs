@@ -16,12 +16,6 @@ pub static FORWARD: Kernel = Kernel {
     name: "softmax_forward",
     variant: PORTABLE,
     source: shader!("softmax_forward.wgsl"),
-    shared: &[
-        shader!("shared/flat_workgroup.wgsl"),
-        shader!("shared/reduce_sum.wgsl"),
-        shader!("shared/reduce_max.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-    ],
     bindings: &[binding("input", Role::In), binding("output", Role::Out)],
     params: SoftmaxParams::LAYOUT,
     requires: &[],
@@ -32,10 +26,6 @@ pub static BACKWARD: Kernel = Kernel {
     name: "softmax_backward",
     variant: PORTABLE,
     source: shader!("softmax_backward.wgsl"),
-    shared: &[
-        shader!("shared/flat_workgroup.wgsl"),
-        shader!("shared/reduce_sum.wgsl"),
-    ],
     bindings: &[
         binding("output", Role::In),
         binding("d_output", Role::In),

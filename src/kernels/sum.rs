@@ -1,8 +1,8 @@
 //! Sums over a leading axis: the last stage of split reductions.
 
-use super::{FLAT_LANES, QUADS, QUADS_SOURCE, WORDS_SOURCE, binding, by_width};
+use super::{FLAT_LANES, binding, by_width};
 use crate::gpu::dispatch::{flat_workgroups, word};
-use crate::gpu::kernel::PORTABLE;
+use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
@@ -16,7 +16,6 @@ pub static PARTIALS: Kernel = Kernel {
     name: "sum_partials",
     variant: PORTABLE,
     source: shader!("sum_partials.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
     bindings: &[
         binding("partials", Role::In),
         binding("output", Role::OutOrAccumulate),
@@ -28,7 +27,6 @@ pub static PARTIALS: Kernel = Kernel {
 /// [`PARTIALS`] for rows of whole quads.
 pub static PARTIALS_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
     ..PARTIALS
 };
 

@@ -3,22 +3,16 @@
 use super::{FLAT_LANES, binding};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Source, Tensor};
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(SwigluParams { len: u32 });
-
-const SHARED: &[Source] = &[
-    shader!("shared/flat_workgroup.wgsl"),
-    shader!("shared/sigmoid.wgsl"),
-];
 
 /// `silu(gate) * up`.
 pub static FORWARD: Kernel = Kernel {
     name: "swiglu_forward",
     variant: PORTABLE,
     source: shader!("swiglu_forward.wgsl"),
-    shared: SHARED,
     bindings: &[
         binding("gate", Role::In),
         binding("up", Role::In),
@@ -33,7 +27,6 @@ pub static BACKWARD: Kernel = Kernel {
     name: "swiglu_backward",
     variant: PORTABLE,
     source: shader!("swiglu_backward.wgsl"),
-    shared: SHARED,
     bindings: &[
         binding("gate", Role::In),
         binding("up", Role::In),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Findings, MeasuredOn};
 use crate::files;
-use crate::kernels::{ALL, matmul, matmul_stage, sum};
+use crate::kernels::ALL;
 
 /// Names the folder of the file, instead of the platform's.
 const FOLDER_VARIABLE: &str = "GPU_TLM_CACHE";
@@ -36,19 +36,11 @@ struct Entry {
     findings: Findings,
 }
 
-/// Version of the program, and a hash of the shaders that a product may run.
+/// Version of the program, and a hash of all shaders, any of which a timed op may run.
 pub(super) fn program() -> String {
     let mut hash = Sha256::new();
     for kernel in ALL {
-        if [
-            matmul::TILED.name,
-            matmul_stage::STAGE.name,
-            sum::PARTIALS.name,
-        ]
-        .contains(&kernel.name)
-        {
-            hash.update(kernel.joined_source());
-        }
+        hash.update(kernel.joined_source());
     }
     let hash = hash.finalize();
     let digits: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,8 +1,8 @@
 //! The kernels of attention, by variant.
 
-use super::super::{QUADS, QUADS_SOURCE, SUBGROUPS, WORDS_SOURCE, binding};
+use super::super::{SUBGROUPS, binding};
 use super::{AttentionParams, DeltaParams};
-use crate::gpu::kernel::PORTABLE;
+use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Binding, Kernel, Role};
 use crate::shader;
 
@@ -22,13 +22,7 @@ const fn forward_bindings(operands: Role) -> [Binding; 5] {
 pub static FORWARD: Kernel = Kernel {
     name: "attention_forward",
     variant: PORTABLE,
-    source: shader!("attention_forward.wgsl"),
-    shared: &[
-        shader!("shared/attention_tiles.wgsl"),
-        shader!("shared/attention_query_rows.wgsl"),
-        shader!("shared/attention_quads.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-    ],
+    source: shader!("attention/attention_forward.wgsl"),
     bindings: &forward_bindings(Role::In),
     params: AttentionParams::LAYOUT,
     requires: &[],
@@ -37,13 +31,7 @@ pub static FORWARD: Kernel = Kernel {
 /// [`FORWARD`] with operands in textures.
 pub static FORWARD_TEXTURE: Kernel = Kernel {
     variant: "texture",
-    source: shader!("attention_forward.texture.wgsl"),
-    shared: &[
-        shader!("shared/attention_forward.wgsl"),
-        shader!("shared/attention_forward_pair.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-    ],
+    source: shader!("attention/attention_forward.texture.wgsl"),
     bindings: &forward_bindings(Role::Texture),
     ..FORWARD
 };
@@ -51,12 +39,7 @@ pub static FORWARD_TEXTURE: Kernel = Kernel {
 /// [`FORWARD_TEXTURE`] by subgroups that share what their lanes load.
 pub static FORWARD_TEXTURE_SUBGROUP: Kernel = Kernel {
     variant: "texture_subgroup",
-    source: shader!("attention_forward.texture_subgroup.wgsl"),
-    shared: &[
-        shader!("shared/attention_subgroup.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/most_negative.wgsl"),
-    ],
+    source: shader!("attention/attention_forward.texture_subgroup.wgsl"),
     requires: SUBGROUPS,
     ..FORWARD_TEXTURE
 };
@@ -65,8 +48,7 @@ pub static FORWARD_TEXTURE_SUBGROUP: Kernel = Kernel {
 pub static BACKWARD_DELTA: Kernel = Kernel {
     name: "attention_backward_delta",
     variant: PORTABLE,
-    source: shader!("attention_backward_delta.wgsl"),
-    shared: &[shader!("shared/flat_workgroup.wgsl"), WORDS_SOURCE],
+    source: shader!("attention/attention_backward_delta.wgsl"),
     bindings: &[
         binding("output", Role::In),
         binding("d_output", Role::In),
@@ -79,7 +61,6 @@ pub static BACKWARD_DELTA: Kernel = Kernel {
 /// [`BACKWARD_DELTA`] for rows of whole quads.
 pub static BACKWARD_DELTA_QUADS: Kernel = Kernel {
     variant: QUADS,
-    shared: &[shader!("shared/flat_workgroup.wgsl"), QUADS_SOURCE],
     ..BACKWARD_DELTA
 };
 
@@ -143,14 +124,7 @@ const fn rotated_key_value_bindings() -> [Binding; 9] {
 pub static BACKWARD_QUERY: Kernel = Kernel {
     name: "attention_backward_query",
     variant: PORTABLE,
-    source: shader!("attention_backward_query.wgsl"),
-    shared: &[
-        shader!("shared/attention_tiles.wgsl"),
-        shader!("shared/attention_query_rows.wgsl"),
-        shader!("shared/attention_query_rows_d_output.wgsl"),
-        shader!("shared/attention_quads.wgsl"),
-        shader!("shared/attention_d_output_quad.wgsl"),
-    ],
+    source: shader!("attention/attention_backward_query.wgsl"),
     bindings: &query_bindings(Role::In),
     params: AttentionParams::LAYOUT,
     requires: &[],
@@ -159,13 +133,7 @@ pub static BACKWARD_QUERY: Kernel = Kernel {
 /// [`BACKWARD_QUERY`] with operands in textures.
 pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
     variant: "texture",
-    source: shader!("attention_backward_query.texture.wgsl"),
-    shared: &[
-        shader!("shared/attention_backward_query.wgsl"),
-        shader!("shared/attention_backward_query_pair.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/attention_d_output_quad.texture.wgsl"),
-    ],
+    source: shader!("attention/attention_backward_query.texture.wgsl"),
     bindings: &query_bindings(Role::Texture),
     ..BACKWARD_QUERY
 };
@@ -173,13 +141,7 @@ pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
 /// [`BACKWARD_QUERY_TEXTURE`] by subgroups that share what their lanes load.
 pub static BACKWARD_QUERY_TEXTURE_SUBGROUP: Kernel = Kernel {
     variant: "texture_subgroup",
-    source: shader!("attention_backward_query.texture_subgroup.wgsl"),
-    shared: &[
-        shader!("shared/attention_subgroup.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/attention_d_output_quad.texture.wgsl"),
-        shader!("shared/rope_quads.wgsl"),
-    ],
+    source: shader!("attention/attention_backward_query.texture_subgroup.wgsl"),
     bindings: &rotated_query_bindings(),
     requires: SUBGROUPS,
     ..BACKWARD_QUERY_TEXTURE
@@ -189,13 +151,7 @@ pub static BACKWARD_QUERY_TEXTURE_SUBGROUP: Kernel = Kernel {
 pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
     name: "attention_backward_key_value",
     variant: PORTABLE,
-    source: shader!("attention_backward_key_value.wgsl"),
-    shared: &[
-        shader!("shared/attention_tiles.wgsl"),
-        shader!("shared/attention_key_rows.wgsl"),
-        shader!("shared/attention_quads.wgsl"),
-        shader!("shared/attention_d_output_quad.wgsl"),
-    ],
+    source: shader!("attention/attention_backward_key_value.wgsl"),
     bindings: &key_value_bindings(Role::In),
     params: AttentionParams::LAYOUT,
     requires: &[],
@@ -204,13 +160,7 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
 /// [`BACKWARD_KEY_VALUE`] with operands in textures.
 pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
     variant: "texture",
-    source: shader!("attention_backward_key_value.texture.wgsl"),
-    shared: &[
-        shader!("shared/attention_backward_key_value.wgsl"),
-        shader!("shared/attention_backward_key_value_pair.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/attention_d_output_quad.texture.wgsl"),
-    ],
+    source: shader!("attention/attention_backward_key_value.texture.wgsl"),
     bindings: &key_value_bindings(Role::Texture),
     ..BACKWARD_KEY_VALUE
 };
@@ -218,13 +168,7 @@ pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
 /// [`BACKWARD_KEY_VALUE_TEXTURE`] by subgroups that share what their lanes load.
 pub static BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP: Kernel = Kernel {
     variant: "texture_subgroup",
-    source: shader!("attention_backward_key_value.texture_subgroup.wgsl"),
-    shared: &[
-        shader!("shared/attention_subgroup.wgsl"),
-        shader!("shared/attention_quads.texture.wgsl"),
-        shader!("shared/attention_d_output_quad.texture.wgsl"),
-        shader!("shared/rope_quads.wgsl"),
-    ],
+    source: shader!("attention/attention_backward_key_value.texture_subgroup.wgsl"),
     bindings: &rotated_key_value_bindings(),
     requires: SUBGROUPS,
     ..BACKWARD_KEY_VALUE_TEXTURE

@@ -1,0 +1,127 @@
+// Gradient of causal attention for the queries: a lane one query row or two, probabilities recomputed
+// from the log-sum-exp: d_score = p * (d_output . value - delta), d_query = scale * d_score . key.
+// For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
+// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl.
+struct Params {
+    time: u32,
+    num_heads: u32,
+    num_kv_heads: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var query: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(2) var key: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(3) var value: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(4) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
+@group(0) @binding(6) var<storage, read> delta: array<f32>;          // [batch, num_heads, time]
+@group(0) @binding(7) var<storage, read_write> d_query: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+
+override WORKGROUP_SIZE: u32 = 64u;
+// Two rows a lane, which share the texels they read. Of larger heads they would take more registers
+// than drivers spill in reasonable time: llvmpipe compiles two rows of 80 elements for 14 s.
+override PAIRS: bool = false;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if (PAIRS) {
+        attend_backward_query_pair(group, lane);
+    } else {
+        attend_backward_query(group, lane);
+    }
+}
+
+// The gradient of one query row.
+fn attend_backward_query(group: vec3<u32>, lane: u32) {
+    let position = group.x * WORKGROUP_SIZE + lane;
+    let head = group.y;
+    let first_row = group.z * params.time;
+    if (position >= params.time) {
+        return;
+    }
+    let kv_head = head / (params.num_heads / params.num_kv_heads);
+    let row = first_row + position;
+    let statistics = (group.z * params.num_heads + head) * params.time + position;
+    let row_log_sum_exp = log_sum_exp[statistics];
+    let row_delta = delta[statistics];
+    var q: array<vec4<f32>, 32>;
+    var d_out: array<vec4<f32>, 32>;
+    var sum: array<vec4<f32>, 32>;
+    for (var d = 0u; d < QUADS; d++) {
+        q[d] = query_quad(row, head, d) * params.scale;
+        d_out[d] = d_output_quad(row, head, d);
+        sum[d] = vec4(0.0);
+    }
+    for (var k = 0u; k <= position; k++) {
+        var score = 0.0;
+        var d_probability = 0.0;
+        for (var d = 0u; d < QUADS; d++) {
+            score += dot(q[d], key_quad(first_row + k, kv_head, d));
+            d_probability += dot(d_out[d], value_quad(first_row + k, kv_head, d));
+        }
+        let d_score = exp(score - row_log_sum_exp) * (d_probability - row_delta) * params.scale;
+        for (var d = 0u; d < QUADS; d++) {
+            sum[d] += d_score * key_quad(first_row + k, kv_head, d);
+        }
+    }
+    let first = (row * params.num_heads + head) * QUADS;
+    for (var d = 0u; d < QUADS; d++) {
+        d_query[first + d] = sum[d];
+    }
+}
+
+// The gradients of two neighbouring query rows: a texel of a key or a value costs as much as a dozen
+// multiply-adds, and serves both.
+fn attend_backward_query_pair(group: vec3<u32>, lane: u32) {
+    let position = (group.x * WORKGROUP_SIZE + lane) * 2u;
+    let head = group.y;
+    let first_row = group.z * params.time;
+    if (position >= params.time) {
+        return;
+    }
+    // Of an odd time, the last row is computed twice.
+    let next = min(position + 1u, params.time - 1u);
+    let kv_head = head / (params.num_heads / params.num_kv_heads);
+    let statistics = (group.z * params.num_heads + head) * params.time;
+    let row_log_sum_exp = vec2(log_sum_exp[statistics + position], log_sum_exp[statistics + next]);
+    let row_delta = vec2(delta[statistics + position], delta[statistics + next]);
+    var q0: array<vec4<f32>, 32>;
+    var q1: array<vec4<f32>, 32>;
+    var d_out0: array<vec4<f32>, 32>;
+    var d_out1: array<vec4<f32>, 32>;
+    var sum0: array<vec4<f32>, 32>;
+    var sum1: array<vec4<f32>, 32>;
+    for (var d = 0u; d < QUADS; d++) {
+        q0[d] = query_quad(first_row + position, head, d) * params.scale;
+        q1[d] = query_quad(first_row + next, head, d) * params.scale;
+        d_out0[d] = d_output_quad(first_row + position, head, d);
+        d_out1[d] = d_output_quad(first_row + next, head, d);
+        sum0[d] = vec4(0.0);
+        sum1[d] = vec4(0.0);
+    }
+    for (var k = 0u; k <= next; k++) {
+        var keys: array<vec4<f32>, 32>;
+        var score = vec2(0.0);
+        var d_probability = vec2(0.0);
+        for (var d = 0u; d < QUADS; d++) {
+            keys[d] = key_quad(first_row + k, kv_head, d);
+            let value = value_quad(first_row + k, kv_head, d);
+            score += vec2(dot(q0[d], keys[d]), dot(q1[d], keys[d]));
+            d_probability += vec2(dot(d_out0[d], value), dot(d_out1[d], value));
+        }
+        // The first row does not see the second one's key.
+        let p = select(exp(score - row_log_sum_exp), vec2(0.0), vec2(k) > vec2(position, next));
+        let d_score = p * (d_probability - row_delta) * params.scale;
+        for (var d = 0u; d < QUADS; d++) {
+            sum0[d] += d_score.x * keys[d];
+            sum1[d] += d_score.y * keys[d];
+        }
+    }
+    let first = ((first_row + position) * params.num_heads + head) * QUADS;
+    let second = ((first_row + next) * params.num_heads + head) * QUADS;
+    for (var d = 0u; d < QUADS; d++) {
+        d_query[first + d] = sum0[d];
+        d_query[second + d] = sum1[d];
+    }
+}

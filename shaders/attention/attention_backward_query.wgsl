@@ -1,0 +1,120 @@
+// Gradient of causal attention for the queries: a workgroup takes 64 queries of a head and goes
+// through the keys that they see, 32 at a time, with probabilities recomputed from the log-sum-exp:
+// d_score = p * (d_output . value - delta), d_query = scale * d_score . key.
+// Joined with attention_d_output_quad.wgsl, attention_query_rows.wgsl, attention_tiles.wgsl.
+struct Params {
+    time: u32,
+    num_heads: u32,
+    num_kv_heads: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> query: array<vec4<f32>>;     // [batch * time, num_heads * head_dim]
+@group(0) @binding(2) var<storage, read> key: array<vec4<f32>>;       // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(3) var<storage, read> value: array<vec4<f32>>;     // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(4) var<storage, read> d_output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;     // [batch, num_heads, time]
+@group(0) @binding(6) var<storage, read> delta: array<f32>;           // [batch, num_heads, time]
+@group(0) @binding(7) var<storage, read_write> d_query: array<f32>;   // [batch * time, num_heads * head_dim]
+
+override HEAD_DIM: u32 = 64u;
+
+// Row y + 16 i of d_scores, from scores and from d_output . value.
+fn d_scores_of(scores: vec4<f32>, d_probabilities: vec4<f32>, place: Place, i: u32, key0: u32) -> vec4<f32> {
+    let position = place.row0 + i * 16u + place.local.y;
+    let statistics = (place.sequence * params.num_heads + place.head) * params.time + min(position, params.time - 1u);
+    let p = exp(scores - log_sum_exp[statistics]);
+    let d_scores = p * (d_probabilities - delta[statistics]) * params.scale;
+    let keys = vec4(key0 + place.local.x * 4u) + vec4(0u, 1u, 2u, 3u);
+    return select(vec4(0.0), d_scores, keys <= vec4(position));
+}
+
+fn add_chunk(sums: ptr<function, array<vec4<f32>, 4>>, place: Place, key0: u32, quads: u32, chunk: u32) {
+    // Every lane is done with the columns' chunk before.
+    workgroupBarrier();
+    stage_key(place, key0, chunk);
+    // The chunk is whole, and so is the tile of d_scores.
+    workgroupBarrier();
+    add_weighted(sums, place.local, quads);
+}
+
+fn store_chunk(sums: array<vec4<f32>, 4>, place: Place, chunk: u32) {
+    let element = (chunk * CHUNK + place.local.x) * 4u;
+    var values = sums;
+    for (var i = 0u; i < 4u; i++) {
+        let position = place.row0 + i * 16u + place.local.y;
+        let row = place.sequence * params.time + position;
+        let first = (row * params.num_heads + place.head) * HEAD_DIM + element;
+        for (var c = 0u; c < 4u; c++) {
+            if (position < params.time && element + c < HEAD_DIM) {
+                d_query[first + c] = values[i][c];
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(LANES_X, LANES_Y)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    // The longest rows first, so that short ones fill the gaps at the end.
+    let row0 = ((params.time - 1u) / TILE_ROWS - group.x) * TILE_ROWS;
+    let kv_head = group.y / (params.num_heads / params.num_kv_heads);
+    let place = Place(local, lane, group.z, group.y, kv_head, row0);
+    var sums0: array<vec4<f32>, 4>;
+    var sums1: array<vec4<f32>, 4>;
+    var sums2: array<vec4<f32>, 4>;
+    var sums3: array<vec4<f32>, 4>;
+    // Blocks above the diagonal are left out.
+    let end_key = min(row0 + TILE_ROWS, params.time);
+    for (var key0 = 0u; key0 < end_key; key0 += TILE_COLS) {
+        let quads = (min(TILE_COLS, end_key - key0) + 3u) / 4u;
+        // Zeros by name: without them Tint keeps the values of the turn before.
+        var scores = array<vec4<f32>, 4>();
+        var d_probabilities = array<vec4<f32>, 4>();
+        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+            // Every lane is done with what the tiles held before.
+            workgroupBarrier();
+            stage_query(place, chunk);
+            stage_key(place, key0, chunk);
+            // The chunks are whole.
+            workgroupBarrier();
+            add_dots(&scores, local, min(CHUNK, QUADS - chunk * CHUNK));
+        }
+        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+            // Every lane is done with what the tiles held before.
+            workgroupBarrier();
+            stage_d_output(place, chunk);
+            stage_value(place, key0, chunk);
+            // The chunks are whole.
+            workgroupBarrier();
+            add_dots(&d_probabilities, local, min(CHUNK, QUADS - chunk * CHUNK));
+        }
+        for (var i = 0u; i < 4u; i++) {
+            scores[i] = d_scores_of(scores[i], d_probabilities[i], place, i, key0);
+        }
+        // Every lane is done with the rows' chunk.
+        workgroupBarrier();
+        keep_scores(scores, local);
+        add_chunk(&sums0, place, key0, quads, 0u);
+        if (CHUNKS > 1u) { add_chunk(&sums1, place, key0, quads, 1u); }
+        if (CHUNKS > 2u) { add_chunk(&sums2, place, key0, quads, 2u); }
+        if (CHUNKS > 3u) { add_chunk(&sums3, place, key0, quads, 3u); }
+    }
+    store_chunk(sums0, place, 0u);
+    if (CHUNKS > 1u) { store_chunk(sums1, place, 1u); }
+    if (CHUNKS > 2u) { store_chunk(sums2, place, 2u); }
+    if (CHUNKS > 3u) { store_chunk(sums3, place, 3u); }
+}
+
+// The output's gradient as rows, beside attention_query_rows.wgsl.
+fn stage_d_output(place: Place, chunk: u32) {
+    for (var turn = 0u; turn < 4u; turn++) {
+        let position = place.row0 + turn * 16u + place.lane / CHUNK;
+        let quad = d_output_quad(place.sequence, position, place.head, chunk * CHUNK + place.lane % CHUNK);
+        row_tile[row_slot(place.lane, turn)] = quad;
+    }
+}

@@ -1,0 +1,144 @@
+// Causal attention with an online softmax (Dao et al. 2022): a workgroup takes 64 queries of a head
+// and goes through the keys that they see, 32 at a time. The log-sum-exp of each row is kept for
+// the backward pass.
+// Joined with attention_query_rows.wgsl, attention_tiles.wgsl, most_negative.wgsl.
+struct Params {
+    time: u32,
+    num_heads: u32,
+    num_kv_heads: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> query: array<vec4<f32>>;        // [batch * time, num_heads * head_dim]
+@group(0) @binding(2) var<storage, read> key: array<vec4<f32>>;          // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(3) var<storage, read> value: array<vec4<f32>>;        // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;       // [batch * time, num_heads * head_dim]
+@group(0) @binding(5) var<storage, read_write> log_sum_exp: array<f32>;  // [batch, num_heads, time]
+
+override HEAD_DIM: u32 = 64u;
+
+// What the output of each row is multiplied with before a block of keys is added, or in the end.
+var<workgroup> row_factor: array<f32, 64>;
+
+// Turns a row of scores, of which the first `visible` count, into probabilities times
+// exp(largest); gives the new (largest, sum).
+fn soften_row(row: u32, visible: u32, quads: u32, before: vec2<f32>) -> vec2<f32> {
+    var largest = before.x;
+    for (var q = 0u; q < quads; q++) {
+        let scores = row_tile[row * PITCH + q];
+        let is_seen = vec4(q * 4u) + vec4(0u, 1u, 2u, 3u) < vec4(visible);
+        let seen = select(vec4(MOST_NEGATIVE), scores, is_seen);
+        largest = max(largest, max(max(seen.x, seen.y), max(seen.z, seen.w)));
+    }
+    let factor = exp(before.x - largest);
+    var sum = before.y * factor;
+    for (var q = 0u; q < quads; q++) {
+        let scores = row_tile[row * PITCH + q];
+        let is_seen = vec4(q * 4u) + vec4(0u, 1u, 2u, 3u) < vec4(visible);
+        let p = select(vec4(0.0), exp(scores - largest), is_seen);
+        sum += p.x + p.y + p.z + p.w;
+        row_tile[row * PITCH + q] = p;
+    }
+    row_factor[row] = factor;
+    return vec2(largest, sum);
+}
+
+fn grow(sums: ptr<function, array<vec4<f32>, 4>>, place: Place) {
+    (*sums)[0] *= row_factor[place.local.y];
+    (*sums)[1] *= row_factor[place.local.y + 16u];
+    (*sums)[2] *= row_factor[place.local.y + 32u];
+    (*sums)[3] *= row_factor[place.local.y + 48u];
+}
+
+fn attend_chunk(sums: ptr<function, array<vec4<f32>, 4>>, place: Place, key0: u32, quads: u32, chunk: u32) {
+    if (chunk > 0u) {
+        // Every lane is done with the chunk before; the first came with the scores.
+        workgroupBarrier();
+        stage_value(place, key0, chunk);
+        // The chunk is whole.
+        workgroupBarrier();
+    }
+    grow(sums, place);
+    add_weighted(sums, place.local, quads);
+}
+
+fn store_chunk(sums: ptr<function, array<vec4<f32>, 4>>, place: Place, chunk: u32) {
+    grow(sums, place);
+    let element = (chunk * CHUNK + place.local.x) * 4u;
+    for (var i = 0u; i < 4u; i++) {
+        let position = place.row0 + i * 16u + place.local.y;
+        let row = place.sequence * params.time + position;
+        let first = (row * params.num_heads + place.head) * HEAD_DIM + element;
+        for (var c = 0u; c < 4u; c++) {
+            if (position < params.time && element + c < HEAD_DIM) {
+                output[first + c] = (*sums)[i][c];
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(LANES_X, LANES_Y)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    // The longest rows first, so that short ones fill the gaps at the end.
+    let row0 = ((params.time - 1u) / TILE_ROWS - group.x) * TILE_ROWS;
+    let kv_head = group.y / (params.num_heads / params.num_kv_heads);
+    let place = Place(local, lane, group.z, group.y, kv_head, row0);
+    var sums0: array<vec4<f32>, 4>;
+    var sums1: array<vec4<f32>, 4>;
+    var sums2: array<vec4<f32>, 4>;
+    var sums3: array<vec4<f32>, 4>;
+    // (largest, sum) of this lane's row, if it has one.
+    var row = vec2(MOST_NEGATIVE, 0.0);
+    let position = row0 + lane;
+    // Blocks above the diagonal are left out.
+    let end_key = min(row0 + TILE_ROWS, params.time);
+    for (var key0 = 0u; key0 < end_key; key0 += TILE_COLS) {
+        let quads = (min(TILE_COLS, end_key - key0) + 7u) / 8u * 2u;
+        // Zeros by name: without them Tint keeps the values of the turn before.
+        var scores = array<vec4<f32>, 4>();
+        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+            // Every lane is done with what the tiles held before.
+            workgroupBarrier();
+            stage_query(place, chunk);
+            stage_key(place, key0, chunk);
+            // The chunks are whole.
+            workgroupBarrier();
+            add_dots(&scores, local, min(CHUNK, QUADS - chunk * CHUNK));
+        }
+        // Every lane is done with queries and keys.
+        workgroupBarrier();
+        keep_scores(scores, local);
+        stage_value(place, key0, 0u);
+        // The scores are whole.
+        workgroupBarrier();
+        if (lane < TILE_ROWS) {
+            row = soften_row(lane, max(position + 1u, key0) - key0, quads, row);
+        }
+        // The probabilities, their factors and the values are whole.
+        workgroupBarrier();
+        attend_chunk(&sums0, place, key0, quads, 0u);
+        if (CHUNKS > 1u) { attend_chunk(&sums1, place, key0, quads, 1u); }
+        if (CHUNKS > 2u) { attend_chunk(&sums2, place, key0, quads, 2u); }
+        if (CHUNKS > 3u) { attend_chunk(&sums3, place, key0, quads, 3u); }
+    }
+    // Every lane has read the last factors.
+    workgroupBarrier();
+    if (lane < TILE_ROWS) {
+        row_factor[lane] = 1.0 / row.y;
+        if (position < params.time) {
+            let statistics = (group.z * params.num_heads + group.y) * params.time + position;
+            log_sum_exp[statistics] = row.x + log(row.y);
+        }
+    }
+    // The last factors are whole.
+    workgroupBarrier();
+    store_chunk(&sums0, place, 0u);
+    if (CHUNKS > 1u) { store_chunk(&sums1, place, 1u); }
+    if (CHUNKS > 2u) { store_chunk(&sums2, place, 2u); }
+    if (CHUNKS > 3u) { store_chunk(&sums3, place, 3u); }
+}

@@ -1,0 +1,52 @@
+// Four neighbouring elements of a head at one position. Positions past the sequence's end give the
+// last one's, which masks keep out of every sum, so that no load waits for a branch.
+// head_dim is even: where it is no multiple of four, a quad may begin in the middle of a word of
+// four, and the last one holds two elements.
+// Joined with attention_tiles.wgsl.
+fn query_quad(sequence: u32, position: u32, head: u32, quad: u32) -> vec4<f32> {
+    let row = sequence * params.time + min(position, params.time - 1u);
+    let at = (row * params.num_heads + head) * HEAD_DIM + min(quad, QUADS - 1u) * 4u;
+    var elements = query[at / 4u];
+    if (HEAD_DIM % 4u != 0u && at % 4u != 0u) {
+        elements = vec4(elements.zw, 0.0, 0.0);
+        if (quad * 4u + 4u <= HEAD_DIM) {
+            elements = vec4(elements.xy, query[at / 4u + 1u].xy);
+        }
+    }
+    return within_head(elements, quad);
+}
+
+fn key_quad(sequence: u32, position: u32, head: u32, quad: u32) -> vec4<f32> {
+    let row = sequence * params.time + min(position, params.time - 1u);
+    let at = (row * params.num_kv_heads + head) * HEAD_DIM + min(quad, QUADS - 1u) * 4u;
+    var elements = key[at / 4u];
+    if (HEAD_DIM % 4u != 0u && at % 4u != 0u) {
+        elements = vec4(elements.zw, 0.0, 0.0);
+        if (quad * 4u + 4u <= HEAD_DIM) {
+            elements = vec4(elements.xy, key[at / 4u + 1u].xy);
+        }
+    }
+    return within_head(elements, quad);
+}
+
+fn value_quad(sequence: u32, position: u32, head: u32, quad: u32) -> vec4<f32> {
+    let row = sequence * params.time + min(position, params.time - 1u);
+    let at = (row * params.num_kv_heads + head) * HEAD_DIM + min(quad, QUADS - 1u) * 4u;
+    var elements = value[at / 4u];
+    if (HEAD_DIM % 4u != 0u && at % 4u != 0u) {
+        elements = vec4(elements.zw, 0.0, 0.0);
+        if (quad * 4u + 4u <= HEAD_DIM) {
+            elements = vec4(elements.xy, value[at / 4u + 1u].xy);
+        }
+    }
+    return within_head(elements, quad);
+}
+
+// Zeros in place of elements past the head's end, which a chunk's dot products run over.
+fn within_head(elements: vec4<f32>, quad: u32) -> vec4<f32> {
+    if (HEAD_DIM % (4u * CHUNK) == 0u) {
+        return elements;
+    }
+    let places = vec4(quad * 4u) + vec4(0u, 1u, 2u, 3u);
+    return select(vec4(0.0), elements, places < vec4(HEAD_DIM));
+}

@@ -1,0 +1,45 @@
+// Gradient of root-mean-square normalisation for its input, added to what is there: the residual
+// stream's own gradient. With n = input * inv_rms and g = d_output * weight:
+// d_input += inv_rms * (g - n * mean(g * n)).
+// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, reduce_sum.wgsl.
+struct Params {
+    rows: u32,
+    cols: u32,  // elements of a row
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> input: array<Element>;          // [rows, cols]
+@group(0) @binding(2) var<storage, read> weight: array<Element>;         // [cols]
+@group(0) @binding(3) var<storage, read> inv_rms: array<f32>;            // [rows]
+@group(0) @binding(4) var<storage, read> d_output: array<Element>;       // [rows, cols]
+@group(0) @binding(5) var<storage, read_write> d_input: array<Element>;  // [rows, cols]
+
+override WORKGROUP_SIZE: u32 = 64u;
+override ACCUMULATE: bool = false;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = flat_workgroup(group, groups);
+    if (row >= params.rows) {
+        return;
+    }
+    let base = row * params.cols;
+    let scale = inv_rms[row];
+    var dots = Element();
+    for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
+        dots = fma(d_output[base + col] * weight[col], input[base + col] * scale, dots);
+    }
+    let mean = reduce_sum(lane, total(dots)) / f32(params.cols * WIDTH);
+    for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
+        let normed = input[base + col] * scale;
+        var gradient = scale * (d_output[base + col] * weight[col] - normed * mean);
+        if (ACCUMULATE) {
+            gradient += d_input[base + col];
+        }
+        d_input[base + col] = gradient;
+    }
+}

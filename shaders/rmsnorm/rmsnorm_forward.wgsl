@@ -1,0 +1,41 @@
+// Root-mean-square normalisation of each row: output = input * inv_rms * weight.
+// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, reduce_sum.wgsl.
+struct Params {
+    rows: u32,
+    cols: u32,  // elements of a row
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> input: array<Element>;          // [rows, cols]
+@group(0) @binding(2) var<storage, read> weight: array<Element>;         // [cols]
+@group(0) @binding(3) var<storage, read_write> output: array<Element>;   // [rows, cols]
+@group(0) @binding(4) var<storage, read_write> inv_rms: array<f32>;      // [rows]
+
+override WORKGROUP_SIZE: u32 = 64u;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = flat_workgroup(group, groups);
+    if (row >= params.rows) {
+        return;
+    }
+    let base = row * params.cols;
+    var squares = Element();
+    for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
+        let x = input[base + col];
+        squares = fma(x, x, squares);
+    }
+    let mean = reduce_sum(lane, total(squares)) / f32(params.cols * WIDTH);
+    let scale = 1.0 / sqrt(mean + params.eps);
+    for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
+        output[base + col] = input[base + col] * scale * weight[col];
+    }
+    if (lane == 0u) {
+        inv_rms[row] = scale;
+    }
+}

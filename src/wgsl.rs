@@ -1,0 +1,98 @@
+//! The WGSL files of this program. Each names at its top the helper files that it is joined with, and
+//! these name theirs; nothing else decides what a shader consists of.
+
+/// One file of WGSL.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Path below `shaders/`; no two files have the same name.
+    pub file: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+/// Names a shader file and takes its text into the binary.
+#[macro_export]
+macro_rules! shader {
+    ($file:literal) => {
+        $crate::wgsl::Source {
+            file: $file,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
+        }
+    };
+}
+
+/// Every helper file, by whose name others ask for it.
+pub static HELPERS: &[Source] = &[
+    shader!("attention/attention_d_output_quad.texture.wgsl"),
+    shader!("attention/attention_d_output_quad.wgsl"),
+    shader!("attention/attention_quads.texture.wgsl"),
+    shader!("attention/attention_quads.wgsl"),
+    shader!("attention/attention_query_rows.wgsl"),
+    shader!("attention/attention_subgroup.wgsl"),
+    shader!("attention/attention_tiles.wgsl"),
+    shader!("matmul/matmul_epilogue.wgsl"),
+    shader!("matmul/matmul_store.wgsl"),
+    shader!("matmul/matmul_store_quad.wgsl"),
+    shader!("matmul/matmul_store_word.wgsl"),
+    shader!("matmul/matmul_tile.wgsl"),
+    shader!("matmul/matmul_tiled_slices.wgsl"),
+    shader!("rmsnorm/subgroup_row.wgsl"),
+    shader!("rope/rope_quads.wgsl"),
+    shader!("rope/rope_rotate.wgsl"),
+    shader!("rope/rope_words.wgsl"),
+    shader!("sample/own_ids.wgsl"),
+    shader!("shared/elements_quads.wgsl"),
+    shader!("shared/elements_words.wgsl"),
+    shader!("shared/flat_workgroup.wgsl"),
+    shader!("shared/most_negative.wgsl"),
+    shader!("shared/reduce_max.wgsl"),
+    shader!("shared/reduce_sum.wgsl"),
+    shader!("shared/sigmoid.wgsl"),
+];
+
+/// How the line begins that names the helpers of a file, among the comments at its top:
+/// `// Joined with reduce_sum.wgsl, elements_words.wgsl or elements_quads.wgsl.`
+const JOINED_WITH: &str = "// Joined with ";
+
+impl Source {
+    /// The file's name, without its folder.
+    pub fn name(&self) -> &'static str {
+        self.file.rsplit('/').next().unwrap_or(self.file)
+    }
+
+    /// What its top names. Two names are alternatives of which a kernel takes one: the first goes
+    /// through rows word by word, and the second by quads.
+    pub fn joined_with(&self) -> Vec<Vec<&'static str>> {
+        let top = self.text.lines().take_while(|line| line.starts_with("//"));
+        let named = top.filter_map(|line| line.strip_prefix(JOINED_WITH)?.strip_suffix('.'));
+        named
+            .flat_map(|list| list.split(", "))
+            .map(|entry| entry.split(" or ").collect())
+            .collect()
+    }
+
+    /// The helpers that it is joined with, each once: its own and theirs.
+    ///
+    /// # Panics
+    /// If no helper has a name that is asked for, which a test would find.
+    pub fn helpers(&self, by_quads: bool) -> Vec<&'static Source> {
+        let mut found = Vec::new();
+        self.add_helpers(by_quads, &mut found);
+        found
+    }
+
+    fn add_helpers(&self, by_quads: bool, found: &mut Vec<&'static Source>) {
+        for alternatives in self.joined_with() {
+            let name = match alternatives[..] {
+                [words, quads] => [words, quads][usize::from(by_quads)],
+                _ => alternatives[0],
+            };
+            let helper = HELPERS.iter().find(|helper| helper.name() == name);
+            let helper = helper.unwrap_or_else(|| panic!("{} wants {name}", self.file));
+            if !found.iter().any(|known| known.file == helper.file) {
+                found.push(helper);
+                helper.add_helpers(by_quads, found);
+            }
+        }
+    }
+}
