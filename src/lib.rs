@@ -16,6 +16,7 @@ pub mod files;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod parallel;
 pub mod random;
 pub mod reference;
 pub mod shaders;

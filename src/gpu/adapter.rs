@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::limits::LIMITS;
-use super::{GpuError, validation};
+use super::{GpuError, validation, wait};
 
 /// A graphics API that wgpu can drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +190,7 @@ fn enumerate(backend: Option<Backend>) -> Result<Vec<wgpu::Adapter>, GpuError> {
         Some(instance) => instance,
         None => wgpu::Instance::new(descriptor),
     };
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    let mut adapters = wait::for_answer(instance.enumerate_adapters(backends));
     // A stable order: real GPUs first, and within a kind as the driver lists them.
     adapters.sort_by_key(|adapter| preference(adapter.get_info().device_type));
     Ok(adapters)

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::adapter::{self, AdapterClass, AdapterRequest};
 use super::kernel::{Constant, Kernel};
 use super::limits::LimitValues;
-use super::{Choices, GpuError, Target, limits, threads, trusted};
+use super::{Choices, GpuError, Target, limits, threads, trusted, wait};
 
 /// How much of the adapter to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -86,7 +86,7 @@ impl Device {
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
-        let request = || pollster::block_on(adapter.request_device(&descriptor));
+        let request = || wait::for_answer(adapter.request_device(&descriptor));
         let (raw, queue) =
             threads::pin_those_of_llvmpipe(request).map_err(|e| GpuError::NoDevice {
                 adapter: info.name.clone(),
@@ -280,11 +280,7 @@ impl Device {
     /// # Errors
     /// When the device was lost or reported an error.
     pub fn wait(&self) -> Result<(), GpuError> {
-        let waited = self.raw.poll(wgpu::PollType::wait_indefinitely());
-        self.check()?;
-        waited
-            .map(|_| ())
-            .map_err(|e| GpuError::Device(e.to_string()))
+        wait::for_all(self)
     }
 
     /// The pipeline of `kernel` with `constants`, compiled at the first call.
@@ -360,8 +356,8 @@ impl Device {
                 cache: None,
             });
         let errors = [
-            pollster::block_on(internal.pop()),
-            pollster::block_on(scope.pop()),
+            wait::for_answer(internal.pop()),
+            wait::for_answer(scope.pop()),
         ];
         match errors.into_iter().flatten().next() {
             None => Ok(pipeline),

@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
-
 use super::dispatch::{Bound, Dispatch, RowCopy, word};
 use super::memory::{Buffers, PersistentId, create_buffer};
 use super::plan::{PARAMS_STRIDE, Plan, SectionId, Storage, StorageKind};
 use super::profile::{DispatchTime, Profile};
 use super::recorder::Recorder;
 use super::step::{Action, Step};
-use super::{Device, GpuError, Kernel, Readback};
+use super::{Device, GpuError, Kernel, Readback, wait};
+use crate::parallel;
 
 /// A compiled plan.
 pub struct Executable {
@@ -56,16 +55,13 @@ impl Executable {
             })
             .collect();
         let params = ParamsBuffer::new(device, &plan.dispatches)?;
-        let pipelines: Result<Vec<_>, _> = plan
-            .dispatches
-            .par_iter()
-            .map(|dispatch| match dispatch.copy {
-                Some(_) => Ok(None),
-                None => device
-                    .pipeline(dispatch.kernel, &dispatch.constants)
-                    .map(Some),
-            })
-            .collect();
+        let pipelines = parallel::map(&plan.dispatches, |dispatch| match dispatch.copy {
+            Some(_) => Ok(None),
+            None => device
+                .pipeline(dispatch.kernel, &dispatch.constants)
+                .map(Some),
+        });
+        let pipelines: Result<Vec<_>, _> = pipelines.into_iter().collect();
         let steps = pipelines?
             .into_iter()
             .zip(&plan.dispatches)
@@ -336,7 +332,7 @@ fn allocate_scratch(
                 | wgpu::TextureUsages::COPY_DST,
             view_formats: &[],
         });
-        if pollster::block_on(scope.pop()).is_some() {
+        if wait::for_answer(scope.pop()).is_some() {
             return Err(GpuError::OutOfMemory {
                 label: label.clone(),
                 size_bytes,

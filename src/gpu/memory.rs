@@ -4,7 +4,7 @@
 //! allocated once.
 
 use super::tensor::align_words;
-use super::{Device, GpuError};
+use super::{Device, GpuError, wait};
 
 /// Names one persistent buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,7 +134,7 @@ pub(super) fn create_buffer(
             | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
-    match pollster::block_on(scope.pop()) {
+    match wait::for_answer(scope.pop()) {
         None => Ok(buffer),
         Some(_) => Err(GpuError::OutOfMemory {
             label: label.to_owned(),

@@ -26,6 +26,7 @@ mod timing;
 pub mod translate;
 mod trusted;
 pub mod validation;
+mod wait;
 
 pub use adapter::{AdapterClass, AdapterRequest, Backend};
 pub use choices::{Choices, Chosen, Identity, Question, Reason};

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::readback::read_now;
 use super::step::{Step, record_steps};
-use super::{Device, GpuError};
+use super::{Device, GpuError, wait};
 
 /// When one dispatch ran on the device.
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ fn finish(device: &Device, encoder: &mut wgpu::CommandEncoder) {
     let next = device.raw.create_command_encoder(&descriptor);
     let full = std::mem::replace(encoder, next);
     device.queue.submit([full.finish()]);
-    let _ = device.raw.poll(wgpu::PollType::wait_indefinitely());
+    let _ = wait::for_all(device);
 }
 
 /// All timestamps of a set in ticks, those never written included.

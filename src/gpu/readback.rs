@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::mpsc;
 
-use super::{Device, GpuError};
+use super::{Device, GpuError, wait};
 
 /// Reads `len` words from byte `offset` of `buffer`, waiting for all submitted work.
 pub(super) fn read_now<T: bytemuck::AnyBitPattern>(
@@ -83,10 +83,7 @@ fn take<T: bytemuck::AnyBitPattern>(
     len: usize,
 ) -> Result<Vec<T>, GpuError> {
     let failed = |message: String| GpuError::Device(message);
-    receiver
-        .recv()
-        .map_err(|e| failed(e.to_string()))?
-        .map_err(|e| failed(format!("read-back failed: {e}")))?;
+    wait::for_callback(receiver)?.map_err(|e| failed(format!("read-back failed: {e}")))?;
     let view = staging
         .slice(..)
         .get_mapped_range()
@@ -167,12 +164,7 @@ impl Readback {
         let Some(oldest) = self.in_flight.pop_front() else {
             return Ok(None);
         };
-        let waited = device.raw.poll(wgpu::PollType::Wait {
-            submission_index: Some(oldest.submission),
-            timeout: None,
-        });
-        device.check()?;
-        waited.map_err(|e| GpuError::Device(e.to_string()))?;
+        wait::for_submission(device, oldest.submission)?;
         let data = take(&oldest.staging, &oldest.receiver, self.words)?;
         self.idle.push(oldest.staging);
         Ok(Some(data))

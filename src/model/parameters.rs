@@ -1,10 +1,9 @@
 //! The one table of parameters: name, shape, place, decay and initial distribution.
 
-use rayon::prelude::*;
-
 use crate::config::ModelConfig;
 use crate::gpu::tensor::{ALIGNMENT_WORDS, align_words};
 use crate::gpu::{Buffers, Device, Memory, PersistentId, Plan, Tensor};
+use crate::parallel;
 use crate::random::{Philox, Stream};
 
 /// Names one parameter of a [`ParameterTable`].
@@ -236,10 +235,9 @@ impl ParameterTable {
             Init::TruncatedNormal { std } => {
                 let random = Philox::new(seed, Stream::Init);
                 let first = (index as u64) << 40;
-                (0..parameter.len() as u64)
-                    .into_par_iter()
-                    .map(|i| (random.truncated_normal(first + i, 3.0) * std) as f32)
-                    .collect()
+                parallel::map_indices(parameter.len(), |i| {
+                    (random.truncated_normal(first + i as u64, 3.0) * std) as f32
+                })
             }
         }
     }
