@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crc::{CRC_32_ISCSI, Crc, Table};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, View};
 use serde_json::{Map, Value};
 
 use crate::config::{ConfigError, ModelConfig};
-use crate::data::mapped::MappedFile;
+use crate::data::positional::PositionalFile;
 use crate::files;
 use crate::gpu::GpuError;
 use crate::model::parameters::Parameter;
@@ -186,6 +186,11 @@ const TENSOR_CHECKSUMS: &str = "tensor_crc32c";
 /// Key of the metadata that holds the checksum of all its other entries.
 const METADATA_CHECKSUM: &str = "metadata_crc32c";
 
+/// Bytes before the header: its length.
+const HEADER_START: usize = 8;
+/// Bytes that a header may have, as the safetensors crate has it.
+const MOST_HEADER: u64 = 100_000_000;
+
 /// Checksum of the entries of a file's metadata, its own aside, in the order of their keys.
 fn metadata_checksum(map: &HashMap<String, String>) -> u32 {
     let entries: BTreeMap<_, _> = map.iter().collect();
@@ -205,7 +210,11 @@ fn metadata_checksum(map: &HashMap<String, String>) -> u32 {
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    file: MappedFile,
+    file: PositionalFile,
+    /// Names, types, shapes and places of the tensors.
+    header: safetensors::tensor::Metadata,
+    /// Where the tensors begin, in bytes.
+    data_start: u64,
     metadata: Option<Metadata>,
     /// By the tensors' names; empty in a file that another program or an earlier version wrote.
     checksums: BTreeMap<String, u32>,
@@ -218,17 +227,37 @@ impl Checkpoint {
     /// When it is missing or damaged.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let path = path.to_owned();
-        let file = MappedFile::open(&path).map_err(|source| CheckpointError::Unreadable {
+        let unreadable = |source| CheckpointError::Unreadable {
             path: path.clone(),
             source,
-        })?;
+        };
         let damaged = |reason: String| CheckpointError::Damaged {
             path: path.clone(),
             reason,
         };
-        SafeTensors::deserialize(file.bytes()).map_err(|e| damaged(e.to_string()))?;
-        let (_, header) =
-            SafeTensors::read_metadata(file.bytes()).map_err(|e| damaged(e.to_string()))?;
+        let file = PositionalFile::open(&path).map_err(unreadable)?;
+        let mut prefix = [0; HEADER_START];
+        if file.len() < HEADER_START as u64 {
+            return Err(damaged(format!("it has {} bytes", file.len())));
+        }
+        file.read_at(0, &mut prefix).map_err(unreadable)?;
+        let header_len = u64::from_le_bytes(prefix);
+        if header_len > MOST_HEADER.min(file.len() - HEADER_START as u64) {
+            return Err(damaged(format!("its header would have {header_len} bytes")));
+        }
+        let data_start = HEADER_START as u64 + header_len;
+        let mut text = vec![0; usize::try_from(header_len).unwrap_or_default()];
+        file.read_at(HEADER_START as u64, &mut text)
+            .map_err(unreadable)?;
+        let header: safetensors::tensor::Metadata =
+            serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        let expected = data_start + header.data_len() as u64;
+        if file.len() != expected {
+            return Err(damaged(format!(
+                "it has {} bytes where its header wants {expected}",
+                file.len()
+            )));
+        }
         let map = header.metadata().as_ref();
         if let Some(noted) = map.and_then(|map| map.get(METADATA_CHECKSUM)) {
             let found = map.map_or(0, metadata_checksum).to_string();
@@ -244,6 +273,8 @@ impl Checkpoint {
             checksums: checksums.unwrap_or_default(),
             path,
             file,
+            header,
+            data_start,
         })
     }
 
@@ -328,27 +359,37 @@ impl Checkpoint {
     /// When it is missing, of another shape or type, or damaged, as its checksum tells.
     pub fn values(&self, prefix: &str, parameter: &Parameter) -> Result<Vec<f32>, CheckpointError> {
         let name = format!("{prefix}{}", parameter.name);
-        let tensors =
-            SafeTensors::deserialize(self.file.bytes()).map_err(|e| CheckpointError::Damaged {
-                path: self.path.clone(),
-                reason: e.to_string(),
-            })?;
-        let tensor = tensors
-            .tensor(&name)
-            .map_err(|_| CheckpointError::Missing {
+        let tensor = self
+            .header
+            .info(&name)
+            .ok_or_else(|| CheckpointError::Missing {
                 path: self.path.clone(),
                 what: format!("tensor '{name}'"),
                 needed_for: "the model",
             })?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != parameter.shape() {
+        if tensor.dtype != Dtype::F32 || tensor.shape != parameter.shape() {
             return Err(CheckpointError::WrongTensor {
                 path: self.path.clone(),
                 name,
-                found: format!("{:?} {:?}", tensor.dtype(), tensor.shape()),
+                found: format!("{:?} {:?}", tensor.dtype, tensor.shape),
                 wanted: format!("F32 {:?}", parameter.shape()),
             });
         }
-        let found = CRC32C.checksum(tensor.data());
+        let (begin, end) = tensor.data_offsets;
+        let mut bytes = vec![0; end - begin];
+        self.file
+            .read_at(self.data_start + begin as u64, &mut bytes)
+            .map_err(|source| match source.kind() {
+                std::io::ErrorKind::UnexpectedEof => CheckpointError::Damaged {
+                    path: self.path.clone(),
+                    reason: format!("it became shorter while it was read, before '{name}' ended"),
+                },
+                _ => CheckpointError::Unreadable {
+                    path: self.path.clone(),
+                    source,
+                },
+            })?;
+        let found = CRC32C.checksum(&bytes);
         if let Some(noted) = self.checksums.get(&name).filter(|noted| **noted != found) {
             return Err(CheckpointError::Damaged {
                 path: self.path.clone(),
@@ -358,8 +399,7 @@ impl Checkpoint {
                 ),
             });
         }
-        Ok(tensor
-            .data()
+        Ok(bytes
             .chunks_exact(4)
             .map(bytemuck::pod_read_unaligned)
             .collect())

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use gpu_tlm::data::dataset::Dataset;
 use gpu_tlm::data::npy::{Dtype, NpyError, TokenFile, TokenWriter};
+use gpu_tlm::data::token_stats::TokenStats;
 use tempfile::TempDir;
 
 /// A `.npy` file as NumPy lays it out: the dictionary padded with spaces to a newline.
@@ -65,7 +67,7 @@ fn headers_of_numpy_are_understood() {
         let (_dir, path) = file_of(&bytes);
         let file = TokenFile::open(&path).unwrap();
         assert_eq!((file.dtype(), file.len()), (dtype, ids.len()));
-        assert_eq!(file.get(0..ids.len()), ids);
+        assert_eq!(file.get(0..ids.len()).unwrap(), ids);
     }
 }
 
@@ -91,9 +93,9 @@ fn reading_gives_back_what_was_written() {
             let file = TokenFile::open(&path).unwrap();
             let is_wide = file.dtype() == Dtype::U32;
             assert_eq!(is_wide, vocab_size > 65_536);
-            assert_eq!(file.get(0..file.len()), ids);
+            assert_eq!(file.get(0..file.len()).unwrap(), ids);
             let middle = ids.len() / 3..ids.len() / 2;
-            assert_eq!(file.get(middle.clone()), ids[middle]);
+            assert_eq!(file.get(middle.clone()).unwrap(), ids[middle]);
             file.check_vocab(vocab_size).unwrap();
         }
     }
@@ -253,4 +255,30 @@ fn writers_leave_nothing_half_written() {
             .starts_with("cannot write /missing/tokens.npy"),
         "{error}"
     );
+}
+
+/// Under a memory map the process would end by a signal here.
+#[test]
+fn a_file_that_is_cut_short_while_it_is_open_is_an_error_that_names_it() {
+    let ids: Vec<u32> = (0..5000).map(|i| i % 1000).collect();
+    let (_dir, path) = file_of(b"");
+    write(&path, 1000, &ids).unwrap();
+    let file = TokenFile::open(&path).unwrap();
+    let dataset = Dataset::open(&path, 1000, 64).unwrap();
+    let on_disk = std::fs::File::options().write(true).open(&path).unwrap();
+    on_disk.set_len(128 + 2 * 100).unwrap();
+    assert_eq!(file.get(0..100).unwrap(), ids[..100]);
+    let errors = [
+        file.get(90..110).unwrap_err().to_string(),
+        file.check_vocab(1000).unwrap_err().to_string(),
+        TokenStats::of(&file, None).unwrap_err().to_string(),
+        dataset.batch(&[0, 3000]).unwrap_err().to_string(),
+    ];
+    for error in errors {
+        assert!(
+            error.contains("became shorter while it was read"),
+            "{error}"
+        );
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
 }

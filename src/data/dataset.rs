@@ -104,11 +104,11 @@ impl Dataset {
     /// The windows that start at `starts`, in that order.
     ///
     /// # Errors
-    /// When the file changed since it was checked: shaders index by token without a bounds check.
+    /// When the file cannot be read any more, or changed since it was checked: shaders index by token without a bounds check.
     pub fn batch(&self, starts: &[usize]) -> Result<Batch, DatasetError> {
         let mut batch = Batch::default();
         for &start in starts {
-            let window = self.file.get(start..start + self.context_length + 1);
+            let window = self.file.get(start..start + self.context_length + 1)?;
             if let Some(&token) = window
                 .iter()
                 .find(|&&token| token as usize >= self.vocab_size)

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
-use super::npy::TokenFile;
+use super::npy::{NpyError, TokenFile};
 
 /// Ids that a core looks at at a time.
 const BLOCK_LEN: usize = 1 << 20;
@@ -46,10 +46,13 @@ impl Lengths {
 impl TokenStats {
     /// Looks at all ids of a file, in which `end_of_text` ends documents; without such a token the
     /// file is one document.
-    pub fn of(file: &TokenFile, end_of_text: Option<u32>) -> Self {
+    ///
+    /// # Errors
+    /// When the file cannot be read any more.
+    pub fn of(file: &TokenFile, end_of_text: Option<u32>) -> Result<Self, NpyError> {
         let starts: Vec<usize> = (0..file.len()).step_by(BLOCK_LEN).collect();
         let blocks = starts.par_iter().map(|&start| {
-            let ids = file.get(start..file.len().min(start + BLOCK_LEN));
+            let ids = file.get(start..file.len().min(start + BLOCK_LEN))?;
             let mut counts: FxHashMap<u32, u64> = FxHashMap::default();
             let mut ends = Vec::new();
             for (position, id) in (start as u64..).zip(ids) {
@@ -58,7 +61,7 @@ impl TokenStats {
                     ends.push(position);
                 }
             }
-            (counts, ends)
+            Ok((counts, ends))
         });
         let merge = |(mut counts, mut ends): (FxHashMap<u32, u64>, Vec<u64>), (others, more)| {
             let others: FxHashMap<u32, u64> = others;
@@ -67,9 +70,9 @@ impl TokenStats {
                 .into_iter()
                 .for_each(|(id, count)| *counts.entry(id).or_default() += count);
             ends.extend(more);
-            (counts, ends)
+            Ok((counts, ends))
         };
-        let (counts, ends) = blocks.reduce(Default::default, merge);
+        let (counts, ends) = blocks.try_reduce(Default::default, merge)?;
         let mut counts: Vec<(u32, u64)> = counts.into_iter().collect();
         counts.sort_by_key(|&(id, count)| (std::cmp::Reverse(count), id));
         let mut documents = Lengths::default();
@@ -81,6 +84,6 @@ impl TokenStats {
         if start < file.len() as u64 {
             documents.add(file.len() as u64 - start);
         }
-        Self { counts, documents }
+        Ok(Self { counts, documents })
     }
 }

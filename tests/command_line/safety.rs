@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use gpu_tlm::checkpoint::Checkpoint;
+use gpu_tlm::model::ParameterTable;
+
 use super::{Project, command, utf8};
 
 /// Runs of a killed process and of one that was told to stop end with these.
@@ -154,4 +157,32 @@ fn a_flipped_bit_in_a_checkpoint_is_found_and_older_files_still_load() {
     std::fs::write(&damaged, &older).unwrap();
     let run = eval();
     assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn a_checkpoint_that_is_cut_short_while_it_is_open_is_an_error() {
+    let project = Project::new();
+    assert_eq!(project.train("run", &["--max-iters", "1"]).code, Some(0));
+    let path = std::path::PathBuf::from(project.checkpoint("run"));
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let table = ParameterTable::new(&checkpoint.model().unwrap(), &[], 1 << 25);
+    let values = || -> Result<Vec<_>, _> {
+        let parameters = table.iter();
+        parameters.map(|p| checkpoint.values("", p)).collect()
+    };
+    values().unwrap();
+    let len = std::fs::metadata(&path).unwrap().len();
+    let on_disk = std::fs::File::options().write(true).open(&path).unwrap();
+    on_disk.set_len(len / 2).unwrap();
+    let error = values().unwrap_err().to_string();
+    assert!(
+        error.contains("became shorter while it was read"),
+        "{error}"
+    );
+    // And a whole file that lost its end before it was opened.
+    let error = Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("its header wants {len}")),
+        "{error}"
+    );
 }

@@ -76,7 +76,10 @@ impl Folder {
 
     fn text(&self, name: &str) -> String {
         let file = TokenFile::open(&self.path(name)).unwrap();
-        let bytes = self.tokenizer().decode(&file.get(0..file.len())).unwrap();
+        let bytes = self
+            .tokenizer()
+            .decode(&file.get(0..file.len()).unwrap())
+            .unwrap();
         String::from_utf8(bytes).unwrap()
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
         file.check_vocab(tokenizer.vocab_size())?;
     }
     let end_of_text = tokenizer.as_ref().and_then(|t| t.token_id(END_OF_TEXT));
-    let stats = TokenStats::of(&file, end_of_text);
+    let stats = TokenStats::of(&file, end_of_text)?;
     let text = tokenizer.as_ref().map(|t| text_of(&file, &stats, t));
     let info = Info {
         n_documents: match end_of_text {
@@ -176,7 +176,7 @@ fn text_of(file: &TokenFile, stats: &TokenStats, tokenizer: &Tokenizer) -> Resul
     let bytes =
         |&(id, count): &(u32, u64)| tokenizer.token_bytes(id).map_or(0, <[u8]>::len) as u64 * count;
     let n_bytes: u64 = stats.counts.iter().map(bytes).sum();
-    let start = tokenizer.decode(&file.get(0..file.len().min(EXCERPT_LEN)))?;
+    let start = tokenizer.decode(&file.get(0..file.len().min(EXCERPT_LEN))?)?;
     Ok(Text {
         bytes_a_token: mean(n_bytes, file.len() as u64),
         excerpt: String::from_utf8_lossy(&start).into_owned(),

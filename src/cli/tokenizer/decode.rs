@@ -135,7 +135,7 @@ impl Ids {
         match self {
             Self::File { file, at } => {
                 let end = file.len().min(*at + DECODE_LEN);
-                let ids = file.get(*at..end);
+                let ids = file.get(*at..end)?;
                 *at = end;
                 Ok(ids)
             }

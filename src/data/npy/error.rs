@@ -102,9 +102,9 @@ pub enum NpyError {
         /// The file.
         path: PathBuf,
         /// Length by the header, in bytes.
-        expected: usize,
+        expected: u64,
         /// Length of the file, in bytes.
-        found: usize,
+        found: u64,
     },
     /// The file goes on after its last token.
     #[error(
@@ -116,9 +116,21 @@ pub enum NpyError {
         /// The file.
         path: PathBuf,
         /// Length by the header, in bytes.
-        expected: usize,
+        expected: u64,
         /// Length of the file, in bytes.
-        found: usize,
+        found: u64,
+    },
+    /// The file has lost its end since it was opened.
+    #[error(
+        "{} became shorter while it was read: it ended before token {position}; copy or make the \
+         file again, and leave it as it is while it is in use",
+        path.display()
+    )]
+    Shortened {
+        /// The file.
+        path: PathBuf,
+        /// The last token that was asked for.
+        position: usize,
     },
     /// A token is not in the vocabulary.
     #[error(

@@ -55,8 +55,12 @@ pub(super) struct Header {
     pub(super) dtype: Dtype,
 }
 
-/// Reads the header at the start of a file's `bytes`.
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Header, NpyError> {
+/// Bytes that the longest header that is read may have; numpy's own are 128.
+pub(super) const MOST_LEN: usize = 1 << 20;
+
+/// Reads the header at the start of a file, of whose `file_len` bytes these are the first
+/// [`MOST_LEN`], or all.
+pub(super) fn parse(path: &Path, bytes: &[u8], file_len: u64) -> Result<Header, NpyError> {
     if !bytes.starts_with(MAGIC) {
         let start = &bytes[..bytes.len().min(MAGIC.len())];
         let found = start.escape_ascii().to_string();
@@ -71,7 +75,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Header, NpyError> {
             let len = u32::from_le_bytes([a, b, c, d]);
             (12, usize::try_from(len).unwrap_or(usize::MAX))
         }
-        [1 | 2, 0, ..] | [] | [_] => return Err(cut_short(path, bytes, 12)),
+        [1 | 2, 0, ..] | [] | [_] => return Err(cut_short(path, file_len, 12)),
         [major, minor, ..] => {
             let found = format!("{major}.{minor}");
             return Err(NpyError::Version {
@@ -82,7 +86,14 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Header, NpyError> {
     };
     let data_start = dict_len.saturating_add(dict_start);
     let Some(dict) = bytes.get(dict_start..data_start) else {
-        return Err(cut_short(path, bytes, data_start));
+        if data_start as u64 <= file_len {
+            return Err(NpyError::Header {
+                path: path.to_owned(),
+                expected: "one of at most a mebibyte",
+                found: format!("{data_start} bytes"),
+            });
+        }
+        return Err(cut_short(path, file_len, data_start as u64));
     };
     let dict = dict.escape_ascii().to_string().replace("\\'", "'");
     let (dtype, len) = parse_dict(path, &dict)?;
@@ -108,11 +119,11 @@ pub(super) fn format(dtype: Dtype, len: usize) -> Vec<u8> {
     header
 }
 
-fn cut_short(path: &Path, bytes: &[u8], expected: usize) -> NpyError {
+fn cut_short(path: &Path, found: u64, expected: u64) -> NpyError {
     NpyError::CutShort {
         path: path.to_owned(),
         expected,
-        found: bytes.len(),
+        found,
     }
 }
 

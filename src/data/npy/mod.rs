@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::data::mapped::MappedFile;
+use crate::data::positional::PositionalFile;
 
 mod error;
 mod header;
@@ -23,14 +23,13 @@ pub use writer::TokenWriter;
 /// Tokens that one thread checks at a time.
 const CHECK_LEN: usize = 1 << 20;
 
-/// A file of token ids, which may be larger than memory; see [`MappedFile`] for what that asks
-/// for.
+/// A file of token ids, which may be larger than memory: ids are read where and when they are wanted.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
-    file: MappedFile,
+    file: PositionalFile,
     /// Where the ids start, in bytes.
-    data_start: usize,
+    data_start: u64,
     len: usize,
     dtype: Dtype,
 }
@@ -43,19 +42,19 @@ impl TokenFile {
     /// If the file is missing or unreadable, no `.npy` file, of another version, type or number
     /// of dimensions, or shorter or longer than its header says.
     pub fn open(path: &Path) -> Result<Self, NpyError> {
-        let file = MappedFile::open(path).map_err(|cause| NpyError::Read {
+        let unreadable = |cause| NpyError::Read {
             path: path.to_owned(),
             cause,
-        })?;
-        let header = header::parse(path, file.bytes())?;
-        let expected = header
-            .len
-            .checked_mul(header.dtype.size())
-            .and_then(|data_len| data_len.checked_add(header.data_start));
-        let found = file.bytes().len();
+        };
+        let file = PositionalFile::open(path).map_err(unreadable)?;
+        let start = file.start(header::MOST_LEN).map_err(unreadable)?;
+        let header = header::parse(path, &start, file.len())?;
+        let data_len = header.len.checked_mul(header.dtype.size());
+        let expected = data_len.and_then(|len| (len as u64).checked_add(header.data_start as u64));
+        let found = file.len();
         if expected != Some(found) {
             let path = path.to_owned();
-            let expected = expected.unwrap_or(usize::MAX);
+            let expected = expected.unwrap_or(u64::MAX);
             return Err(if found < expected {
                 NpyError::CutShort {
                     path,
@@ -73,7 +72,7 @@ impl TokenFile {
         Ok(Self {
             path: path.to_owned(),
             file,
-            data_start: header.data_start,
+            data_start: header.data_start as u64,
             len: header.len,
             dtype: header.dtype,
         })
@@ -101,23 +100,30 @@ impl TokenFile {
 
     /// The ids at the positions of `range`.
     ///
+    /// # Errors
+    ///
+    /// If the file cannot be read any more, or has become shorter since it was opened.
+    ///
     /// # Panics
     ///
     /// If `range` ends after [`TokenFile::len`] or before its start.
-    pub fn get(&self, range: Range<usize>) -> Vec<u32> {
+    pub fn get(&self, range: Range<usize>) -> Result<Vec<u32>, NpyError> {
         let mut ids = vec![0; range.len()];
-        self.read(range.start, &mut ids);
-        ids
+        self.read(range.start, &mut ids)?;
+        Ok(ids)
     }
 
     /// Fills `ids` with those at position `start` and after.
     ///
+    /// # Errors
+    ///
+    /// As those of [`TokenFile::get`].
+    ///
     /// # Panics
     ///
     /// If that would read past [`TokenFile::len`].
-    pub fn read(&self, start: usize, ids: &mut [u32]) {
-        let size = self.dtype.size();
-        let bytes = &self.data()[start * size..][..ids.len() * size];
+    pub fn read(&self, start: usize, ids: &mut [u32]) -> Result<(), NpyError> {
+        let bytes = self.bytes(start, ids.len())?;
         match self.dtype {
             Dtype::U16 => {
                 for (id, bytes) in ids.iter_mut().zip(bytes.as_chunks().0) {
@@ -129,6 +135,28 @@ impl TokenFile {
                     *id = u32::from_le_bytes(*bytes);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The bytes of `len` ids from position `start` on.
+    fn bytes(&self, start: usize, len: usize) -> Result<Vec<u8>, NpyError> {
+        assert!(start + len <= self.len, "ids past the end");
+        let size = self.dtype.size();
+        let mut bytes = vec![0; len * size];
+        let offset = self.data_start + (start * size) as u64;
+        match self.file.read_at(offset, &mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(NpyError::Shortened {
+                    path: self.path.clone(),
+                    position: start + len,
+                })
+            }
+            Err(cause) => Err(NpyError::Read {
+                path: self.path.clone(),
+                cause,
+            }),
         }
     }
 
@@ -174,29 +202,26 @@ impl TokenFile {
     ///
     /// # Errors
     ///
-    /// If one is not: the error names the first and its position.
+    /// If one is not: the error names the first and its position. Also those of [`TokenFile::get`].
     pub fn check_vocab(&self, vocab_size: usize) -> Result<(), NpyError> {
-        let size = self.dtype.size();
-        let outside = self
-            .data()
-            .par_chunks(CHECK_LEN * size)
-            .enumerate()
-            .find_map_first(|(chunk_idx, bytes)| {
-                let at = first_outside(self.dtype, bytes, vocab_size)?;
-                Some(chunk_idx * CHECK_LEN + at)
-            });
-        outside.map_or(Ok(()), |position| {
-            Err(NpyError::OutsideVocab {
-                path: self.path.clone(),
-                id: self.get(position..position + 1)[0],
-                position,
-                vocab_size,
-            })
+        let starts: Vec<usize> = (0..self.len).step_by(CHECK_LEN).collect();
+        let outside = starts.par_iter().find_map_first(|&start| {
+            let bytes = match self.bytes(start, CHECK_LEN.min(self.len - start)) {
+                Ok(bytes) => bytes,
+                Err(error) => return Some(Err(error)),
+            };
+            let at = first_outside(self.dtype, &bytes, vocab_size)?;
+            Some(Ok(start + at))
+        });
+        let Some(position) = outside.transpose()? else {
+            return Ok(());
+        };
+        Err(NpyError::OutsideVocab {
+            path: self.path.clone(),
+            id: self.get(position..position + 1)?[0],
+            position,
+            vocab_size,
         })
-    }
-
-    fn data(&self) -> &[u8] {
-        &self.file.bytes()[self.data_start..]
     }
 }
 
