@@ -417,3 +417,36 @@ fn info_counts_tokens_documents_and_bytes() {
         json!([{"id": 0, "token": END_OF_TEXT}])
     );
 }
+
+#[test]
+fn a_document_over_the_limit_is_refused_with_its_place_and_the_flag() {
+    const LIMIT: usize = 1 << 20;
+    let folder = Folder::new();
+    let run = "a".repeat(2 * LIMIT);
+    folder.write("run.txt", format!("some words, {run}"));
+    folder.write("zeros.txt.gz", gzip(&vec![0; 2 * LIMIT]));
+    let long = "b c ".repeat(LIMIT / 2);
+    folder.write(
+        "long.jsonl",
+        format!("{{\"text\": \"one\"}}\n{{\"text\": \"{long}\"}}\n"),
+    );
+    folder.write("words.txt", &long);
+    let limit = LIMIT.to_string();
+    for (input, place) in [
+        ("run.txt", "text from byte 0 on"),
+        ("zeros.txt.gz", "text from byte 0 on"),
+        ("long.jsonl", "line 2, at byte 16 "),
+    ] {
+        let path = folder.name(input);
+        let error = folder.encode(&[&path], &["--max-document-bytes", &limit]);
+        let error = error.unwrap_err();
+        for part in [&path[..], place, &limit, "--max-document-bytes"] {
+            assert!(error.contains(part), "{error}");
+        }
+        folder.encode(&[&path], &[]).unwrap();
+    }
+    // Text with places to cut has no limit.
+    let path = folder.name("words.txt");
+    let text = folder.encode(&[&path], &["--max-document-bytes", &limit]);
+    assert!(text.unwrap() == long);
+}

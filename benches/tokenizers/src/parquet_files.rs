@@ -81,7 +81,7 @@ fn write(path: &Path, rows: &[Option<String>], compression: Compression) -> Resu
 fn read(path: &Path, field: &str) -> Result<Vec<String>> {
     let options = InputOptions {
         field: field.to_owned(),
-        is_lossy: false,
+        ..InputOptions::default()
     };
     let mut inputs = Inputs::open(&[path.to_owned()], options)?;
     let trainer = Trainer::new(TrainOptions {

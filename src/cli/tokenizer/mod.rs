@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Error;
-use crate::data::input::{InputOptions, InputStats, Inputs};
+use crate::data::input::{InputOptions, InputStats, Inputs, MAX_DOCUMENT_BYTES};
 
 /// Arguments of `gpu-tlm tokenizer`.
 #[derive(Debug, Args)]
@@ -109,6 +109,10 @@ struct InputArgs {
     /// Replace bytes that are no UTF-8, rather than fail, and say how many
     #[arg(long)]
     lossy: bool,
+    /// Longest piece of text that is held whole: a line of .jsonl, a row of .parquet, or a run of
+    /// a text file without a place to cut
+    #[arg(long, value_name = "N", default_value_t = MAX_DOCUMENT_BYTES)]
+    max_document_bytes: usize,
 }
 
 impl InputArgs {
@@ -122,6 +126,7 @@ impl InputArgs {
         let options = InputOptions {
             field: self.field.clone(),
             is_lossy: self.lossy,
+            max_document_bytes: self.max_document_bytes,
         };
         Ok(Inputs::open(paths, options)?)
     }

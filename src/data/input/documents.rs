@@ -15,8 +15,8 @@ pub(super) trait DocumentReader: Send {
 /// The documents of one file, as chunks.
 pub(super) struct Documents {
     reader: Box<dyn DocumentReader>,
-    /// What is left of a document that is longer than a chunk.
-    rest: Option<String>,
+    /// A document that is longer than a chunk, and what of it is given out.
+    rest: Option<(String, usize)>,
 }
 
 impl Documents {
@@ -36,26 +36,27 @@ impl Documents {
     ) -> Result<Option<Chunk>, InputError> {
         let mut chunk = Chunk::default();
         while chunk.text.len() < target_len {
-            let document = match self.rest.take() {
+            let (whole, from) = match self.rest.take() {
                 Some(rest) => rest,
                 None => match self.reader.next_document()? {
-                    Some(document) => document,
+                    Some(document) => (document, 0),
                     None => break,
                 },
             };
+            let document = &whole[from..];
             let room = target_len - chunk.text.len();
             // A document is not cut for less than a chunk, since most fit.
             let cut = if document.len() > room + target_len {
-                specials.next_cut(&document, room, true)
+                specials.next_cut(document, room, true)
             } else {
                 None
             };
             if let Some(cut) = cut {
                 chunk.text.push_str(&document[..cut]);
-                self.rest = Some(document[cut..].to_owned());
+                self.rest = Some((whole, from + cut));
                 return Ok(Some(chunk));
             }
-            chunk.text.push_str(&document);
+            chunk.text.push_str(document);
             chunk.ends.push(chunk.text.len());
         }
         Ok((!chunk.ends.is_empty()).then_some(chunk))

@@ -64,6 +64,24 @@ pub enum InputError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A piece of text that has to be held whole is longer than allowed.
+    #[error(
+        "{}: {what} {place} is longer than {limit} bytes, the most that is held at once; {cause}: \
+         part the documents, or raise --max-document-bytes",
+        path.display()
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// What is too long.
+        what: &'static str,
+        /// Where it is.
+        place: String,
+        /// Bytes that are allowed.
+        limit: usize,
+        /// Why it may be so long.
+        cause: &'static str,
+    },
     /// A Parquet file was given to a program without support for it.
     #[error(
         "{} is a Parquet file, which this program was built without; build it with \

@@ -1,15 +1,15 @@
 //! JSON lines: an object a line, whose text is the value of one key.
 
 use std::fmt;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::InputError;
 use super::documents::DocumentReader;
 use super::files::SourceBytes;
 use super::utf8::Utf8Decoder;
+use super::{InputError, InputOptions};
 
 /// The texts of a file of JSON lines; empty lines are left out.
 pub(super) struct JsonLines {
@@ -17,6 +17,7 @@ pub(super) struct JsonLines {
     bytes: BufReader<SourceBytes>,
     field: String,
     is_lossy: bool,
+    max_document_bytes: usize,
     line: Vec<u8>,
     /// Number of the line, from 1, and where it starts.
     line_number: u64,
@@ -25,12 +26,13 @@ pub(super) struct JsonLines {
 }
 
 impl JsonLines {
-    pub(super) fn new(path: PathBuf, bytes: SourceBytes, field: &str, is_lossy: bool) -> Self {
+    pub(super) fn new(path: PathBuf, bytes: SourceBytes, options: &InputOptions) -> Self {
         Self {
             path,
             bytes: BufReader::with_capacity(1 << 17, bytes),
-            field: field.to_owned(),
-            is_lossy,
+            field: options.field.clone(),
+            is_lossy: options.is_lossy,
+            max_document_bytes: options.max_document_bytes,
             line: Vec::new(),
             line_number: 0,
             offset: 0,
@@ -43,8 +45,13 @@ impl JsonLines {
         loop {
             self.offset += self.line.len() as u64;
             self.line.clear();
+            // What one long line took is not kept for the short ones behind it.
+            self.line.shrink_to(1 << 20);
             self.line_number += 1;
-            let len = self.bytes.read_until(b'\n', &mut self.line);
+            let most = self.max_document_bytes as u64 + 1;
+            let len = (&mut self.bytes)
+                .take(most)
+                .read_until(b'\n', &mut self.line);
             let len = len.map_err(|cause| InputError::Read {
                 path: self.path.clone(),
                 cause,
@@ -52,6 +59,15 @@ impl JsonLines {
             })?;
             if len == 0 {
                 return Ok(false);
+            }
+            if self.line.len() > self.max_document_bytes {
+                return Err(InputError::TooLong {
+                    path: self.path.clone(),
+                    what: "line",
+                    place: format!("{}, at byte {}", self.line_number, self.offset),
+                    limit: self.max_document_bytes,
+                    cause: "the file may be no JSON lines, or hold an array instead of lines",
+                });
             }
             if !self.line.trim_ascii().is_empty() {
                 return Ok(true);
@@ -88,6 +104,10 @@ impl JsonLines {
                     "mend the line, or name the key of the text with --field",
                 ));
             }
+        };
+        let bytes = match String::from_utf8(bytes) {
+            Ok(text) => return Ok(text),
+            Err(error) => error.into_bytes(),
         };
         let mut decoder = Utf8Decoder::new(self.is_lossy);
         let mut text = String::with_capacity(bytes.len());
@@ -223,7 +243,11 @@ mod tests {
     use super::*;
 
     fn read(lines: &[u8], is_lossy: bool) -> Result<(Vec<String>, u64), InputError> {
-        let mut reader = JsonLines::new("x.jsonl".into(), SourceBytes::of(lines), "text", is_lossy);
+        let options = InputOptions {
+            is_lossy,
+            ..InputOptions::default()
+        };
+        let mut reader = JsonLines::new("x.jsonl".into(), SourceBytes::of(lines), &options);
         let mut texts = Vec::new();
         while let Some(text) = reader.next_document()? {
             texts.push(text);

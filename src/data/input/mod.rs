@@ -28,13 +28,20 @@ pub struct InputOptions {
     pub field: String,
     /// Whether bytes that are no UTF-8 become the replacement character, rather than an error.
     pub is_lossy: bool,
+    /// Most bytes that are held whole: of a line of JSON, a row of Parquet, or a run of a text file
+    /// without a place to cut.
+    pub max_document_bytes: usize,
 }
+
+/// Most bytes of a document where nothing else is asked for: a thousand times an ordinary one.
+pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 
 impl Default for InputOptions {
     fn default() -> Self {
         Self {
             field: "text".to_owned(),
             is_lossy: false,
+            max_document_bytes: MAX_DOCUMENT_BYTES,
         }
     }
 }
@@ -165,25 +172,23 @@ impl Inputs {
     }
 
     fn open_file(&self, file: &InputFile) -> Result<Reader, InputError> {
-        let is_lossy = self.options.is_lossy;
-        let field = &self.options.field;
+        let options = &self.options;
         Ok(match file.format {
             Format::Text => {
                 let bytes = file.open(&self.file_bytes)?;
-                Reader::Text(TextReader::new(file.path.clone(), bytes, is_lossy))
+                Reader::Text(TextReader::new(file.path.clone(), bytes, options))
             }
             Format::Jsonl => {
                 let bytes = file.open(&self.file_bytes)?;
                 Reader::Documents(Documents::new(Box::new(jsonl::JsonLines::new(
                     file.path.clone(),
                     bytes,
-                    field,
-                    is_lossy,
+                    options,
                 ))))
             }
             #[cfg(feature = "parquet")]
             Format::Parquet => Reader::Documents(Documents::new(Box::new(
-                parquet::ParquetText::open(&file.path, field, is_lossy, &self.file_bytes)?,
+                parquet::ParquetText::open(&file.path, options, &self.file_bytes)?,
             ))),
             #[cfg(not(feature = "parquet"))]
             Format::Parquet => {

@@ -11,9 +11,9 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::InputError;
 use super::documents::DocumentReader;
 use super::utf8::Utf8Decoder;
+use super::{InputError, InputOptions};
 
 /// Rows that are read at a time.
 const BATCH_LEN: usize = 256;
@@ -24,6 +24,7 @@ pub(super) struct ParquetText {
     reader: SerializedFileReader<File>,
     column_idx: usize,
     is_lossy: bool,
+    max_document_bytes: usize,
     /// Row groups that are read or being read.
     n_groups: usize,
     group: Option<ColumnReaderImpl<ByteArrayType>>,
@@ -37,10 +38,10 @@ impl ParquetText {
     /// Opens the file and finds the column `field`.
     pub(super) fn open(
         path: &Path,
-        field: &str,
-        is_lossy: bool,
+        options: &InputOptions,
         counter: &Arc<AtomicU64>,
     ) -> Result<Self, InputError> {
+        let field = &options.field;
         let file = File::open(path).map_err(|cause| InputError::Read {
             path: path.to_owned(),
             cause,
@@ -49,7 +50,7 @@ impl ParquetText {
         let reader = SerializedFileReader::new(file).map_err(|error| damaged(path, &error))?;
         let schema = reader.metadata().file_metadata().schema_descr();
         let column_idx = schema.columns().iter().position(|column| {
-            column.path().string() == field
+            column.path().string() == *field
                 && column.physical_type() == Type::BYTE_ARRAY
                 && column.max_rep_level() == 0
         });
@@ -72,7 +73,8 @@ impl ParquetText {
             path: path.to_owned(),
             reader,
             column_idx,
-            is_lossy,
+            is_lossy: options.is_lossy,
+            max_document_bytes: options.max_document_bytes,
             n_groups: 0,
             group: None,
             batch: Vec::new().into_iter(),
@@ -126,6 +128,15 @@ impl DocumentReader for ParquetText {
         loop {
             if let Some(bytes) = self.batch.next() {
                 self.n_rows += 1;
+                if bytes.len() > self.max_document_bytes {
+                    return Err(InputError::TooLong {
+                        path: self.path.clone(),
+                        what: "text",
+                        place: format!("{} of its column", self.n_rows),
+                        limit: self.max_document_bytes,
+                        cause: "rows may hold whole collections",
+                    });
+                }
                 let mut decoder = Utf8Decoder::new(self.is_lossy);
                 let mut text = String::with_capacity(bytes.len());
                 if decoder.push(bytes.data(), true, &mut text).is_err() {

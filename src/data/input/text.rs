@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use super::files::SourceBytes;
 use super::utf8::Utf8Decoder;
-use super::{Chunk, InputError};
+use super::{Chunk, InputError, InputOptions};
 use crate::data::tokenizer::Specials;
 
 /// Text beyond a chunk's length among which its end is looked for first.
 const SLACK: usize = 1 << 12;
+/// Bytes that are read at a time at most.
+const MOST_READ: usize = 1 << 20;
 
 /// A text file that is one document.
 pub(super) struct TextReader {
@@ -20,17 +22,22 @@ pub(super) struct TextReader {
     text: String,
     /// Room for what is read at a time.
     block: Vec<u8>,
+    /// Bytes of text that are given out.
+    given: u64,
+    max_document_bytes: usize,
     is_at_end: bool,
 }
 
 impl TextReader {
-    pub(super) fn new(path: PathBuf, bytes: SourceBytes, is_lossy: bool) -> Self {
+    pub(super) fn new(path: PathBuf, bytes: SourceBytes, options: &InputOptions) -> Self {
         Self {
             path,
             bytes,
-            decoder: Utf8Decoder::new(is_lossy),
+            decoder: Utf8Decoder::new(options.is_lossy),
             text: String::new(),
             block: Vec::new(),
+            given: 0,
+            max_document_bytes: options.max_document_bytes,
             is_at_end: false,
         }
     }
@@ -46,6 +53,8 @@ impl TextReader {
         specials: &Specials,
         target_len: usize,
     ) -> Result<Option<Chunk>, InputError> {
+        // A chunk is held in any case.
+        let most = self.max_document_bytes.max(target_len + SLACK);
         let mut from = target_len;
         let mut wanted = target_len + SLACK;
         loop {
@@ -56,10 +65,20 @@ impl TextReader {
             if let Some(cut) = specials.next_cut(&self.text, from, self.is_at_end) {
                 let after = self.text.split_off(cut);
                 let text = std::mem::replace(&mut self.text, after);
+                self.given += text.len() as u64;
                 return Ok(Some(Chunk {
                     text,
                     ends: Vec::new(),
                 }));
+            }
+            if self.text.len() > most {
+                return Err(InputError::TooLong {
+                    path: self.path.clone(),
+                    what: "text",
+                    place: format!("from byte {} on", self.given),
+                    limit: self.max_document_bytes,
+                    cause: "it has no place where the class of characters changes",
+                });
             }
             if self.is_at_end {
                 let text = std::mem::take(&mut self.text);
@@ -70,14 +89,15 @@ impl TextReader {
             }
             // What was searched has no cut, its end aside, where more text has to tell.
             from = from.max(specials.undecided_from(&self.text));
-            wanted = self.text.len() * 2;
+            wanted = (self.text.len() * 2).min(most + 1);
         }
     }
 
     /// Reads until there are `wanted` bytes of text, or the file ends.
     fn read_to(&mut self, wanted: usize) -> Result<(), InputError> {
         while self.text.len() < wanted && !self.is_at_end {
-            self.block.resize((wanted - self.text.len()).max(SLACK), 0);
+            let len = (wanted - self.text.len()).clamp(SLACK, MOST_READ);
+            self.block.resize(len, 0);
             let len = loop {
                 match self.bytes.read(&mut self.block) {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -110,7 +130,8 @@ mod tests {
 
     fn chunks(text: &[u8], target_len: usize) -> Vec<Chunk> {
         let specials = Specials::new(&[(0, "<|endoftext|>".to_owned())]);
-        let mut reader = TextReader::new("text".into(), SourceBytes::of(text), false);
+        let options = InputOptions::default();
+        let mut reader = TextReader::new("text".into(), SourceBytes::of(text), &options);
         let next = || reader.next_chunk(&specials, target_len).unwrap();
         std::iter::from_fn(next).collect()
     }

@@ -63,7 +63,11 @@ impl Pairs {
     /// `byte_ids` are the ids of the tokens of one byte.
     ///
     /// `None` where the pre-tokens together have 4 GiB or more.
-    pub(super) fn new(words: &[Word], tokens: &[Box<[u8]>], byte_ids: &[u32; 256]) -> Option<Self> {
+    pub(super) fn new(
+        words: Vec<Word>,
+        tokens: &[Box<[u8]>],
+        byte_ids: &[u32; 256],
+    ) -> Option<Self> {
         let n_places = words.iter().map(|word| word.len() + 1).sum::<usize>() + 1;
         u32::try_from(n_places).ok()?;
         let bytes: Vec<Rc<[u8]>> = tokens.iter().map(|token| Rc::from(&token[..])).collect();

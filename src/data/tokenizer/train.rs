@@ -193,11 +193,9 @@ fn learn_merges(
         let byte = u8::try_from(byte).expect("256 bytes");
         vocabulary.ids[&[byte][..]]
     });
-    let pairs = Pairs::new(&words, &vocabulary.tokens, &byte_ids);
-    let mut pairs = pairs.ok_or(TokenizerError::TooManyWords {
-        n_words: words.len(),
-    })?;
-    drop(words);
+    let n_words = words.len();
+    let pairs = Pairs::new(words, &vocabulary.tokens, &byte_ids);
+    let mut pairs = pairs.ok_or(TokenizerError::TooManyWords { n_words })?;
     let mut merges = Vec::new();
     while vocabulary.tokens.len() < vocab_size {
         if watch(vocabulary.tokens.len()).is_break() {
