@@ -1,9 +1,10 @@
 //! The `gpu-tlm` command: parse, run, exit code.
 
+mod environment;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
 use gpu_tlm::cli::Cli;
 use gpu_tlm::gpu::validation;
 use tracing_subscriber::layer::SubscriberExt;
@@ -11,13 +12,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    environment::keep_wayland_quiet();
+    let cli = Cli::from_command_line();
     let level = match cli.verbose {
         0 => "info",
         1 => "debug",
         _ => "trace",
     };
-    let hal = if cli.validation { "warn" } else { "off" };
+    let validates = cli.validates();
+    let hal = if validates { "warn" } else { "off" };
     let filter = EnvFilter::try_from_env("GPU_TLM_LOG").unwrap_or_else(|_| {
         EnvFilter::new(format!(
             "warn,gpu_tlm={level},wgpu_hal={hal},wgpu_core=warn"
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
         .with_filter(filter);
     tracing_subscriber::registry()
         .with(log)
-        .with(cli.validation.then(validation::listen))
+        .with(validates.then(validation::listen))
         .init();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,

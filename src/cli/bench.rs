@@ -10,6 +10,7 @@ use crate::Error;
 use crate::bench::scaling;
 use crate::bench::train::{BATCH_SIZE, Model, TrainReport, run as run_steps};
 use crate::bench::{Earlier, Report, RowReport, run as run_rows, select};
+use crate::check::step::train_config;
 use crate::config::Settings;
 use crate::gpu::Device;
 use crate::kernels::check_name;
@@ -62,6 +63,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     vocab_size: Option<usize>,
     #[command(flatten)]
+    tuning: super::TuningArgs,
+    #[command(flatten)]
     adapter: AdapterArgs,
     /// Print one JSON object
     #[arg(long)]
@@ -74,6 +77,8 @@ pub struct ScalingArgs {
     /// Draw the figures as SVG into this file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    tuning: super::TuningArgs,
     #[command(flatten)]
     adapter: AdapterArgs,
     /// Print one JSON object
@@ -94,21 +99,34 @@ pub struct KernelsArgs {
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     #[command(flatten)]
+    tuning: super::TuningArgs,
+    #[command(flatten)]
     adapter: AdapterArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
+impl BenchArgs {
+    /// Which adapter runs it.
+    pub(super) fn adapter(&self) -> &AdapterArgs {
+        match &self.what {
+            What::Kernels(args) => &args.adapter,
+            What::Train(args) => &args.adapter,
+            What::Scaling(args) => &args.adapter,
+        }
+    }
+}
+
 /// Measures and prints.
 ///
 /// # Errors
 /// When the request is wrong, the device fails, or outputs are wrong.
-pub fn run(args: &BenchArgs, tuning: &tuner::Options) -> Result<(), Error> {
+pub fn run(args: &BenchArgs) -> Result<(), Error> {
     match &args.what {
-        What::Kernels(args) => kernels(args, tuning),
-        What::Train(args) => train(args, tuning),
-        What::Scaling(args) => scale(args),
+        What::Kernels(args) => kernels(args, &args.tuning.options()?),
+        What::Train(args) => train(args, &args.tuning.options()?),
+        What::Scaling(args) => scale(args, &args.tuning.options()?),
     }
 }
 
@@ -158,15 +176,18 @@ fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
     super::print(&format!("{}\n{choices}", describe_steps(&report)))
 }
 
-/// Model S with one size changed after the other, by the kernels of the adapter's class.
-fn scale(args: &ScalingArgs) -> Result<(), Error> {
+/// Model S with one size changed after the other, each by the kernels that a training run would take.
+fn scale(args: &ScalingArgs, tuning: &tuner::Options) -> Result<(), Error> {
     let device = args.adapter.open()?;
     let count = scaling::SWEEP.iter().map(|(_, values)| values.len()).sum();
     let progress = super::progress(count);
     let mut points = Vec::with_capacity(count);
     for (size, values) in scaling::SWEEP {
         for &value in values {
-            points.push(scaling::measure(&device, size, value)?);
+            let (model, batch_size) = size.apply(value);
+            let train = train_config(batch_size, batch_size);
+            let tuned = super::tune_steps(&device, tuning, &model, &train)?.device;
+            points.push(scaling::measure(&tuned, size, value)?);
             progress.inc(1);
         }
     }

@@ -7,9 +7,8 @@ use serde_json::json;
 use super::AdapterArgs;
 use crate::Error;
 use crate::check::{self, Report, RowReport, Skipped, SkippedBy, step};
-use crate::gpu::{Choices, Device, validation};
+use crate::gpu::{Device, validation};
 use crate::kernels::{FAMILIES, check_name};
-use crate::tuner;
 
 /// Arguments of `gpu-tlm check`.
 #[derive(Debug, clap::Args)]
@@ -19,7 +18,9 @@ pub struct CheckArgs {
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
     #[command(flatten)]
-    adapter: AdapterArgs,
+    forced: super::VariantArgs,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -29,7 +30,8 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// When the request is wrong, there is no adapter, or a row is wrong.
-pub fn run(args: &CheckArgs, tuning: &tuner::Options) -> Result<(), Error> {
+pub fn run(args: &CheckArgs) -> Result<(), Error> {
+    let choices = args.forced.choices()?;
     if let Some(name) = &args.kernel {
         check_name(name, &[step::NAME])?;
     }
@@ -38,7 +40,6 @@ pub fn run(args: &CheckArgs, tuning: &tuner::Options) -> Result<(), Error> {
         rows.retain(|row| row.kernel.is_called(name));
     }
     let with_step = args.kernel.as_deref().is_none_or(|name| name == step::NAME);
-    let choices = Choices::forced(&tuning.forced);
     let device = args.adapter.open()?.with_choices(choices);
     let progress = super::progress(rows.len() + usize::from(with_step));
     let reopen = || Device::open(&args.adapter.options()?);

@@ -13,7 +13,7 @@ use crate::gpu::limits::LIMITS;
 #[derive(Debug, clap::Args)]
 pub struct DevicesArgs {
     #[command(flatten)]
-    adapter: AdapterArgs,
+    pub(super) adapter: AdapterArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,

@@ -11,7 +11,6 @@ use crate::config::Settings;
 use crate::data::dataset::Dataset;
 use crate::train::engine::Engine;
 use crate::train::evaluate::mean_loss;
-use crate::tuner;
 
 /// Arguments of `gpu-tlm eval`.
 #[derive(Debug, clap::Args)]
@@ -32,14 +31,17 @@ pub struct EvalArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    adapter: AdapterArgs,
+    tuning: super::TuningArgs,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArgs,
 }
 
 /// Evaluates over all windows that follow each other without overlap.
 ///
 /// # Errors
 /// When a file is missing or does not fit, or the device fails.
-pub fn run(args: &EvalArgs, tuning: &tuner::Options) -> Result<(), Error> {
+pub fn run(args: &EvalArgs) -> Result<(), Error> {
+    let tuning = args.tuning.options()?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let model = checkpoint.model()?;
     let dataset = Dataset::open(&args.data, model.vocab_size, model.context_length)?;
@@ -55,7 +57,7 @@ pub fn run(args: &EvalArgs, tuning: &tuner::Options) -> Result<(), Error> {
         ..Settings::default()
     };
     let train = settings.train()?;
-    let device = super::tune_steps(&args.adapter.open()?, tuning, &model, &train)?.device;
+    let device = super::tune_steps(&args.adapter.open()?, &tuning, &model, &train)?.device;
     let mut engine = Engine::new(device, &model, &train)?;
     checkpoint.restore(&engine, false)?;
     let windows = dataset.windows();

@@ -58,14 +58,17 @@ pub struct GenerateArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    adapter: AdapterArgs,
+    tuning: super::TuningArgs,
+    #[command(flatten)]
+    pub(super) adapter: AdapterArgs,
 }
 
 /// Generates, and prints each text after its prompt.
 ///
 /// # Errors
 /// When a file does not fit, the prompt or a parameter is wrong, or the device fails.
-pub fn run(args: &GenerateArgs, tuning: &tuner::Options) -> Result<(), Error> {
+pub fn run(args: &GenerateArgs) -> Result<(), Error> {
+    let tuning = args.tuning.options()?;
     let tokenizer = super::load_tokenizer(args.tokenizer.as_deref())?;
     let end = end_token(args, tokenizer.as_ref())?;
     let prompt = prompt(args, tokenizer.as_ref(), end)?;
@@ -83,7 +86,7 @@ pub fn run(args: &GenerateArgs, tuning: &tuner::Options) -> Result<(), Error> {
     let mut generator = Generator::new(device, model, sampling)?;
     let lengths = prompt.len()..=prompt.len() + args.max_new_tokens.saturating_sub(1);
     let questions = generator.questions(lengths);
-    let tuned = tuner::tune(generator.device(), tuning, &questions)?;
+    let tuned = tuner::tune(generator.device(), &tuning, &questions)?;
     generator.set_choices(tuned.device.choices().clone());
     let mut samples = Vec::new();
     for sample in 0..args.num_samples {

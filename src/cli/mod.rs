@@ -17,13 +17,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::Error;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::tokenizer::Tokenizer;
 use crate::gpu::executable::check_limits;
-use crate::gpu::{AdapterRequest, Device, DeviceOptions, GpuError, validation};
+use crate::gpu::{AdapterRequest, Choices, Device, DeviceOptions, GpuError, validation};
 use crate::kernels::check_variant;
 use crate::train::step_plan::StepPlan;
 use crate::tuner::{self, Tuning};
@@ -42,11 +42,6 @@ pub struct Cli {
     /// Say more: -v each kernel that is compiled, -vv each dispatch too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Run under Vulkan's validation layers; whatever they have to say fails the run
-    #[arg(long, global = true)]
-    pub validation: bool,
-    #[command(flatten)]
-    tuning: TuningArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -78,20 +73,43 @@ enum Command {
 }
 
 impl Cli {
+    /// Takes the command line apart, or ends the process with help or an error. A negative number is a
+    /// value of the option before it, whose range is checked later, and no flag.
+    pub fn from_command_line() -> Self {
+        let matches = command().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Whether the command runs under Vulkan's validation layers.
+    pub fn validates(&self) -> bool {
+        match &self.command {
+            Command::Train(args) => args.validation.on,
+            Command::Plan(args) => args.validation.on,
+            Command::Eval(args) => args.adapter.validation.on,
+            Command::Generate(args) => args.adapter.validation.on,
+            Command::Check(args) => args.adapter.validation.on,
+            Command::Bench(args) => args.adapter().validation.on,
+            Command::Devices(args) => args.adapter.validation.on,
+            Command::Tokenizer(_)
+            | Command::Data(_)
+            | Command::Schedule(_)
+            | Command::Shaders(_) => false,
+        }
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     /// Those of the command, and what the validation layers said.
     pub fn run(self) -> Result<(), Error> {
-        let tuning = self.tuning.options()?;
         match self.command {
-            Command::Train(args) => train::run(&args, tuning),
-            Command::Eval(args) => eval::run(&args, &tuning),
-            Command::Generate(args) => generate::run(&args, &tuning),
+            Command::Train(args) => train::run(&args),
+            Command::Eval(args) => eval::run(&args),
+            Command::Generate(args) => generate::run(&args),
             Command::Tokenizer(args) => tokenizer::run(&args),
             Command::Data(args) => data::run(&args),
-            Command::Check(args) => check::run(&args, &tuning),
-            Command::Bench(args) => bench::run(&args, &tuning),
+            Command::Check(args) => check::run(&args),
+            Command::Bench(args) => bench::run(&args),
             Command::Devices(args) => devices::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::Schedule(args) => schedule::run(&args),
@@ -101,28 +119,64 @@ impl Cli {
     }
 }
 
-/// Which of several kernels computes a product, for commands that run a model.
+/// The program's command line.
+fn command() -> clap::Command {
+    take_negative_numbers(Cli::command())
+}
+
+fn take_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let takes_value = arg.get_action().takes_values() && !arg.is_positional();
+            arg.allow_negative_numbers(takes_value)
+        })
+        .mut_subcommands(take_negative_numbers)
+}
+
+/// For commands that open a device.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ValidationArgs {
+    /// Run under Vulkan's validation layers; whatever they have to say fails the run
+    #[arg(long = "validation")]
+    on: bool,
+}
+
+/// A kernel by its name, for commands whose plans have a choice.
+#[derive(Clone, Debug, clap::Args)]
+struct VariantArgs {
+    /// Take this kernel wherever it can run, for instance matmul.texture, and time nothing; may be
+    /// given once for each of matmul, attention and rmsnorm
+    #[arg(long, value_name = "NAME")]
+    variant: Vec<String>,
+}
+
+impl VariantArgs {
+    fn choices(&self) -> Result<Choices, Error> {
+        for name in &self.variant {
+            check_variant(name)?;
+        }
+        Ok(Choices::forced(&self.variant))
+    }
+}
+
+/// Which of several kernels computes an op, for commands that run a model.
 #[derive(Clone, Debug, clap::Args)]
 struct TuningArgs {
     /// Take the kernels that suit the adapter's class, instead of timing them at the first run and
     /// looking the times up later (in the folder that GPU_TLM_CACHE names, or else the platform's
     /// for caches)
-    #[arg(long, global = true)]
+    #[arg(long)]
     no_tune: bool,
-    /// Take this kernel wherever it can run, for instance matmul.texture, and time nothing; may be
-    /// given once for each of matmul, attention and rmsnorm
-    #[arg(long, global = true, value_name = "NAME")]
-    variant: Vec<String>,
+    #[command(flatten)]
+    forced: VariantArgs,
 }
 
 impl TuningArgs {
     fn options(&self) -> Result<tuner::Options, Error> {
-        for name in &self.variant {
-            check_variant(name)?;
-        }
+        self.forced.choices()?;
         Ok(tuner::Options {
             off: self.no_tune,
-            forced: self.variant.clone(),
+            forced: self.forced.variant.clone(),
             resumed: None,
         })
     }
@@ -153,6 +207,8 @@ pub struct AdapterArgs {
     /// Keep bounds checks and loop guards in the shaders: slower, to find a fault
     #[arg(long)]
     checked: bool,
+    #[command(flatten)]
+    validation: ValidationArgs,
 }
 
 impl AdapterArgs {
@@ -220,4 +276,66 @@ fn stop_on_interrupt(message: &'static str) -> Arc<AtomicBool> {
         tracing::warn!("Ctrl-C will stop at once: {error}");
     }
     stop
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The options of each command without subcommands, by the words that call it.
+    fn options() -> Vec<(String, Vec<String>)> {
+        let mut found = Vec::new();
+        let mut waiting = vec![(String::new(), command())];
+        while let Some((words, command)) = waiting.pop() {
+            let options = command.get_arguments().filter_map(clap::Arg::get_long);
+            let options = options.map(str::to_owned).collect();
+            for sub in command.get_subcommands() {
+                waiting.push((format!("{words} {}", sub.get_name()), sub.clone()));
+            }
+            if !command.has_subcommands() {
+                found.push((words.trim().to_owned(), options));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn device_options_stand_where_a_device_is_opened() {
+        let having = |option: &str| {
+            let mut words: Vec<String> = options()
+                .into_iter()
+                .filter(|(_, options)| options.iter().any(|o| o == option))
+                .map(|(words, _)| words)
+                .collect();
+            words.sort();
+            words.join(", ")
+        };
+        assert_eq!(
+            having("validation"),
+            "bench kernels, bench scaling, bench train, check, devices, eval, generate, plan, train"
+        );
+        assert_eq!(
+            having("no-tune"),
+            "bench kernels, bench scaling, bench train, eval, generate, train"
+        );
+        assert_eq!(
+            having("variant"),
+            "bench kernels, bench scaling, bench train, check, eval, generate, plan, train"
+        );
+    }
+
+    #[test]
+    fn a_negative_number_is_a_value() {
+        for words in [
+            &["generate", "--checkpoint", "x", "--temperature", "-1"][..],
+            &["train", "--learning-rate", "-1e-3"],
+            &["train", "--grad-clip", "-0.5"],
+        ] {
+            let matches = command().try_get_matches_from([&["gpu-tlm"], words].concat());
+            assert!(matches.is_ok(), "{words:?}: {}", matches.unwrap_err());
+        }
+        let unsigned = ["gpu-tlm", "generate", "--checkpoint", "x", "--top-k", "-3"];
+        let error = command().try_get_matches_from(unsigned).unwrap_err();
+        assert!(error.to_string().contains("invalid value '-3'"), "{error}");
+    }
 }

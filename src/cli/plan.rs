@@ -1,5 +1,6 @@
 //! `gpu-tlm plan`: what training would take, without allocating any of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::config::{Resolved, SettingFlags};
-use crate::gpu::{Device, DeviceOptions, SectionId};
+use crate::gpu::{Device, DeviceOptions, Plan, SectionId};
 use crate::train::builtin;
 use crate::train::step_plan::StepPlan;
 
@@ -25,6 +26,10 @@ pub struct PlanArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    forced: super::VariantArgs,
+    #[command(flatten)]
+    pub(super) validation: super::ValidationArgs,
 }
 
 /// Builds the plan of a step and prints its sizes.
@@ -41,13 +46,18 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
         request: settings.adapter_request()?,
         ..DeviceOptions::default()
     };
-    let device = Device::open(&options)?;
+    let device = Device::open(&options)?.with_choices(args.forced.choices()?);
     let plan = StepPlan::new(&model, &train, device.target());
     let summary = summarise(&plan);
     if args.json {
         return super::print_json(&summary);
     }
-    super::print(&describe(&summary, args.list_dispatches.then_some(&plan)))
+    let mut text = describe(&summary, &device);
+    text.push_str(&describe_kernels(&plan.plan));
+    if args.list_dispatches {
+        text.push_str(&list_dispatches(&plan));
+    }
+    super::print(&text)
 }
 
 fn summarise(step: &StepPlan) -> Value {
@@ -74,36 +84,181 @@ fn summarise(step: &StepPlan) -> Value {
     })
 }
 
-fn describe(summary: &Value, listed: Option<&StepPlan>) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<28} {value:>16}");
+/// What people want to know first: does it fit, and what takes the room.
+fn describe(summary: &Value, device: &Device) -> String {
+    let mut parts = Parts::default();
+    for (label, size_bytes) in summary["device_bytes"].as_object().into_iter().flatten() {
+        if label != "total" {
+            parts.add(label, size_bytes.as_u64().unwrap_or(0));
+        }
+    }
+    let number = |key: &str| count(summary[key].as_u64().unwrap_or(0));
+    let flops = |pass: &str| {
+        let flops = summary["flops_per_token"][pass].as_u64().unwrap_or(0);
+        flops as f64 / 1e6
     };
-    line("parameters", &summary["parameters"].to_string());
-    for (part, size_bytes) in summary["device_bytes"].as_object().into_iter().flatten() {
-        line(&format!("bytes: {part}"), &size_bytes.to_string());
+    let memory = match device.memory_bytes() {
+        Some(bytes) => format!(
+            "{:.1} % of the {:.0} MiB of {}",
+            100.0 * parts.total() as f64 / bytes as f64,
+            mib(bytes),
+            device.name()
+        ),
+        None => format!("{} does not say how much it has", device.name()),
+    };
+    format!(
+        "{} parameters, {} dispatches a step\n\
+         {:.2} million operations a token forward, {:.2} backward\n\n{}{memory}\n",
+        number("parameters"),
+        number("dispatches"),
+        flops("forward"),
+        flops("backward"),
+        parts.table(),
+    )
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// `1234567` as `1,234,567`.
+fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
     }
-    for (pass, flops) in summary["flops_per_token"].as_object().into_iter().flatten() {
-        line(&format!("flops a token: {pass}"), &flops.to_string());
+    grouped
+}
+
+/// Device memory by what people call its parts, in the order of their first mention.
+#[derive(Default)]
+struct Parts {
+    bytes: Vec<(&'static str, u64)>,
+}
+
+impl Parts {
+    /// Adds a buffer; a part may have several, numbered behind a space.
+    fn add(&mut self, label: &str, size_bytes: u64) {
+        let part = match label.split(' ').next().unwrap_or(label) {
+            "parameters" => "parameters",
+            "gradients" => "gradients",
+            "moment1" | "moment2" => "moments",
+            "scratch" => "activations and scratch",
+            "batch" | "inputs" | "uploads" => "batches",
+            _ => "the rest",
+        };
+        match self.bytes.iter_mut().find(|(known, _)| *known == part) {
+            Some((_, bytes)) => *bytes += size_bytes,
+            None => self.bytes.push((part, size_bytes)),
+        }
     }
-    line("dispatches a step", &summary["dispatches"].to_string());
-    if let Some(step) = listed {
-        let sections = step.sections;
-        for (name, section) in [
-            ("first micro-batch", sections.first),
-            ("further micro-batches", sections.next),
-            ("update", sections.update),
-        ] {
-            text.push_str(&format!("\n{name}\n"));
-            for d in step.plan.dispatches(section) {
-                let [x, y, z] = d.workgroups;
-                text.push_str(&format!(
-                    "  {:<52} {x:>6} x {y} x {z}  {:>14} flops\n",
-                    d.label, d.flops
-                ));
+
+    fn total(&self) -> u64 {
+        self.bytes.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    fn table(&self) -> String {
+        let mut text = format!("{:<26} {:>10} {:>7}\n", "device memory", "MiB", "share");
+        let total = self.total();
+        for &(part, bytes) in self.bytes.iter().chain([&("total", total)]) {
+            let share = 100.0 * bytes as f64 / total.max(1) as f64;
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {part:<24} {:>10.2} {share:>5.1} %", mib(bytes));
+        }
+        text
+    }
+}
+
+/// Which kernels compute the ops that several can, and why: a line for each kind of op and recipe.
+fn describe_kernels(plan: &Plan) -> String {
+    let mut text = format!("\n{:<19} {:<43} {:>6}  why\n", "op", "kernel", "shapes");
+    let mut lines: Vec<(String, &str, &str, usize)> = Vec::new();
+    for chosen in plan.chosen() {
+        let kind = chosen.class.rsplit_once(' ').map_or("", |(kind, _)| kind);
+        let known = lines.iter_mut().find(|(k, recipe, reason, _)| {
+            (k.as_str(), *recipe, *reason) == (kind, &chosen.recipe, chosen.reason.name())
+        });
+        match known {
+            Some((.., shapes)) => *shapes += 1,
+            None => {
+                let reason = chosen.reason.name();
+                lines.push((kind.to_owned(), &chosen.recipe, reason, 1));
             }
         }
     }
+    for (kind, recipe, reason, shapes) in lines {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{kind:<19} {recipe:<43} {shapes:>6}  {reason}");
+    }
+    let left_out: BTreeSet<_> = plan.chosen().iter().flat_map(|c| &c.left_out).collect();
+    for (label, obstacle) in left_out {
+        let _ = writeln!(text, "  not everywhere {label}: {obstacle}");
+    }
     text
+}
+
+fn list_dispatches(step: &StepPlan) -> String {
+    let sections = step.sections;
+    let mut text = String::new();
+    for (name, section) in [
+        ("first micro-batch", sections.first),
+        ("further micro-batches", sections.next),
+        ("update", sections.update),
+    ] {
+        text.push_str(&format!("\n{name}\n"));
+        for d in step.plan.dispatches(section) {
+            let [x, y, z] = d.workgroups;
+            text.push_str(&format!(
+                "  {:<52} {x:>6} x {y} x {z}  {:>14} flops\n",
+                d.label, d.flops
+            ));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_grouped_and_add_up() {
+        let mut parts = Parts::default();
+        for (label, mib) in [
+            ("parameters", 1),
+            ("parameters 1", 2),
+            ("moment1", 3),
+            ("moment2", 3),
+            ("scratch", 10),
+            ("metrics", 1),
+        ] {
+            parts.add(label, mib << 20);
+        }
+        assert_eq!(parts.total(), 20 << 20);
+        let table = parts.table();
+        for line in [
+            "  parameters                     3.00  15.0 %",
+            "  moments                        6.00  30.0 %",
+            "  total                         20.00 100.0 %",
+        ] {
+            assert!(table.contains(line), "{table}");
+        }
+        assert!(table.lines().all(|line| line.len() <= 80));
+    }
+
+    #[test]
+    fn large_numbers_are_grouped_by_threes() {
+        for (n, shown) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(count(n), shown);
+        }
+    }
 }

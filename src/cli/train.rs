@@ -11,7 +11,6 @@ use crate::train::builtin;
 use crate::train::engine::Engine;
 use crate::train::logdir::{Claim, Logdir};
 use crate::train::trainer::{Ending, RunOptions, Trainer};
-use crate::tuner;
 
 /// Arguments of `gpu-tlm train`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +39,10 @@ pub struct TrainArgs {
     /// Replace the run that the logdir holds
     #[arg(long, conflicts_with = "load_checkpoint")]
     overwrite: bool,
+    #[command(flatten)]
+    tuning: super::TuningArgs,
+    #[command(flatten)]
+    pub(super) validation: super::ValidationArgs,
 }
 
 /// Trains; Ctrl-C finishes the iteration, writes a checkpoint and ends well, a second one ends at
@@ -47,7 +50,8 @@ pub struct TrainArgs {
 ///
 /// # Errors
 /// When the settings are wrong, or the data, the device or the disk fails.
-pub fn run(args: &TrainArgs, mut tuning: tuner::Options) -> Result<(), Error> {
+pub fn run(args: &TrainArgs) -> Result<(), Error> {
+    let mut tuning = args.tuning.options()?;
     let mut resolved = Resolved::load(args.config.as_deref(), &args.settings)?;
     let request = resolved.settings.adapter_request()?;
     let prepared = prepare(&mut resolved, args)?;

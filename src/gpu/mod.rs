@@ -8,6 +8,7 @@ pub mod dispatch;
 pub mod error;
 pub mod executable;
 mod export;
+mod heaps;
 mod inspect;
 pub mod kernel;
 mod lifetimes;

@@ -156,19 +156,23 @@ impl Metrics {
     }
 
     fn show(&mut self, record: &TrainRecord) {
-        let figures = format!(
-            "loss {:.4}  lr {:.2e}  {:.0} tokens/s",
-            record.loss, record.learning_rate, record.tokens_per_s
-        );
+        let loss = format!("loss {:.4}", record.loss);
+        let rate = format!("lr {:.2e}", record.learning_rate);
+        let speed = format!("{:.0} tokens/s", record.tokens_per_s);
         if let Some(bar) = &self.bar {
             bar.set_position(record.iteration + 1);
-            bar.set_message(figures);
+            let done = format!("{}/{}", record.iteration + 1, bar.length().unwrap_or(0));
+            let left = format!("{} left", short_time(bar.eta()));
+            let columns = usize::from(console::Term::stderr().size().1);
+            let (line, room) = fit(columns, &[done, loss, speed, left, rate]);
+            bar.set_style(progress_style(room));
+            bar.set_message(line);
         } else if self
             .last_line
             .is_none_or(|last| last.elapsed() >= LINE_EVERY)
         {
             self.last_line = Some(Instant::now());
-            tracing::info!("iteration {}  {figures}", record.iteration);
+            tracing::info!("iteration {}  {loss}  {rate}  {speed}", record.iteration);
         }
     }
 
@@ -282,8 +286,89 @@ fn plot_line(plot: &mut LossPlot, line: &Value) {
 }
 
 fn progress_bar(start: u64, max_iters: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left")
-        .expect("the template is sound");
     let bar = ProgressBar::with_draw_target(Some(max_iters), ProgressDrawTarget::stderr());
-    bar.with_style(style).with_position(start)
+    bar.with_style(progress_style(80)).with_position(start)
+}
+
+/// Columns of the bar itself, at least and at most.
+const BAR_COLUMNS: std::ops::RangeInclusive<usize> = 10..=30;
+
+/// A line of the message and, where a terminal of `columns` has room, a bar before it.
+fn progress_style(bar_columns: usize) -> ProgressStyle {
+    let template = if bar_columns >= *BAR_COLUMNS.start() {
+        format!("{{bar:{}}} {{msg}}", bar_columns.min(*BAR_COLUMNS.end()))
+    } else {
+        "{msg}".to_owned()
+    };
+    ProgressStyle::with_template(&template).expect("the template is sound")
+}
+
+/// The figures of a progress line that fit `columns`, those that are missed most first, and the columns
+/// that they leave for a bar.
+fn fit(columns: usize, figures: &[String]) -> (String, usize) {
+    let mut line = String::new();
+    for figure in figures {
+        let gap = if line.is_empty() { "" } else { "  " };
+        if line.len() + gap.len() + figure.len() < columns {
+            line = line + gap + figure;
+        }
+    }
+    let left = columns.saturating_sub(line.len() + 2);
+    (line, left)
+}
+
+/// A time in two units at most: `3 h 20 min`, `12 s`.
+fn short_time(time: Duration) -> String {
+    let s = time.as_secs();
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min", s / 60),
+        _ => format!("{} h {} min", s / 3600, s / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_line_fits_the_terminal_and_drops_the_least_first() {
+        let figures = [
+            "123456/200000",
+            "loss 10.1234",
+            "123456 tokens/s",
+            "123 h 59 min left",
+            "lr 1.23e-4",
+        ]
+        .map(str::to_owned);
+        for columns in [20, 40, 60, 80, 100, 132] {
+            let (line, left) = fit(columns, &figures);
+            let bar = match left {
+                0..10 => 0,
+                _ => left.min(30) + 1,
+            };
+            assert!(line.len() + bar < columns, "{columns}: {line}");
+            assert!(line.starts_with("123456/200000"), "{line}");
+        }
+        let (wide, _) = fit(80, &figures);
+        assert!(wide.ends_with("lr 1.23e-4"), "{wide}");
+        let (narrow, _) = fit(60, &figures);
+        assert!(
+            narrow.contains("tokens/s") && !narrow.contains("left"),
+            "{narrow}"
+        );
+    }
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        for (s, shown) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3599, "59 min"),
+            (7260, "2 h 1 min"),
+        ] {
+            assert_eq!(short_time(Duration::from_secs(s)), shown);
+        }
+    }
 }

@@ -137,7 +137,7 @@ impl Trainer {
             metrics,
             state,
             reported,
-            pace: Pace::default(),
+            pace: Pace::from_now(),
         })
     }
 
@@ -155,6 +155,7 @@ impl Trainer {
         let iterations = self.state.iteration..self.train.max_iters;
         let packer = self.engine.packer();
         let batches = Prefetch::start(self.data.clone(), order, packer, iterations.clone());
+        self.pace = Pace::from_now();
         for iteration in iterations {
             self.step(&batches, iteration)?;
             self.state.iteration = iteration + 1;
@@ -332,13 +333,19 @@ impl Trainer {
     }
 }
 
-/// Finish times of the last few iterations.
-#[derive(Debug, Default)]
+/// The start of the loop and finish times of the last few iterations.
+#[derive(Debug)]
 struct Pace {
     finished: VecDeque<Instant>,
 }
 
 impl Pace {
+    fn from_now() -> Self {
+        Self {
+            finished: VecDeque::from([Instant::now()]),
+        }
+    }
+
     /// Notes that an iteration of `tokens` finished; tokens a second since the oldest known one.
     fn finished(&mut self, tokens: u64) -> f64 {
         let now = Instant::now();
@@ -347,12 +354,8 @@ impl Pace {
             self.finished.pop_front();
         }
         let iterations = (self.finished.len() - 1) as f64;
-        match self.finished.front() {
-            Some(&oldest) if iterations > 0.0 => {
-                iterations * tokens as f64 / (now - oldest).as_secs_f64()
-            }
-            _ => 0.0,
-        }
+        let elapsed = now - self.finished[0];
+        iterations * tokens as f64 / elapsed.as_secs_f64().max(1e-9)
     }
 }
 

@@ -28,8 +28,9 @@ fn a_kill_while_a_resume_rewrites_the_metrics_loses_no_line() {
     let mut killed = std::process::Command::new("sh");
     killed
         .args(["-c", "ulimit -f 2048; exec \"$@\"", "sh"])
-        .args([env!("CARGO_BIN_EXE_gpu-tlm"), "--no-tune"])
+        .arg(env!("CARGO_BIN_EXE_gpu-tlm"))
         .args(&args)
+        .arg("--no-tune")
         .env("MESA_SHADER_CACHE_DISABLE", "true");
     let killed = killed.output().unwrap();
     assert_eq!(
