@@ -1,41 +1,23 @@
 //! Checkpoints: one safetensors file with parameters, moments and what a run needs to go on.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crc::{CRC_32_ISCSI, Crc, Table};
-use safetensors::tensor::{Dtype, View};
 use serde_json::{Map, Value};
 
 use crate::config::{ConfigError, ModelConfig};
-use crate::data::positional::PositionalFile;
-use crate::files;
-use crate::gpu::GpuError;
-use crate::model::parameters::Parameter;
-use crate::train::engine::{Engine, Part};
 use crate::tuner::Record;
+use crate::weights::{
+    self, EngineState, HostTensor, Parameter, ParameterTable, Role, WeightsError, WeightsFile,
+};
 
 /// An error of a checkpoint file.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// Missing or unreadable.
-    #[error("cannot read checkpoint '{}': {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Not a safetensors file, or a damaged one.
-    #[error("'{}' is no sound safetensors file: {reason}; take another checkpoint", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What the parser says.
-        reason: String,
-    },
-    /// A tensor or a piece of metadata is missing.
+    /// The file or a tensor in it cannot be read, or is not the model's.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A piece of metadata is missing.
     #[error("'{}' has no {what}, which {needed_for} needs", path.display())]
     Missing {
         /// The file.
@@ -45,17 +27,13 @@ pub enum CheckpointError {
         /// What it is needed for, and the remedy.
         needed_for: &'static str,
     },
-    /// A tensor of another shape or type than the model's.
-    #[error("'{}': tensor '{name}' is {found}, but the model wants {wanted}; give the model's own shape", path.display())]
-    WrongTensor {
+    /// The settings in the metadata are damaged.
+    #[error("'{}' has a damaged config: {reason}; take another checkpoint", path.display())]
+    Config {
         /// The file.
         path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// What the file has.
-        found: String,
-        /// What the model wants.
-        wanted: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The checkpoint is of another model than the config.
     #[error("'{}' was trained with {key} = {found}, but the config says {wanted}; make them agree", path.display())]
@@ -99,9 +77,6 @@ pub enum CheckpointError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The device failed while tensors were read or written.
-    #[error(transparent)]
-    Gpu(#[from] GpuError),
 }
 
 impl CheckpointError {
@@ -178,46 +153,11 @@ impl Metadata {
     }
 }
 
-/// CRC-32C (Castagnoli) of a tensor's bytes and of the metadata: finds every flipped bit, and all
-/// but one in four billion of other damages.
-const CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
-/// Key of the metadata that holds the checksum of each tensor.
-const TENSOR_CHECKSUMS: &str = "tensor_crc32c";
-/// Key of the metadata that holds the checksum of all its other entries.
-const METADATA_CHECKSUM: &str = "metadata_crc32c";
-
-/// Bytes before the header: its length.
-const HEADER_START: usize = 8;
-/// Bytes that a header may have, as the safetensors crate has it.
-const MOST_HEADER: u64 = 100_000_000;
-
-/// Checksum of the entries of a file's metadata, its own aside, in the order of their keys.
-fn metadata_checksum(map: &HashMap<String, String>) -> u32 {
-    let entries: BTreeMap<_, _> = map.iter().collect();
-    let mut digest = CRC32C.digest();
-    for (key, value) in entries {
-        if key != METADATA_CHECKSUM {
-            for part in [key, value] {
-                digest.update(part.as_bytes());
-                digest.update(&[0]);
-            }
-        }
-    }
-    digest.finalize()
-}
-
-/// A safetensors file that has been opened and whose header is sound.
+/// A file of weights, and what a run has noted in it.
 #[derive(Debug)]
 pub struct Checkpoint {
-    path: PathBuf,
-    file: PositionalFile,
-    /// Names, types, shapes and places of the tensors.
-    header: safetensors::tensor::Metadata,
-    /// Where the tensors begin, in bytes.
-    data_start: u64,
+    weights: WeightsFile,
     metadata: Option<Metadata>,
-    /// By the tensors' names; empty in a file that another program or an earlier version wrote.
-    checksums: BTreeMap<String, u32>,
 }
 
 impl Checkpoint {
@@ -226,56 +166,20 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing or damaged.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let path = path.to_owned();
-        let unreadable = |source| CheckpointError::Unreadable {
-            path: path.clone(),
-            source,
-        };
-        let damaged = |reason: String| CheckpointError::Damaged {
-            path: path.clone(),
-            reason,
-        };
-        let file = PositionalFile::open(&path).map_err(unreadable)?;
-        let mut prefix = [0; HEADER_START];
-        if file.len() < HEADER_START as u64 {
-            return Err(damaged(format!("it has {} bytes", file.len())));
-        }
-        file.read_at(0, &mut prefix).map_err(unreadable)?;
-        let header_len = u64::from_le_bytes(prefix);
-        if header_len > MOST_HEADER.min(file.len() - HEADER_START as u64) {
-            return Err(damaged(format!("its header would have {header_len} bytes")));
-        }
-        let data_start = HEADER_START as u64 + header_len;
-        let mut text = vec![0; usize::try_from(header_len).unwrap_or_default()];
-        file.read_at(HEADER_START as u64, &mut text)
-            .map_err(unreadable)?;
-        let header: safetensors::tensor::Metadata =
-            serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
-        let expected = data_start + header.data_len() as u64;
-        if file.len() != expected {
-            return Err(damaged(format!(
-                "it has {} bytes where its header wants {expected}",
-                file.len()
-            )));
-        }
-        let map = header.metadata().as_ref();
-        if let Some(noted) = map.and_then(|map| map.get(METADATA_CHECKSUM)) {
-            let found = map.map_or(0, metadata_checksum).to_string();
-            if found != *noted {
-                return Err(damaged(format!(
-                    "its metadata has the checksum {found}, and not {noted} as when it was written"
-                )));
-            }
-        }
-        let checksums = map.and_then(|map| serde_json::from_str(map.get(TENSOR_CHECKSUMS)?).ok());
+        let weights = WeightsFile::open(path)?;
         Ok(Self {
-            metadata: map.and_then(Metadata::from_map),
-            checksums: checksums.unwrap_or_default(),
-            path,
-            file,
-            header,
-            data_start,
+            metadata: weights.metadata().and_then(Metadata::from_map),
+            weights,
         })
+    }
+
+    /// Its tensors.
+    pub fn weights(&self) -> &WeightsFile {
+        &self.weights
+    }
+
+    fn path(&self) -> PathBuf {
+        self.weights.path().to_owned()
     }
 
     /// The metadata of one of our own checkpoints.
@@ -286,7 +190,7 @@ impl Checkpoint {
         self.metadata
             .as_ref()
             .ok_or_else(|| CheckpointError::Missing {
-                path: self.path.clone(),
+                path: self.path(),
                 what: "metadata (iteration and config)".to_owned(),
                 needed_for: "going on, evaluating or generating; bare weights go to --init-from",
             })
@@ -299,12 +203,12 @@ impl Checkpoint {
     pub fn model(&self) -> Result<ModelConfig, CheckpointError> {
         let config = Value::Object(self.metadata()?.config.clone());
         let model: ModelConfig =
-            serde_json::from_value(config).map_err(|e| CheckpointError::Damaged {
-                path: self.path.clone(),
-                reason: format!("its config: {e}"),
+            serde_json::from_value(config).map_err(|e| CheckpointError::Config {
+                path: self.path(),
+                reason: e.to_string(),
             })?;
         let bad = |source| CheckpointError::BadModel {
-            path: self.path.clone(),
+            path: self.path(),
             source,
         };
         model.check().map_err(bad)?;
@@ -326,7 +230,7 @@ impl Checkpoint {
         match differing {
             None => Ok(()),
             Some((key, v)) => Err(CheckpointError::OtherModel {
-                path: self.path.clone(),
+                path: self.path(),
                 key: key.clone(),
                 found: v.to_string(),
                 wanted: wanted[key].to_string(),
@@ -345,7 +249,7 @@ impl Checkpoint {
             .and_then(|m| m.tokenizer_hash.as_deref());
         match (found, hash) {
             (Some(found), Some(given)) if found != given => Err(CheckpointError::OtherTokenizer {
-                path: self.path.clone(),
+                path: self.path(),
                 found: found.chars().take(12).collect(),
                 given: given.chars().take(12).collect(),
             }),
@@ -353,141 +257,60 @@ impl Checkpoint {
         }
     }
 
-    /// Values of `parameter`, whose key in the file is `prefix` and its name.
+    /// What an engine of `table` starts from: the parameters, and the moments too where `moments` says
+    /// so.
     ///
     /// # Errors
-    /// When it is missing, of another shape or type, or damaged, as its checksum tells.
-    pub fn values(&self, prefix: &str, parameter: &Parameter) -> Result<Vec<f32>, CheckpointError> {
-        let name = format!("{prefix}{}", parameter.name);
-        let tensor = self
-            .header
-            .info(&name)
-            .ok_or_else(|| CheckpointError::Missing {
-                path: self.path.clone(),
-                what: format!("tensor '{name}'"),
-                needed_for: "the model",
-            })?;
-        if tensor.dtype != Dtype::F32 || tensor.shape != parameter.shape() {
-            return Err(CheckpointError::WrongTensor {
-                path: self.path.clone(),
-                name,
-                found: format!("{:?} {:?}", tensor.dtype, tensor.shape),
-                wanted: format!("F32 {:?}", parameter.shape()),
-            });
-        }
-        let (begin, end) = tensor.data_offsets;
-        let mut bytes = vec![0; end - begin];
-        self.file
-            .read_at(self.data_start + begin as u64, &mut bytes)
-            .map_err(|source| match source.kind() {
-                std::io::ErrorKind::UnexpectedEof => CheckpointError::Damaged {
-                    path: self.path.clone(),
-                    reason: format!("it became shorter while it was read, before '{name}' ended"),
-                },
-                _ => CheckpointError::Unreadable {
-                    path: self.path.clone(),
-                    source,
-                },
-            })?;
-        let found = CRC32C.checksum(&bytes);
-        if let Some(noted) = self.checksums.get(&name).filter(|noted| **noted != found) {
-            return Err(CheckpointError::Damaged {
-                path: self.path.clone(),
-                reason: format!(
-                    "tensor '{name}' has the checksum {found:08x}, and not {noted:08x} as when it \
-                     was written"
-                ),
-            });
-        }
-        Ok(bytes
-            .chunks_exact(4)
-            .map(bytemuck::pod_read_unaligned)
-            .collect())
-    }
-
-    /// Writes the parameters to the device, and the moments too where `moments` says so.
-    ///
-    /// # Errors
-    /// When a tensor is missing or of another shape; nothing is written then.
-    pub fn restore(&self, engine: &Engine, moments: bool) -> Result<(), CheckpointError> {
-        let parts = if moments { &PARTS[..] } else { &PARTS[..1] };
-        let mut values = Vec::new();
-        for (part, prefix) in parts {
-            for (index, parameter) in engine.table().iter().enumerate() {
-                values.push((*part, index, self.values(prefix, parameter)?));
-            }
-        }
-        for (part, index, values) in &values {
-            engine.write(*part, *index, values);
-        }
-        Ok(())
+    /// When a tensor is missing, of another shape, or damaged.
+    pub fn state(
+        &self,
+        table: &ParameterTable,
+        moments: bool,
+    ) -> Result<EngineState, CheckpointError> {
+        let read = |prefix: &str, trained_only: bool| -> Result<Vec<_>, WeightsError> {
+            let wanted = |p: &&Parameter| !trained_only || p.role == Role::Trainable;
+            let parameters = table.iter().filter(wanted);
+            parameters.map(|p| self.weights.read(prefix, p)).collect()
+        };
+        Ok(EngineState {
+            parameters: read("", false)?,
+            moments: match moments {
+                true => Some([read(MOMENT1, true)?, read(MOMENT2, true)?]),
+                false => None,
+            },
+        })
     }
 }
 
-/// What a checkpoint holds of each parameter, and the prefix of its key.
-const PARTS: [(Part, &str); 3] = [
-    (Part::Parameters, ""),
-    (Part::Moment1, "optimizer.moment1."),
-    (Part::Moment2, "optimizer.moment2."),
-];
+/// Prefixes of the moments' names in a file.
+const MOMENT1: &str = "optimizer.moment1.";
+const MOMENT2: &str = "optimizer.moment2.";
 
-/// Writes a checkpoint: to a temporary file that is synced and renamed, so that a crash leaves the
-/// one before whole.
+/// Writes a checkpoint of `state`, whose parameters `table` names: to a temporary file that is synced
+/// and renamed, so that a crash leaves the one before whole.
 ///
 /// # Errors
-/// When the device or the disk fails.
-pub fn save(path: &Path, engine: &Engine, metadata: &Metadata) -> Result<(), CheckpointError> {
-    let mut tensors = Vec::new();
-    for (part, prefix) in PARTS {
-        for (index, parameter) in engine.table().iter().enumerate() {
-            let tensor = HostTensor {
-                shape: parameter.shape(),
-                values: engine.read(part, index)?,
-            };
-            tensors.push((format!("{prefix}{}", parameter.name), tensor));
-        }
-    }
-    let unwritable = |source| CheckpointError::Unwritable {
+/// When the disk fails.
+pub fn save(
+    path: &Path,
+    table: &ParameterTable,
+    state: &EngineState,
+    metadata: &Metadata,
+) -> Result<(), CheckpointError> {
+    let named = |prefix: &'static str, tensors, trained_only: bool| {
+        let wanted = move |p: &&Parameter| !trained_only || p.role == Role::Trainable;
+        let parameters = table.iter().filter(wanted).zip(tensors);
+        parameters.map(move |(p, tensor)| (format!("{prefix}{}", p.name), p.shape(), tensor))
+    };
+    let [moment1, moment2]: [&[HostTensor]; 2] = match &state.moments {
+        Some([first, second]) => [first, second],
+        None => [&[], &[]],
+    };
+    let tensors = named("", &state.parameters[..], false)
+        .chain(named(MOMENT1, moment1, true))
+        .chain(named(MOMENT2, moment2, true));
+    weights::write(path, tensors, metadata.to_map()).map_err(|source| CheckpointError::Unwritable {
         path: path.to_owned(),
         source,
-    };
-    let checksums: BTreeMap<_, _> = tensors
-        .iter()
-        .map(|(name, tensor)| (name, CRC32C.checksum(&tensor.data())))
-        .collect();
-    let mut map = metadata.to_map();
-    map.insert(
-        TENSOR_CHECKSUMS.to_owned(),
-        serde_json::json!(checksums).to_string(),
-    );
-    map.insert(
-        METADATA_CHECKSUM.to_owned(),
-        metadata_checksum(&map).to_string(),
-    );
-    let bytes = safetensors::serialize(tensors, Some(map))
-        .map_err(|e| unwritable(std::io::Error::other(e)))?;
-    files::write(path, &bytes).map_err(unwritable)
-}
-
-struct HostTensor {
-    shape: Vec<usize>,
-    values: Vec<f32>,
-}
-
-impl View for HostTensor {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(bytemuck::cast_slice(&self.values))
-    }
-
-    fn data_len(&self) -> usize {
-        self.values.len() * 4
-    }
+    })
 }

@@ -22,6 +22,7 @@ pub mod reference;
 pub mod shaders;
 pub mod train;
 pub mod tuner;
+pub mod weights;
 pub mod wgsl;
 
 pub use error::Error;

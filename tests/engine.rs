@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use gpu_tlm::check::step::{self, random_batch, tiny_model, train_config};
 use gpu_tlm::config::{ModelConfig, TrainConfig};
+use gpu_tlm::decode::ScorePlan;
 use gpu_tlm::gpu::{Device, DeviceOptions};
 use gpu_tlm::train::engine::{Engine, Part};
+use gpu_tlm::train::step_plan::StepPlan;
+use gpu_tlm::weights::{Parameter, ParameterTable, Role};
 
 fn engine(model: &ModelConfig, train: &TrainConfig) -> Engine {
     engine_on(&DeviceOptions::default(), model, train)
@@ -18,8 +21,9 @@ fn engine_on(options: &DeviceOptions, model: &ModelConfig, train: &TrainConfig) 
 }
 
 fn gradients(engine: &Engine) -> BTreeMap<String, Vec<f32>> {
-    let read = |(index, p): (usize, &gpu_tlm::model::parameters::Parameter)| {
-        (p.name.clone(), engine.read(Part::Gradients, index).unwrap())
+    let read = |(index, p): (usize, &Parameter)| {
+        let gradient = engine.read(Part::Gradients, index).unwrap();
+        (p.name.clone(), gradient.to_f32())
     };
     engine.table().iter().enumerate().map(read).collect()
 }
@@ -96,7 +100,7 @@ fn initial_weights_depend_on_the_seed_alone() {
     let values = |seed: u64| {
         let engine = engine(&model, &train);
         engine.initialise(seed);
-        engine.read(Part::Parameters, 2).unwrap()
+        engine.read(Part::Parameters, 2).unwrap().to_f32()
     };
     assert_eq!(values(5), values(5));
     assert_ne!(values(5), values(6));
@@ -131,7 +135,7 @@ fn guards_and_short_submissions_change_no_bit() {
                 .unwrap();
         }
         let tensors = 0..engine.table().iter().count();
-        let read = |index| engine.read(Part::Parameters, index).unwrap();
+        let read = |index| engine.read(Part::Parameters, index).unwrap().to_f32();
         tensors
             .flat_map(read)
             .map(f32::to_bits)
@@ -180,4 +184,103 @@ fn activation_checkpointing_changes_no_bit_and_takes_less_memory() {
         checkpointed.1,
         plain.1
     );
+}
+
+/// Three steps and one more are four, on whatever device the fourth runs.
+#[test]
+fn an_engine_built_from_anothers_state_goes_on_with_the_same_bits() {
+    let (model, train) = (tiny_model(16, true), train_config(4, 2));
+    let batch = random_batch(&model, 4);
+    let step = |engine: &mut Engine, t| {
+        let packed = engine.packer().pack(&batch);
+        engine.submit_step(&packed, 1e-2, t).unwrap();
+        engine.take_metrics().unwrap().unwrap()
+    };
+    let mut whole = engine(&model, &train);
+    for t in 1..=3 {
+        step(&mut whole, t);
+    }
+    let state = whole.state().unwrap();
+    let device = Device::open(&DeviceOptions::default()).unwrap();
+    let mut again = Engine::from_state(device, &model, &train, &state).unwrap();
+    assert!(again.state().unwrap() == state);
+    assert_eq!(step(&mut again, 4), step(&mut whole, 4));
+    let after = whole.state().unwrap();
+    assert!(again.state().unwrap() == after);
+    assert!(after != state, "the fourth step changes something");
+}
+
+#[test]
+fn a_frozen_parameter_has_no_gradient_no_moments_and_no_update() {
+    let (model, train) = (tiny_model(16, false), train_config(4, 2));
+    let batch = random_batch(&model, 4);
+    let frozen = ["token_embeddings", "ln1", "layers.0.ffn.w1", "lm_head"].map(str::to_owned);
+    let build = |frozen: &[String]| {
+        let device = Device::open(&DeviceOptions::default()).unwrap();
+        let target = device.target();
+        let table =
+            ParameterTable::with_frozen(&model, &train.no_decay, frozen, target.max_binding_words);
+        let plan = StepPlan::with_table(&model, &train, table, target);
+        let bytes = |part: &str| -> u64 {
+            let parts = plan.memory.parts();
+            parts
+                .filter(|(l, _)| l.starts_with(part))
+                .map(|(_, b)| b)
+                .sum()
+        };
+        let sizes = ["parameters", "gradients", "moment1", "moment2"].map(bytes);
+        let engine = Engine::of_plan(device, &model, &train, plan).unwrap();
+        engine.initialise(3);
+        (engine, sizes)
+    };
+    let (mut all, _) = build(&[]);
+    let (mut some, [parameters, others @ ..]) = build(&frozen);
+    // Tensors begin at multiples of 256 bytes.
+    let own = some.table().iter().filter(|p| p.role == Role::Trainable);
+    let trained: usize = own.map(|p| (4 * p.len()).next_multiple_of(256)).sum();
+    assert_eq!(others, [trained as u64; 3]);
+    assert!(parameters > trained as u64);
+    let before = some.state().unwrap();
+    for engine in [&mut all, &mut some] {
+        let packed = engine.packer().pack(&batch);
+        engine.submit_step(&packed, 1e-2, 1).unwrap();
+        engine.take_metrics().unwrap().unwrap();
+    }
+    let after = some.state().unwrap();
+    let gradients = gradients(&all);
+    for (index, p) in some.table().iter().enumerate() {
+        let same = before.parameters[index] == after.parameters[index];
+        let is_frozen = frozen.iter().any(|part| p.name.contains(part));
+        assert_eq!(p.role == Role::Frozen, is_frozen, "{}", p.name);
+        assert_eq!(same, is_frozen, "{}", p.name);
+        if !is_frozen {
+            let own = some.read(Part::Gradients, index).unwrap().to_f32();
+            assert!(own == gradients[&p.name], "gradient of {}", p.name);
+        }
+    }
+    let moments = after.moments.unwrap();
+    let trained = some.table().iter().filter(|p| p.role == Role::Trainable);
+    assert_eq!(moments[0].len(), trained.count());
+}
+
+/// Of the model of 23 million parameters: what scoring takes beside what it needs at least.
+#[test]
+fn scoring_takes_the_weights_and_a_forward_pass_and_no_more() {
+    let model = gpu_tlm::bench::train::Model::Medium.config();
+    let device = Device::open(&DeviceOptions::default()).unwrap();
+    let target = device.target();
+    let table = ParameterTable::new(&model, &[], target.max_binding_words);
+    let plan = ScorePlan::new(&model, &table, 8, target.clone());
+    let parts = plan.device_bytes();
+    let bytes = |wanted: &str| -> u64 {
+        let own = parts.iter().filter(|(label, _)| label.starts_with(wanted));
+        own.map(|(_, bytes)| bytes).sum()
+    };
+    assert_eq!(bytes("gradients") + bytes("moment"), 0);
+    let total = bytes("");
+    let least = table.count() as u64 * 4 + bytes("scratch");
+    assert!(total * 10 < least * 13, "{total} of {least}");
+    let train = StepPlan::new(&model, &train_config(8, 8), target);
+    let training: u64 = train.device_bytes().iter().map(|(_, bytes)| bytes).sum();
+    assert!(total * 3 < training, "{total} of {training} in training");
 }

@@ -16,6 +16,7 @@ use gpu_tlm::kernels::{expect_forced, family_of, variants};
 use gpu_tlm::train::engine::{Engine, Part};
 use gpu_tlm::train::schedule::learning_rate;
 use gpu_tlm::train::step_plan::StepPlan;
+use gpu_tlm::weights::HostTensor;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -104,7 +105,10 @@ fn engine(fixture: &Fixture, run: &str, device: Device) -> (Engine, ModelConfig,
         engine.write(
             Part::Parameters,
             index,
-            &fixture.floats(&format!("init.{}", parameter.name)),
+            &HostTensor::from_f32(
+                parameter.storage,
+                &fixture.floats(&format!("init.{}", parameter.name)),
+            ),
         );
     }
     (engine, model, train)
@@ -141,7 +145,7 @@ fn assert_relative(what: &str, got: f32, want: f64, tolerance: f64) {
 fn assert_tensors(fixture: &Fixture, engine: &Engine, part: Part, prefix: &str, tolerance: f64) {
     for (index, parameter) in engine.table().iter().enumerate() {
         let name = format!("{prefix}{}", parameter.name);
-        let got = engine.read(part, index).unwrap();
+        let got = engine.read(part, index).unwrap().to_f32();
         assert_within(&name, relative_l2(&got, &fixture.floats(&name)), tolerance);
     }
 }
@@ -247,7 +251,8 @@ fn saved_model(fixture: &Fixture, folder: &Path) -> PathBuf {
         tuning: None,
     };
     let path = folder.join("init.safetensors");
-    checkpoint::save(&path, &engine, &metadata).unwrap();
+    let state = engine.state().unwrap();
+    checkpoint::save(&path, engine.table(), &state, &metadata).unwrap();
     path
 }
 

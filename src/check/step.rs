@@ -153,7 +153,7 @@ fn run_step(
 fn read(engine: &Engine, part: Part) -> Result<Tensors, GpuError> {
     let names = engine.table().iter().enumerate();
     names
-        .map(|(index, p)| Ok((p.name.clone(), engine.read(part, index)?)))
+        .map(|(index, p)| Ok((p.name.clone(), engine.read(part, index)?.to_f32())))
         .collect()
 }
 

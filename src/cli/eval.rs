@@ -9,8 +9,9 @@ use crate::Error;
 use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::data::dataset::Dataset;
-use crate::train::engine::Engine;
-use crate::train::evaluate::mean_loss;
+use crate::decode::{InferenceModel, ScorePlan, Scorer};
+use crate::gpu::executable::check_limits;
+use crate::tuner;
 
 /// Arguments of `gpu-tlm eval`.
 #[derive(Debug, clap::Args)]
@@ -42,9 +43,14 @@ pub struct EvalArgs {
 /// When a file is missing or does not fit, or the device fails.
 pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let tuning = args.tuning.options()?;
+    let settings = Settings {
+        batch_size: args.batch_size,
+        ..Settings::default()
+    };
+    let batch_size = settings.train()?.batch_size;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
-    let model = checkpoint.model()?;
-    let dataset = Dataset::open(&args.data, model.vocab_size, model.context_length)?;
+    let config = checkpoint.model()?;
+    let dataset = Dataset::open(&args.data, config.vocab_size, config.context_length)?;
     let tokenizer_hash = &checkpoint.metadata()?.tokenizer_hash;
     if let Some(hash) = tokenizer_hash
         .as_deref()
@@ -52,17 +58,16 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     {
         dataset.file().expect_tokenizer(hash)?;
     }
-    let settings = Settings {
-        batch_size: args.batch_size,
-        ..Settings::default()
-    };
-    let train = settings.train()?;
-    let device = super::tune_steps(&args.adapter.open()?, &tuning, &model, &train)?.device;
-    let mut engine = Engine::new(device, &model, &train)?;
-    checkpoint.restore(&engine, false)?;
+    let device = args.adapter.open()?;
+    let model = InferenceModel::new(checkpoint, device.target().max_binding_words)?;
+    let plan = ScorePlan::new(&config, &model.table, batch_size, device.target()).plan;
+    // A model that does not fit is refused before anything is timed.
+    check_limits(&plan, &device)?;
+    let device = tuner::tune(&device, &tuning, plan.questions())?.device;
+    let mut scorer = Scorer::new(device, &model, batch_size)?;
     let windows = dataset.windows();
-    let loss = mean_loss(&mut engine, &dataset, windows)?;
-    let tokens = windows * model.context_length;
+    let loss = scorer.mean_loss(&dataset, windows)?;
+    let tokens = windows * config.context_length;
     let perplexity = loss.exp();
     if args.json {
         return super::print_json(&json!({
@@ -70,7 +75,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
             "perplexity": perplexity,
             "tokens": tokens,
             "windows": windows,
-            "iteration": checkpoint.metadata()?.iteration,
+            "iteration": model.checkpoint().metadata()?.iteration,
         }));
     }
     super::print(&format!(

@@ -70,7 +70,7 @@ pub fn run(args: &TrainArgs) -> Result<(), Error> {
     let engine = Engine::new(device, &prepared.model, &train)?;
     tracing::info!("{} parameters", engine.table().count());
     match &settings.init_from {
-        Some(path) => Checkpoint::open(path)?.restore(&engine, false)?,
+        Some(path) => engine.restore(&Checkpoint::open(path)?.state(engine.table(), false)?),
         None => engine.initialise(train.seed),
     }
     let mut run_options = run_options(&resolved, &prepared);

@@ -101,6 +101,21 @@ impl Dataset {
         (self.file.len() - 1) / self.context_length
     }
 
+    /// Tokens and targets of the first `windows` windows, each of which starts where the one before
+    /// ends, in passes of at most `per_pass`; the same windows every time, so that figures compare.
+    pub fn passes<E: From<DatasetError>>(
+        &self,
+        windows: usize,
+        per_pass: usize,
+    ) -> impl Iterator<Item = Result<(Vec<u32>, Vec<u32>), E>> {
+        (0..windows).step_by(per_pass).map(move |first| {
+            let last = windows.min(first + per_pass);
+            let starts: Vec<usize> = (first..last).map(|w| w * self.context_length).collect();
+            let batch = self.batch(&starts)?;
+            Ok((batch.tokens, batch.targets))
+        })
+    }
+
     /// The windows that start at `starts`, in that order.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::kernels::rope::RopeTable;
 use crate::kernels::sample::{self, NO_TOKEN, Sampling};
 use crate::model::transformer::PassShape;
 use crate::model::{BatchShape, Pass, Transformer};
+use crate::weights::FlatIds;
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ pub struct Generator {
     sampling: Sampling,
     memory: Memory,
     buffers: Buffers,
-    weights: Vec<PersistentId>,
+    weights: FlatIds,
     io: IoMemory,
     plans: BTreeMap<usize, (Executable, SectionId)>,
 }

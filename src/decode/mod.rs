@@ -1,10 +1,13 @@
-//! From a checkpoint to text: the model for inference, and the loop that draws tokens.
+//! From a checkpoint to text or to a score: the model for inference, the loop that draws tokens, and
+//! the loss over a file.
 
 mod generator;
 mod model;
+mod scorer;
 
 pub use generator::{Generated, Generator, Request};
 pub use model::InferenceModel;
+pub use scorer::{ScorePlan, Scorer};
 
 /// An error of decoding.
 #[derive(Debug, thiserror::Error)]

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::Error;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::ModelConfig;
-use crate::gpu::{Device, Memory, PersistentId};
-use crate::model::{ParameterTable, Transformer};
+use crate::gpu::{Device, Memory};
+use crate::model::Transformer;
+use crate::weights::{FlatIds, ParameterTable};
 
 /// A model ready for forward passes.
 pub struct InferenceModel {
@@ -25,7 +26,14 @@ impl InferenceModel {
     /// # Errors
     /// When it is missing, damaged, or not one of ours.
     pub fn open(path: &Path, max_binding_words: usize) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::open(path)?;
+        Self::new(Checkpoint::open(path)?, max_binding_words)
+    }
+
+    /// The model of an open checkpoint.
+    ///
+    /// # Errors
+    /// When there is no model in it that can be built.
+    pub fn new(checkpoint: Checkpoint, max_binding_words: usize) -> Result<Self, Error> {
         let config = checkpoint.model()?;
         let table = ParameterTable::new(&config, &[], max_binding_words);
         let transformer = Transformer::new(&config, &table);
@@ -43,7 +51,7 @@ impl InferenceModel {
     }
 
     /// Declares the weights' buffers.
-    pub fn declare(&self, memory: &mut Memory) -> Vec<PersistentId> {
+    pub fn declare(&self, memory: &mut Memory) -> FlatIds {
         self.table.declare(memory, "parameters")
     }
 
@@ -55,11 +63,12 @@ impl InferenceModel {
         &self,
         device: &Device,
         buffers: &crate::gpu::Buffers,
-        ids: &[PersistentId],
+        ids: &FlatIds,
     ) -> Result<(), Error> {
         for parameter in self.table.iter() {
-            let values = self.checkpoint.values("", parameter)?;
-            parameter.write(device, buffers, ids, &values);
+            let tensor = self.checkpoint.weights().read("", parameter);
+            let tensor = tensor.map_err(CheckpointError::from)?;
+            parameter.write(device, buffers, ids, &tensor);
         }
         Ok(())
     }

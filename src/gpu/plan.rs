@@ -301,6 +301,19 @@ impl Plan {
         distinct.into_iter().map(stride).sum()
     }
 
+    /// Bytes of device memory by part: each buffer of `memory`, what the dispatches share, and copies of
+    /// `upload_words` on their way between host and device.
+    pub fn device_bytes(&self, memory: &Memory, upload_words: usize) -> Vec<(String, u64)> {
+        let parts = memory.parts().map(|(l, bytes)| (l.to_owned(), bytes));
+        parts
+            .chain([
+                ("scratch".to_owned(), self.scratch_bytes()),
+                ("params".to_owned(), self.params_bytes()),
+                ("uploads".to_owned(), upload_words as u64 * 4),
+            ])
+            .collect()
+    }
+
     /// The dispatches of all sections.
     pub fn all_dispatches(&self) -> &[Dispatch] {
         &self.dispatches

@@ -280,11 +280,11 @@ pub struct Gradients {
     pub d_output: Tensor,
     /// `[rows, cols]`.
     pub d_input: Gradient,
-    /// `[cols]`.
-    pub d_weight: Gradient,
+    /// `[cols]`; none for a gain that stays as it is.
+    pub d_weight: Option<Gradient>,
 }
 
-/// Computes the gradients for the input and for the gain.
+/// Computes the gradients for the input and, where it is wanted, for the gain.
 pub fn backward(plan: &mut Plan, saved: Saved, weight: Tensor, gradients: Gradients) {
     let variant = choose(plan, &Use::backward(gradients.d_output));
     backward_by(plan, variant, saved, weight, gradients);
@@ -308,7 +308,9 @@ pub fn backward_by(
     } = gradients;
     match variant {
         Variant::Reloaded => {
-            backward_weight(plan, saved, d_output, d_weight);
+            if let Some(d_weight) = d_weight {
+                backward_weight(plan, saved, d_output, d_weight);
+            }
             backward_input(plan, saved, weight, d_output, d_input);
         }
         Variant::Subgroup => backward_by_subgroup(plan, saved, weight, gradients),
@@ -338,8 +340,9 @@ fn backward_by_subgroup(plan: &mut Plan, saved: Saved, weight: Tensor, gradients
             .constant("ACCUMULATE", gradients.d_input.accumulate.into())
             .flops(11 * d_output.len()),
     );
-    let d_weight = gradients.d_weight;
-    sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
+    if let Some(d_weight) = gradients.d_weight {
+        sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
+    }
 }
 
 /// Computes the gradient for the input `[rows, cols]`.

@@ -1,13 +1,14 @@
 //! A pre-norm block: `x += attn(ln1(x)); x += ffn(ln2(x))`.
 
+use super::Pass;
 use super::attention::{self, Attention};
 use super::linear::Linear;
 use super::mlp::{self, Mlp};
 use super::norm::{self, RmsNorm};
-use super::{ParameterTable, Pass};
 use crate::gpu::Tensor;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::rope::RopeTable;
+use crate::weights::ParameterTable;
 
 /// One layer of the decoder.
 #[derive(Clone, Debug)]

@@ -51,6 +51,11 @@ impl InputLayout {
         }
     }
 
+    /// Tokens of a pass.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Lengths of the parts, in order: tokens, targets, order, segment starts, token segments.
     fn lens(&self) -> [usize; 5] {
         [

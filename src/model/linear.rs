@@ -1,10 +1,11 @@
 //! A linear layer without bias, `y = x W^T` with `W` `[out, in]`.
 
-use super::{ParameterId, Pass};
+use super::Pass;
 use crate::gpu::Tensor;
 use crate::kernels::matmul::{Epilogue, Form, matmul, matmul_sum, takes_any_epilogue};
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::swiglu;
+use crate::weights::ParameterId;
 
 /// A linear layer.
 #[derive(Clone, Copy, Debug)]

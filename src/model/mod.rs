@@ -1,4 +1,4 @@
-//! The decoder: a table of parameters, and layers with forward beside backward.
+//! The decoder: layers with forward beside backward.
 
 pub mod attention;
 pub mod block;
@@ -6,11 +6,10 @@ pub mod inputs;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
-pub mod parameters;
 pub mod pass;
+pub mod score;
 pub mod transformer;
 
 pub use inputs::{BatchShape, InputLayout};
-pub use parameters::{ParameterId, ParameterMemory, ParameterTable};
 pub use pass::Pass;
 pub use transformer::Transformer;

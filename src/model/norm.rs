@@ -1,9 +1,10 @@
 //! RMSNorm with a gain.
 
-use super::{ParameterId, Pass};
+use super::Pass;
 use crate::gpu::Tensor;
 pub use crate::kernels::rmsnorm::Saved;
 use crate::kernels::rmsnorm::{self, Gradient, Gradients};
+use crate::weights::ParameterId;
 
 /// A normalisation layer.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +35,10 @@ impl RmsNorm {
             tensor: d_x,
             accumulate: add,
         };
-        let d_weight = Gradient {
-            tensor: self.gain(pass.gradient(self.weight)),
+        let d_weight = pass.gradient(self.weight).first().map(|&tensor| Gradient {
+            tensor,
             accumulate: pass.accumulates(),
-        };
+        });
         let gradients = Gradients {
             d_output: d_y,
             d_input,

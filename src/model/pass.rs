@@ -1,7 +1,7 @@
 //! What layers push to while a pass is built: the plan, the weights, and where gradients go.
 
-use super::parameters::ParameterId;
 use crate::gpu::{Plan, Tensor};
+use crate::weights::ParameterId;
 
 /// One forward or forward-and-backward pass under construction.
 pub struct Pass<'a> {
@@ -34,7 +34,8 @@ impl<'a> Pass<'a> {
         &self.weights[id.index()]
     }
 
-    /// Where the gradient of a parameter goes, in parts of the same rows.
+    /// Where the gradient of a parameter goes, in parts of the same rows; nowhere for one that stays as
+    /// it is.
     ///
     /// # Panics
     /// In a pass without gradients.

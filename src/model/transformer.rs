@@ -1,15 +1,16 @@
 //! The decoder: embedding, blocks, final norm, and the language-model head with its loss.
 
+use super::Pass;
 use super::block::{self, Block};
 use super::inputs::{BatchShape, Inputs};
 use super::linear::Linear;
 use super::norm::{self, RmsNorm};
-use super::{ParameterId, ParameterTable, Pass};
 use crate::config::ModelConfig;
 use crate::gpu::Tensor;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::{cross_entropy, embedding};
+use crate::weights::{ParameterId, ParameterTable};
 
 /// A decoder for one model shape.
 #[derive(Clone, Debug)]
@@ -185,7 +186,9 @@ impl Transformer {
         // A tied embedding already holds the head's gradient.
         let accumulate = pass.accumulates() || self.config.tie_embeddings;
         let d_weight = pass.gradient(self.embedding);
-        embedding::backward(pass.plan, d_x, &inputs.segments, d_weight, accumulate);
+        if !d_weight.is_empty() {
+            embedding::backward(pass.plan, d_x, &inputs.segments, d_weight, accumulate);
+        }
     }
 
     /// Loss, gradient of the head's weight, and gradient of its input, chunk by chunk: a chunk's

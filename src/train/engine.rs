@@ -7,11 +7,11 @@ use crate::config::{ModelConfig, TrainConfig};
 use crate::data::dataset::Batch;
 use crate::gpu::executable::check_limits;
 use crate::gpu::recorder::Recorder;
-use crate::gpu::{Buffers, Device, DispatchTime, Executable, GpuError, PersistentId, Readback};
+use crate::gpu::{Buffers, Device, DispatchTime, Executable, GpuError, Readback};
 use crate::kernels::adamw::{self, AdamwSettings};
-use crate::kernels::cross_entropy::IGNORED;
-use crate::model::parameters::Parameter;
-use crate::model::{InputLayout, ParameterTable, Transformer};
+use crate::model::score::Score;
+use crate::model::{InputLayout, Transformer};
+use crate::weights::{EngineState, FlatIds, HostTensor, Parameter, ParameterTable, Role};
 
 /// What a step reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,6 +85,38 @@ impl Engine {
     /// When the model does not fit the device or a shader does not compile.
     pub fn new(device: Device, model: &ModelConfig, train: &TrainConfig) -> Result<Self, GpuError> {
         let plan = StepPlan::new(model, train, device.target());
+        Self::of_plan(device, model, train, plan)
+    }
+
+    /// [`Engine::new`], which goes on where another engine of the same model and settings was when it
+    /// gave `state`.
+    ///
+    /// # Errors
+    /// As those of [`Engine::new`].
+    ///
+    /// # Panics
+    /// As [`Engine::restore`].
+    pub fn from_state(
+        device: Device,
+        model: &ModelConfig,
+        train: &TrainConfig,
+        state: &EngineState,
+    ) -> Result<Self, GpuError> {
+        let engine = Self::new(device, model, train)?;
+        engine.restore(state);
+        Ok(engine)
+    }
+
+    /// An engine for steps that are planned already.
+    ///
+    /// # Errors
+    /// As those of [`Engine::new`].
+    pub fn of_plan(
+        device: Device,
+        model: &ModelConfig,
+        train: &TrainConfig,
+        plan: StepPlan,
+    ) -> Result<Self, GpuError> {
         check_limits(&plan.plan, &device)?;
         let buffers = plan.memory.allocate(&device)?;
         let executable = Executable::compile(&plan.plan, &device, &buffers)?;
@@ -240,35 +272,19 @@ impl Engine {
     /// If a step is pending: a bug of the caller.
     pub fn evaluate<E: From<GpuError>>(
         &mut self,
-        passes: impl Iterator<Item = Result<Batch, E>>,
+        passes: impl Iterator<Item = Result<(Vec<u32>, Vec<u32>), E>>,
     ) -> Result<f64, E> {
         assert_eq!(self.pending(), 0, "metrics of a step are still to be taken");
-        let rows = self.plan.shape.rows();
-        let (mut total, mut count) = (0.0, 0);
-        for batch in passes {
-            let mut batch = batch?;
-            count += batch.targets.len();
-            batch.tokens.resize(rows, 0);
-            batch.targets.resize(rows, IGNORED);
-            let packed = self.plan.layout.pack(&batch.tokens, &batch.targets);
-            self.buffers
-                .write(&self.device, self.plan.step.inputs, 0, &packed);
-            let evaluate = self.plan.sections.evaluate;
-            self.executable.submit_and_read(
-                &self.device,
-                &mut self.readback,
-                (&self.buffers, self.plan.step.metrics),
-                |recorder| recorder.replay(evaluate),
-            )?;
-            // The next pass runs while this one's sum is on its way.
-            if self.pending() > 1 {
-                total += self.take()?.map_or(0.0, |m| f64::from(m.loss));
-            }
-        }
-        while let Some(metrics) = self.take()? {
-            total += f64::from(metrics.loss);
-        }
-        Ok(total / count as f64)
+        let score = Score {
+            device: &self.device,
+            buffers: &self.buffers,
+            executable: &self.executable,
+            section: self.plan.sections.evaluate,
+            layout: self.plan.layout,
+            inputs: self.plan.step.inputs,
+            sum: self.plan.step.metrics,
+        };
+        score.mean_loss(&mut self.readback, passes)
     }
 
     /// Windows that one pass of [`Engine::evaluate`] takes.
@@ -280,39 +296,80 @@ impl Engine {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn read(&self, part: Part, index: usize) -> Result<Vec<f32>, GpuError> {
-        let (buffers, parameter) = self.place(part, index);
-        let mut values = Vec::with_capacity(parameter.len());
-        for p in &parameter.parts {
-            let (id, len) = (buffers[p.buffer], p.rows * parameter.cols);
-            values.extend(self.buffers.read::<f32>(&self.device, id, p.offset, len)?);
-        }
-        Ok(values)
+    ///
+    /// # Panics
+    /// If the part leaves out that parameter, since it stays as it is.
+    pub fn read(&self, part: Part, index: usize) -> Result<HostTensor, GpuError> {
+        let (ids, parameter) = self.place(part, index);
+        parameter.read(&self.device, &self.buffers, ids)
     }
 
     /// Writes one tensor, by its place in the table.
     ///
     /// # Panics
-    /// If there are more or fewer values than the tensor has.
-    pub fn write(&self, part: Part, index: usize, values: &[f32]) {
-        let (buffers, parameter) = self.place(part, index);
-        parameter.write(&self.device, &self.buffers, buffers, values);
+    /// If there are more or fewer values than the tensor has, or the part leaves it out.
+    pub fn write(&self, part: Part, index: usize, tensor: &HostTensor) {
+        let (ids, parameter) = self.place(part, index);
+        parameter.write(&self.device, &self.buffers, ids, tensor);
     }
 
-    fn place(&self, part: Part, index: usize) -> (&[PersistentId], &Parameter) {
-        let buffers = match part {
-            Part::Parameters => &self.plan.parameters.parameters,
-            Part::Gradients => &self.plan.parameters.gradients,
-            Part::Moment1 => &self.plan.parameters.moment1,
-            Part::Moment2 => &self.plan.parameters.moment2,
+    /// Everything that training changes, for [`Engine::from_state`] or a checkpoint; no step may be
+    /// pending.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn state(&self) -> Result<EngineState, GpuError> {
+        let read = |part: Part, indices: &[usize]| -> Result<Vec<HostTensor>, GpuError> {
+            indices
+                .iter()
+                .map(|&index| self.read(part, index))
+                .collect()
         };
-        let parameter = self
-            .plan
-            .table
+        let all: Vec<usize> = (0..self.plan.table.iter().count()).collect();
+        let trained = self.trained();
+        let moments = [Part::Moment1, Part::Moment2].map(|part| read(part, &trained));
+        let [first, second] = moments;
+        Ok(EngineState {
+            parameters: read(Part::Parameters, &all)?,
+            moments: Some([first?, second?]),
+        })
+    }
+
+    /// Takes over what [`Engine::state`] gave, moments where it has them.
+    ///
+    /// # Panics
+    /// If the state is of another model: a bug of the caller.
+    pub fn restore(&self, state: &EngineState) {
+        for (index, tensor) in state.parameters.iter().enumerate() {
+            self.write(Part::Parameters, index, tensor);
+        }
+        for (part, tensors) in [Part::Moment1, Part::Moment2]
             .iter()
-            .nth(index)
-            .expect("an index of the table");
-        (buffers, parameter)
+            .zip(state.moments.iter().flatten())
+        {
+            for (&index, tensor) in self.trained().iter().zip(tensors) {
+                self.write(*part, index, tensor);
+            }
+        }
+    }
+
+    /// Places in the table of the parameters that are trained.
+    fn trained(&self) -> Vec<usize> {
+        let parameters = self.plan.table.iter().enumerate();
+        let trained = parameters.filter(|(_, p)| p.role == Role::Trainable);
+        trained.map(|(index, _)| index).collect()
+    }
+
+    fn place(&self, part: Part, index: usize) -> (&FlatIds, &Parameter) {
+        let memory = &self.plan.parameters;
+        let ids = match part {
+            Part::Parameters => &memory.parameters,
+            Part::Gradients => &memory.gradients,
+            Part::Moment1 => &memory.moment1,
+            Part::Moment2 => &memory.moment2,
+        };
+        let parameter = self.plan.table.iter().nth(index);
+        (ids, parameter.expect("an index of the table"))
     }
 }
 

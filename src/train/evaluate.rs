@@ -10,11 +10,6 @@ use crate::data::dataset::Dataset;
 /// # Errors
 /// When the device fails or the file changed.
 pub fn mean_loss(engine: &mut Engine, dataset: &Dataset, windows: usize) -> Result<f64, Error> {
-    let starts: Vec<usize> = (0..windows).map(|w| w * dataset.context_length()).collect();
-    let per_pass = engine.windows_per_pass();
-    engine.evaluate(
-        starts
-            .chunks(per_pass)
-            .map(|starts| dataset.batch(starts).map_err(Error::from)),
-    )
+    let passes = dataset.passes(windows, engine.windows_per_pass());
+    engine.evaluate::<Error>(passes)
 }

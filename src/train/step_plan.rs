@@ -7,7 +7,8 @@ use crate::kernels::grad_norm;
 use crate::kernels::rope::RopeTable;
 use crate::model::inputs::Inputs;
 use crate::model::transformer::{LossTarget, PassShape};
-use crate::model::{BatchShape, InputLayout, ParameterMemory, ParameterTable, Pass, Transformer};
+use crate::model::{BatchShape, InputLayout, Pass, Transformer};
+use crate::weights::{FlatIds, ParameterMemory, ParameterTable};
 
 /// Words of the metrics buffer up to and with the clip factor.
 pub const METRICS_WORDS: usize = NORM_WORD + 2;
@@ -81,6 +82,16 @@ impl StepPlan {
     /// Plans the steps of `train` for `model`, in time linear in the number of layers.
     pub fn new(model: &ModelConfig, train: &TrainConfig, target: Target) -> Self {
         let table = ParameterTable::new(model, &train.no_decay, target.max_binding_words);
+        Self::with_table(model, train, table, target)
+    }
+
+    /// [`StepPlan::new`] for a table of `model` of whose parameters some may stay as they are.
+    pub fn with_table(
+        model: &ModelConfig,
+        train: &TrainConfig,
+        table: ParameterTable,
+        target: Target,
+    ) -> Self {
         let shape = BatchShape {
             batch: train.micro_batch_size,
             time: model.context_length,
@@ -151,15 +162,8 @@ impl StepPlan {
     /// Bytes of device memory by part: each persistent buffer, what the plan's dispatches share,
     /// and copies on their way between host and device.
     pub fn device_bytes(&self) -> Vec<(String, u64)> {
-        let parts = self.memory.parts().map(|(l, bytes)| (l.to_owned(), bytes));
-        let uploads = 2 * self.layout.words() * self.micro_batches * 4;
-        parts
-            .chain([
-                ("scratch".to_owned(), self.plan.scratch_bytes()),
-                ("params".to_owned(), self.plan.params_bytes()),
-                ("uploads".to_owned(), uploads as u64),
-            ])
-            .collect()
+        let uploads = 2 * self.layout.words() * self.micro_batches;
+        self.plan.device_bytes(&self.memory, uploads)
     }
 }
 
@@ -222,7 +226,7 @@ fn push_update(
     let gradients: Vec<Tensor> = parameters
         .gradients
         .iter()
-        .map(|&id| plan.persistent(memory, id))
+        .map(|id| plan.persistent(memory, id))
         .collect();
     let norm_and_clip = plan.persistent(memory, step.metrics).slice(NORM_WORD, 2);
     #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
@@ -236,8 +240,7 @@ fn push_update(
         .persistent(memory, step.step)
         .slice(0, adamw::STEP_WORDS);
     for (buffer, first, words, decays) in table.decay_ranges() {
-        let mut range =
-            |ids: &[PersistentId]| plan.persistent(memory, ids[buffer]).slice(first, words);
+        let mut range = |ids: &FlatIds| plan.persistent(memory, ids.of(buffer)).slice(first, words);
         let tensors = AdamwTensors {
             parameter: range(&parameters.parameters),
             gradient: range(&parameters.gradients),

@@ -21,6 +21,7 @@ use crate::data::batches::BatchOrder;
 use crate::data::dataset::Dataset;
 use crate::files;
 use crate::tuner::Record;
+use crate::weights::EngineState;
 
 /// The iteration of a run that is profiled: shaders are compiled and memory is touched by then.
 const PROFILED_ITERATION: u64 = 3;
@@ -97,7 +98,7 @@ impl Trainer {
             tuning: Some(Record::of(engine.device())),
         };
         if let Some(checkpoint) = resume {
-            checkpoint.restore(&engine, true)?;
+            engine.restore(&checkpoint.state(engine.table(), true)?);
             let before = checkpoint.metadata()?;
             state.iteration = before.iteration;
             state.train_loss = before.train_loss;
@@ -283,7 +284,7 @@ impl Trainer {
         self.state.val_loss = Some(loss);
         if self.state.best_val_loss.is_none_or(|best| loss < best) {
             self.state.best_val_loss = Some(loss);
-            self.save("best.safetensors")?;
+            self.save("best.safetensors", &self.engine.state()?)?;
         }
         Ok(())
     }
@@ -291,14 +292,20 @@ impl Trainer {
     fn checkpoint(&mut self) -> Result<(), Error> {
         self.report(0)?;
         let numbered = format!("iter-{:08}.safetensors", self.state.iteration);
-        self.save(&numbered)?;
-        self.save("latest.safetensors")?;
+        let state = self.engine.state()?;
+        self.save(&numbered, &state)?;
+        self.save("latest.safetensors", &state)?;
         self.remove_old()
     }
 
-    fn save(&self, name: &str) -> Result<(), Error> {
+    fn save(&self, name: &str, state: &EngineState) -> Result<(), Error> {
         let path = self.options.logdir.join("checkpoints").join(name);
-        Ok(checkpoint::save(&path, &self.engine, &self.state)?)
+        Ok(checkpoint::save(
+            &path,
+            self.engine.table(),
+            state,
+            &self.state,
+        )?)
     }
 
     fn remove_old(&self) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gpu_tlm::checkpoint::Checkpoint;
-use gpu_tlm::model::ParameterTable;
+use gpu_tlm::weights::ParameterTable;
 
 use super::{Project, command, utf8};
 
@@ -169,7 +169,9 @@ fn a_checkpoint_that_is_cut_short_while_it_is_open_is_an_error() {
     let table = ParameterTable::new(&checkpoint.model().unwrap(), &[], 1 << 25);
     let values = || -> Result<Vec<_>, _> {
         let parameters = table.iter();
-        parameters.map(|p| checkpoint.values("", p)).collect()
+        parameters
+            .map(|p| checkpoint.weights().read("", p))
+            .collect()
     };
     values().unwrap();
     let len = std::fs::metadata(&path).unwrap().len();

@@ -107,7 +107,7 @@ fn backward(case: &mut Case, (rows, cols): (usize, usize), scale: f64, accumulat
     let gradients = Gradients {
         d_output: d_output.tensor,
         d_input: into_input,
-        d_weight: into_weight,
+        d_weight: Some(into_weight),
     };
     let plan = &mut case.plan;
     rmsnorm::backward_by(plan, Variant::Subgroup, saved, weight.tensor, gradients);

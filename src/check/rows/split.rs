@@ -9,9 +9,10 @@ use crate::gpu::{AdapterClass, Tensor};
 use crate::kernels::embedding::{self, Segments};
 use crate::kernels::matmul::{self, Epilogue, Form};
 use crate::kernels::{softmax, swiglu};
+use crate::model::Pass;
 use crate::model::linear::Linear;
-use crate::model::{ParameterTable, Pass};
 use crate::reference::{self, matmul::MatmulShape};
+use crate::weights::ParameterTable;
 
 pub(super) fn rows(table: &mut Table) {
     row_wise(table);

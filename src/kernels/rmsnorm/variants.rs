@@ -100,7 +100,7 @@ impl Family for Use {
         let gradients = Gradients {
             d_output,
             d_input,
-            d_weight,
+            d_weight: Some(d_weight),
         };
         backward_by(plan, recipe, Saved { input, inv_rms }, weight, gradients);
         let tensors = [d_input.tensor, d_weight.tensor];

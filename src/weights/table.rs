@@ -1,8 +1,10 @@
-//! The one table of parameters: name, shape, place, decay and initial distribution.
+//! The one table of parameters: name, shape, storage type, role, place, decay and initial
+//! distribution.
 
+use super::{HostTensor, StorageType};
 use crate::config::ModelConfig;
 use crate::gpu::tensor::{ALIGNMENT_WORDS, align_words};
-use crate::gpu::{Buffers, Device, Memory, PersistentId, Plan, Tensor};
+use crate::gpu::{Buffers, Device, GpuError, Memory, PersistentId, Plan, Tensor};
 use crate::parallel;
 use crate::random::{Philox, Stream};
 
@@ -22,6 +24,25 @@ pub enum Init {
     Ones,
 }
 
+/// Whether training changes a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It has a gradient, moments and updates.
+    Trainable,
+    /// It stays as it is, and has none of these.
+    Frozen,
+}
+
+impl Role {
+    fn of(is_frozen: bool) -> Self {
+        if is_frozen {
+            Self::Frozen
+        } else {
+            Self::Trainable
+        }
+    }
+}
+
 /// One parameter tensor.
 #[derive(Clone, Debug)]
 pub struct Parameter {
@@ -31,6 +52,10 @@ pub struct Parameter {
     pub rows: usize,
     /// Columns.
     pub cols: usize,
+    /// How its elements are stored.
+    pub storage: StorageType,
+    /// Whether it is trained.
+    pub role: Role,
     /// Whether weight decay applies.
     pub decays: bool,
     /// Initial distribution.
@@ -61,18 +86,39 @@ impl Parameter {
         self.len() == 0
     }
 
-    /// Writes all its values to the flat buffers `ids`.
+    /// Writes it to the flat buffers `ids`.
     ///
     /// # Panics
-    /// If there are more or fewer values than it has.
-    pub fn write(&self, device: &Device, buffers: &Buffers, ids: &[PersistentId], values: &[f32]) {
-        assert_eq!(values.len(), self.len(), "values of {}", self.name);
-        let mut rest = values;
+    /// If the tensor has another number of elements or is stored in another way: a bug of the caller.
+    pub fn write(&self, device: &Device, buffers: &Buffers, ids: &FlatIds, tensor: &HostTensor) {
+        let found = (tensor.storage(), tensor.len());
+        assert_eq!(found, (self.storage, self.len()), "{}", self.name);
+        let mut rest = tensor.bytes();
         for part in &self.parts {
-            let (now, later) = rest.split_at(part.rows * self.cols);
-            buffers.write(device, ids[part.buffer], part.offset, now);
+            let (now, later) = rest.split_at(part.rows * self.cols * self.storage.size_bytes());
+            buffers.write(device, ids.of(part.buffer), part.offset, now);
             rest = later;
         }
+    }
+
+    /// Reads it from the flat buffers `ids`, waiting for all submitted work.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn read(
+        &self,
+        device: &Device,
+        buffers: &Buffers,
+        ids: &FlatIds,
+    ) -> Result<HostTensor, GpuError> {
+        let mut bytes = Vec::with_capacity(self.len() * self.storage.size_bytes());
+        for part in &self.parts {
+            let words = self.storage.words(part.rows * self.cols);
+            let words: Vec<u32> = buffers.read(device, ids.of(part.buffer), part.offset, words)?;
+            bytes.extend_from_slice(bytemuck::cast_slice(&words));
+        }
+        bytes.truncate(self.len() * self.storage.size_bytes());
+        Ok(HostTensor::new(self.storage, bytes))
     }
 
     /// The shape as checkpoints write it: `[cols]` for a gain, `[rows, cols]` for a matrix.
@@ -94,7 +140,14 @@ const PART_ROWS: usize = ALIGNMENT_WORDS;
 #[derive(Clone, Debug)]
 pub struct ParameterTable {
     parameters: Vec<Parameter>,
-    buffer_words: Vec<usize>,
+    buffers: Vec<FlatBuffer>,
+}
+
+/// One of the flat buffers, which holds parameters of one role.
+#[derive(Clone, Copy, Debug)]
+struct FlatBuffer {
+    words: usize,
+    role: Role,
 }
 
 impl ParameterTable {
@@ -105,19 +158,32 @@ impl ParameterTable {
     /// `no_decay` holds patterns of names without weight decay: a part of the name, in which `*`
     /// stands for anything.
     pub fn new(config: &ModelConfig, no_decay: &[String], max_buffer_words: usize) -> Self {
+        Self::with_frozen(config, no_decay, &[], max_buffer_words)
+    }
+
+    /// [`ParameterTable::new`] with parameters that stay as they are: those whose names match one of
+    /// the patterns `frozen`.
+    pub fn with_frozen(
+        config: &ModelConfig,
+        no_decay: &[String],
+        frozen: &[String],
+        max_buffer_words: usize,
+    ) -> Self {
         let mut table = Self {
             parameters: Vec::new(),
-            buffer_words: vec![0],
+            buffers: Vec::new(),
         };
         let mut add = |name: String, rows: usize, cols: usize, init: Init| {
-            let decays = !no_decay
-                .iter()
-                .any(|pattern| matches_pattern(&name, pattern));
+            let matches = |patterns: &[String]| patterns.iter().any(|p| matches_pattern(&name, p));
+            let decays = !matches(no_decay);
+            let role = Role::of(matches(frozen));
             table.place(
                 Parameter {
                     name,
                     rows,
                     cols,
+                    storage: StorageType::F32,
+                    role,
                     decays,
                     init,
                     parts: Vec::new(),
@@ -183,27 +249,31 @@ impl ParameterTable {
     }
 
     fn place(&mut self, mut parameter: Parameter, max_buffer_words: usize) {
-        let rows_of_a_part = if align_words(parameter.len()) <= max_buffer_words {
+        let words_of = |rows: usize| parameter.storage.words(rows * parameter.cols);
+        let rows_of_a_part = if align_words(words_of(parameter.rows)) <= max_buffer_words {
             parameter.rows
         } else {
-            let fitting = max_buffer_words / parameter.cols;
+            let fitting = max_buffer_words / words_of(1);
             (fitting / PART_ROWS * PART_ROWS).max(PART_ROWS)
         };
+        let role = parameter.role;
+        let mut parts = Vec::new();
         for first in (0..parameter.rows).step_by(rows_of_a_part) {
             let rows = rows_of_a_part.min(parameter.rows - first);
-            let words = align_words(rows * parameter.cols);
-            let used = self.buffer_words[self.buffer_words.len() - 1];
-            if used > 0 && used + words > max_buffer_words {
-                self.buffer_words.push(0);
+            let words = align_words(words_of(rows));
+            let fits = |b: &FlatBuffer| b.role == role && b.words + words <= max_buffer_words;
+            if !self.buffers.last().is_some_and(fits) {
+                self.buffers.push(FlatBuffer { words: 0, role });
             }
-            let buffer = self.buffer_words.len() - 1;
-            parameter.parts.push(ParameterPart {
+            let buffer = self.buffers.len() - 1;
+            parts.push(ParameterPart {
                 buffer,
-                offset: self.buffer_words[buffer],
+                offset: self.buffers[buffer].words,
                 rows,
             });
-            self.buffer_words[buffer] += words;
+            self.buffers[buffer].words += words;
         }
+        parameter.parts = parts;
         self.parameters.push(parameter);
     }
 
@@ -227,10 +297,10 @@ impl ParameterTable {
     }
 
     /// Initial values of one parameter: a pure function of the seed and its place in the table.
-    #[allow(clippy::cast_possible_truncation, reason = "parameters are f32")]
-    pub fn initial_values(&self, index: usize, seed: u64) -> Vec<f32> {
+    #[allow(clippy::cast_possible_truncation, reason = "draws are rounded to f32")]
+    pub fn initial_values(&self, index: usize, seed: u64) -> HostTensor {
         let parameter = &self.parameters[index];
-        match parameter.init {
+        let values = match parameter.init {
             Init::Ones => vec![1.0; parameter.len()],
             Init::TruncatedNormal { std } => {
                 let random = Philox::new(seed, Stream::Init);
@@ -239,49 +309,70 @@ impl ParameterTable {
                     (random.truncated_normal(first + i as u64, 3.0) * std) as f32
                 })
             }
-        }
+        };
+        HostTensor::from_f32(parameter.storage, &values)
     }
 
     /// Declares a buffer of `what` for each flat buffer of the table.
-    pub fn declare(&self, memory: &mut Memory, what: &str) -> Vec<PersistentId> {
-        let declare = |(i, &words): (usize, &usize)| {
+    pub fn declare(&self, memory: &mut Memory, what: &str) -> FlatIds {
+        self.declare_where(memory, what, |_| true)
+    }
+
+    /// Declares a buffer of `what` for each flat buffer of parameters that are trained.
+    pub fn declare_trained(&self, memory: &mut Memory, what: &str) -> FlatIds {
+        self.declare_where(memory, what, |buffer| buffer.role == Role::Trainable)
+    }
+
+    fn declare_where(
+        &self,
+        memory: &mut Memory,
+        what: &str,
+        wanted: impl Fn(&FlatBuffer) -> bool,
+    ) -> FlatIds {
+        let declare = |(i, buffer): (usize, &FlatBuffer)| {
             let label = if i == 0 {
                 what.to_owned()
             } else {
                 format!("{what} {i}")
             };
-            memory.declare(label, words)
+            wanted(buffer).then(|| memory.declare(label, buffer.words))
         };
-        self.buffer_words.iter().enumerate().map(declare).collect()
+        FlatIds(self.buffers.iter().enumerate().map(declare).collect())
     }
 
-    /// The parts of each parameter, in `buffers` as [`ParameterTable::declare`] made them.
-    pub fn bind(
-        &self,
-        plan: &mut Plan,
-        memory: &Memory,
-        buffers: &[PersistentId],
-    ) -> Vec<Vec<Tensor>> {
-        let whole: Vec<Tensor> = buffers
+    /// The parts of each parameter in `buffers`, as [`ParameterTable::declare`] or
+    /// [`ParameterTable::declare_trained`] made them; no part where there is no buffer.
+    ///
+    /// Tensors of plans are of 4-byte elements, as those of every storage type so far.
+    pub fn bind(&self, plan: &mut Plan, memory: &Memory, buffers: &FlatIds) -> Vec<Vec<Tensor>> {
+        let whole: Vec<Option<Tensor>> = buffers
+            .0
             .iter()
-            .map(|&id| plan.persistent(memory, id))
+            .map(|id| id.map(|id| plan.persistent(memory, id)))
             .collect();
         let tensor = |part: &ParameterPart, cols: usize| {
-            whole[part.buffer]
-                .slice(part.offset, part.rows * cols)
-                .reshape(part.rows, cols)
+            let words = part.rows * cols;
+            Some(
+                whole[part.buffer]?
+                    .slice(part.offset, words)
+                    .reshape(part.rows, cols),
+            )
         };
-        let tensors = |p: &Parameter| p.parts.iter().map(|part| tensor(part, p.cols)).collect();
+        let tensors = |p: &Parameter| {
+            let parts = p.parts.iter();
+            parts.filter_map(|part| tensor(part, p.cols)).collect()
+        };
         self.parameters.iter().map(tensors).collect()
     }
 
-    /// Ranges of each flat buffer whose parameters share the same decay: `(buffer, first word,
-    /// words, decays)`.
+    /// Ranges of each flat buffer of trained parameters that share the same decay: `(buffer, first
+    /// word, words, decays)`.
     pub fn decay_ranges(&self) -> Vec<(usize, usize, usize, bool)> {
         let mut ranges: Vec<(usize, usize, usize, bool)> = Vec::new();
-        for p in &self.parameters {
+        let trained = |p: &&Parameter| p.role == Role::Trainable;
+        for p in self.parameters.iter().filter(trained) {
             for part in &p.parts {
-                let words = align_words(part.rows * p.cols);
+                let words = align_words(p.storage.words(part.rows * p.cols));
                 match ranges.last_mut() {
                     Some(last) if last.0 == part.buffer && last.3 == p.decays => last.2 += words,
                     _ => ranges.push((part.buffer, part.offset, words, p.decays)),
@@ -307,17 +398,37 @@ impl ParameterId {
     }
 }
 
+/// The persistent buffers of one copy of the table: one for each flat buffer, or none where the copy
+/// leaves out parameters that stay as they are.
+#[derive(Clone, Debug)]
+pub struct FlatIds(Vec<Option<PersistentId>>);
+
+impl FlatIds {
+    /// That of the flat buffer `buffer`.
+    ///
+    /// # Panics
+    /// If there is none: a bug of the caller.
+    pub fn of(&self, buffer: usize) -> PersistentId {
+        self.0[buffer].expect("a buffer of trained parameters")
+    }
+
+    /// Those that there are.
+    pub fn iter(&self) -> impl Iterator<Item = PersistentId> {
+        self.0.iter().flatten().copied()
+    }
+}
+
 /// The persistent buffers of a model in training.
 #[derive(Clone, Debug)]
 pub struct ParameterMemory {
     /// Values.
-    pub parameters: Vec<PersistentId>,
-    /// Gradients; the words between tensors stay zero.
-    pub gradients: Vec<PersistentId>,
-    /// First moments.
-    pub moment1: Vec<PersistentId>,
-    /// Second moments.
-    pub moment2: Vec<PersistentId>,
+    pub parameters: FlatIds,
+    /// Gradients of what is trained; the words between tensors stay zero.
+    pub gradients: FlatIds,
+    /// First moments of what is trained.
+    pub moment1: FlatIds,
+    /// Second moments of what is trained.
+    pub moment2: FlatIds,
 }
 
 impl ParameterMemory {
@@ -325,9 +436,9 @@ impl ParameterMemory {
     pub fn declare(table: &ParameterTable, memory: &mut Memory) -> Self {
         Self {
             parameters: table.declare(memory, "parameters"),
-            gradients: table.declare(memory, "gradients"),
-            moment1: table.declare(memory, "moment1"),
-            moment2: table.declare(memory, "moment2"),
+            gradients: table.declare_trained(memory, "gradients"),
+            moment1: table.declare_trained(memory, "moment1"),
+            moment2: table.declare_trained(memory, "moment2"),
         }
     }
 }
@@ -373,15 +484,16 @@ mod tests {
         let table = ParameterTable::new(&config, &["ln".to_owned()], 1024);
         assert_eq!(table[table.id("lm_head.weight")].parts.len(), 4);
         assert_eq!(table[table.id("layers.0.ffn.w1.weight")].parts.len(), 1);
-        assert!(table.buffer_words.iter().all(|&words| words <= 1024));
+        assert!(table.buffers.iter().all(|buffer| buffer.words <= 1024));
         for p in table.iter() {
             assert_eq!(p.parts.iter().map(|part| part.rows).sum::<usize>(), p.rows);
             for part in &p.parts {
                 let end = part.offset + part.rows * p.cols;
-                assert!(end <= table.buffer_words[part.buffer], "{}", p.name);
+                assert!(end <= table.buffers[part.buffer].words, "{}", p.name);
             }
         }
         let covered: usize = table.decay_ranges().iter().map(|r| r.2).sum();
-        assert_eq!(covered, table.buffer_words.iter().sum::<usize>());
+        let words: usize = table.buffers.iter().map(|buffer| buffer.words).sum();
+        assert_eq!(covered, words);
     }
 }

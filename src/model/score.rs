@@ -1,0 +1,66 @@
+//! The mean loss of passes on a device, one after the other, with the next one under way while the last
+//! one's sum comes back.
+
+use super::InputLayout;
+use crate::gpu::{Buffers, Device, Executable, GpuError, PersistentId, Readback, SectionId};
+use crate::kernels::cross_entropy::IGNORED;
+
+/// A planned forward pass that leaves the sum of its losses in the first word of a buffer.
+pub struct Score<'a> {
+    /// Where it runs.
+    pub device: &'a Device,
+    /// The buffers of its plan.
+    pub buffers: &'a Buffers,
+    /// Its plan.
+    pub executable: &'a Executable,
+    /// The part of the plan that it is.
+    pub section: SectionId,
+    /// Layout of its inputs.
+    pub layout: InputLayout,
+    /// Where its inputs are.
+    pub inputs: PersistentId,
+    /// Where the sum is left.
+    pub sum: PersistentId,
+}
+
+impl Score<'_> {
+    /// Mean loss in nats over the targets of `passes`, each of tokens and as many targets, at most those
+    /// of one pass; `readback` has nothing pending.
+    ///
+    /// # Errors
+    /// Those of `passes`, and when the device fails.
+    pub fn mean_loss<E: From<GpuError>>(
+        &self,
+        readback: &mut Readback,
+        passes: impl Iterator<Item = Result<(Vec<u32>, Vec<u32>), E>>,
+    ) -> Result<f64, E> {
+        let rows = self.layout.rows();
+        let (mut total, mut count) = (0.0, 0);
+        for pass in passes {
+            let (mut tokens, mut targets) = pass?;
+            count += targets.len();
+            tokens.resize(rows, 0);
+            targets.resize(rows, IGNORED);
+            let packed = self.layout.pack(&tokens, &targets);
+            self.buffers.write(self.device, self.inputs, 0, &packed);
+            self.executable.submit_and_read(
+                self.device,
+                readback,
+                (self.buffers, self.sum),
+                |recorder| recorder.replay(self.section),
+            )?;
+            if readback.pending() > 1 {
+                total += self.take(readback)?;
+            }
+        }
+        while readback.pending() > 0 {
+            total += self.take(readback)?;
+        }
+        Ok(total / count as f64)
+    }
+
+    fn take(&self, readback: &mut Readback) -> Result<f64, GpuError> {
+        let words: Option<Vec<f32>> = readback.take(self.device)?;
+        Ok(words.map_or(0.0, |words| f64::from(words[0])))
+    }
+}

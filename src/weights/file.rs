@@ -1,0 +1,262 @@
+//! Tensors in a safetensors file: a header of names, types, shapes and places, then the bytes. Each
+//! tensor has a checksum in the header's metadata, and that one too.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use crc::{CRC_32_ISCSI, Crc, Table};
+use safetensors::tensor::{Dtype, Metadata, View};
+
+use super::{HostTensor, Parameter, StorageType};
+use crate::data::positional::PositionalFile;
+use crate::files;
+
+/// An error of a file of weights.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// Missing or unreadable.
+    #[error("cannot read checkpoint '{}': {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Not a safetensors file, or a damaged one.
+    #[error("'{}' is no sound safetensors file: {reason}; take another checkpoint", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor is missing.
+    #[error("'{}' has no tensor '{name}', which the model needs", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor of another shape or type than the model's.
+    #[error("'{}': tensor '{name}' is {found}, but the model wants {wanted}; give the model's own shape", path.display())]
+    WrongTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What the file has.
+        found: String,
+        /// What the model wants.
+        wanted: String,
+    },
+}
+
+/// CRC-32C (Castagnoli) of a tensor's bytes and of the metadata: finds every flipped bit, and all
+/// but one in four billion of other damages.
+const CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+/// Key of the metadata that holds the checksum of each tensor.
+const TENSOR_CHECKSUMS: &str = "tensor_crc32c";
+/// Key of the metadata that holds the checksum of all its other entries.
+const METADATA_CHECKSUM: &str = "metadata_crc32c";
+/// Bytes before the header: its length.
+const HEADER_START: usize = 8;
+/// Bytes that a header may have, as the safetensors crate has it.
+const MOST_HEADER: u64 = 100_000_000;
+
+/// Checksum of the entries of a file's metadata, its own aside, in the order of their keys.
+fn metadata_checksum(map: &HashMap<String, String>) -> u32 {
+    let entries: BTreeMap<_, _> = map.iter().collect();
+    let mut digest = CRC32C.digest();
+    for (key, value) in entries {
+        if key != METADATA_CHECKSUM {
+            for part in [key, value] {
+                digest.update(part.as_bytes());
+                digest.update(&[0]);
+            }
+        }
+    }
+    digest.finalize()
+}
+
+/// A safetensors file that has been opened and whose header is sound.
+#[derive(Debug)]
+pub struct WeightsFile {
+    path: PathBuf,
+    file: PositionalFile,
+    /// Names, types, shapes and places of the tensors.
+    header: Metadata,
+    /// Where the tensors begin, in bytes.
+    data_start: u64,
+    /// By the tensors' names; empty in a file that another program or an earlier version wrote.
+    checksums: BTreeMap<String, u32>,
+}
+
+impl WeightsFile {
+    /// Opens the file at `path` and checks its header, which holds no tensor yet.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let unreadable = |source| WeightsError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        let damaged = |reason: String| WeightsError::Damaged {
+            path: path.to_owned(),
+            reason,
+        };
+        let file = PositionalFile::open(path).map_err(unreadable)?;
+        let mut prefix = [0; HEADER_START];
+        if file.len() < HEADER_START as u64 {
+            return Err(damaged(format!("it has {} bytes", file.len())));
+        }
+        file.read_at(0, &mut prefix).map_err(unreadable)?;
+        let header_len = u64::from_le_bytes(prefix);
+        if header_len > MOST_HEADER.min(file.len() - HEADER_START as u64) {
+            return Err(damaged(format!("its header would have {header_len} bytes")));
+        }
+        let data_start = HEADER_START as u64 + header_len;
+        let mut text = vec![0; usize::try_from(header_len).unwrap_or_default()];
+        file.read_at(HEADER_START as u64, &mut text)
+            .map_err(unreadable)?;
+        let header: Metadata = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        let expected = data_start + header.data_len() as u64;
+        if file.len() != expected {
+            return Err(damaged(format!(
+                "it has {} bytes where its header wants {expected}",
+                file.len()
+            )));
+        }
+        let map = header.metadata().as_ref();
+        if let Some(noted) = map.and_then(|map| map.get(METADATA_CHECKSUM)) {
+            let found = map.map_or(0, metadata_checksum).to_string();
+            if found != *noted {
+                return Err(damaged(format!(
+                    "its metadata has the checksum {found}, and not {noted} as when it was written"
+                )));
+            }
+        }
+        let checksums = map.and_then(|map| serde_json::from_str(map.get(TENSOR_CHECKSUMS)?).ok());
+        Ok(Self {
+            checksums: checksums.unwrap_or_default(),
+            path: path.to_owned(),
+            file,
+            header,
+            data_start,
+        })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the header says besides tensors.
+    pub fn metadata(&self) -> Option<&HashMap<String, String>> {
+        self.header.metadata().as_ref()
+    }
+
+    /// The tensor of `parameter`, whose name in the file is `prefix` and its own.
+    ///
+    /// # Errors
+    /// When it is missing, of another shape or type, or damaged, as its checksum tells.
+    pub fn read(&self, prefix: &str, parameter: &Parameter) -> Result<HostTensor, WeightsError> {
+        let name = format!("{prefix}{}", parameter.name);
+        let path = || self.path.clone();
+        let Some(tensor) = self.header.info(&name) else {
+            return Err(WeightsError::Missing { path: path(), name });
+        };
+        let storage = parameter.storage;
+        if tensor.dtype != dtype(storage) || tensor.shape != parameter.shape() {
+            return Err(WeightsError::WrongTensor {
+                path: path(),
+                name,
+                found: format!("{:?} {:?}", tensor.dtype, tensor.shape),
+                wanted: format!("{} {:?}", storage.name(), parameter.shape()),
+            });
+        }
+        let (begin, end) = tensor.data_offsets;
+        let mut bytes = vec![0; end - begin];
+        let read = self
+            .file
+            .read_at(self.data_start + begin as u64, &mut bytes);
+        read.map_err(|source| match source.kind() {
+            std::io::ErrorKind::UnexpectedEof => WeightsError::Damaged {
+                path: path(),
+                reason: format!("it became shorter while it was read, before '{name}' ended"),
+            },
+            _ => WeightsError::Unreadable {
+                path: path(),
+                source,
+            },
+        })?;
+        let found = CRC32C.checksum(&bytes);
+        if let Some(noted) = self.checksums.get(&name).filter(|noted| **noted != found) {
+            return Err(WeightsError::Damaged {
+                path: path(),
+                reason: format!(
+                    "tensor '{name}' has the checksum {found:08x}, and not {noted:08x} as when it \
+                     was written"
+                ),
+            });
+        }
+        Ok(HostTensor::new(storage, bytes))
+    }
+}
+
+/// Writes tensors with their names and shapes, and `metadata` with the checksums: to a temporary file
+/// that is synced and renamed, so that a crash leaves what was there whole.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write<'t>(
+    path: &Path,
+    tensors: impl Iterator<Item = (String, Vec<usize>, &'t HostTensor)>,
+    mut metadata: HashMap<String, String>,
+) -> std::io::Result<()> {
+    let tensors: Vec<_> = tensors
+        .map(|(name, shape, tensor)| (name, Shaped { shape, tensor }))
+        .collect();
+    let checksums: BTreeMap<_, _> = tensors
+        .iter()
+        .map(|(name, shaped)| (name, CRC32C.checksum(shaped.tensor.bytes())))
+        .collect();
+    let checksums = serde_json::json!(checksums).to_string();
+    metadata.insert(TENSOR_CHECKSUMS.to_owned(), checksums);
+    let checksum = metadata_checksum(&metadata).to_string();
+    metadata.insert(METADATA_CHECKSUM.to_owned(), checksum);
+    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(std::io::Error::other)?;
+    files::write(path, &bytes)
+}
+
+fn dtype(storage: StorageType) -> Dtype {
+    match storage {
+        StorageType::F32 => Dtype::F32,
+    }
+}
+
+/// A tensor as the safetensors crate takes it.
+struct Shaped<'t> {
+    shape: Vec<usize>,
+    tensor: &'t HostTensor,
+}
+
+impl View for Shaped<'_> {
+    fn dtype(&self) -> Dtype {
+        dtype(self.tensor.storage())
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.tensor.bytes())
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.bytes().len()
+    }
+}
