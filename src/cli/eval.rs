@@ -76,6 +76,8 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
             "tokens": tokens,
             "windows": windows,
             "iteration": model.checkpoint().metadata()?.iteration,
+            "planned_device_bytes": scorer.planned_bytes(),
+            "allocated_device_bytes": scorer.device().allocated_bytes(),
         }));
     }
     super::print(&format!(

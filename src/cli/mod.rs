@@ -64,7 +64,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// The adapters of this machine, their limits and features
     Devices(devices::DevicesArgs),
-    /// What training would take: parameters, memory, operations, dispatches
+    /// What training, eval or generate would take: parameters, memory, operations, dispatches, kernels
     Plan(Box<plan::PlanArgs>),
     /// The learning rate over a run
     Schedule(Box<schedule::ScheduleArgs>),

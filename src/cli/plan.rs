@@ -1,16 +1,19 @@
-//! `gpu-tlm plan`: what training would take, without allocating any of it.
+//! `gpu-tlm plan`: what a step of training or a pass would take, without allocating any of it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::Error;
-use crate::config::{Resolved, SettingFlags};
-use crate::gpu::{Device, DeviceOptions, Plan, SectionId};
+use crate::config::{ModelConfig, Resolved, SettingFlags};
+use crate::decode::{DecodePlans, ScorePlan};
+use crate::gpu::{Device, DeviceOptions, Plan, SectionId, Target};
+use crate::kernels::sample::Sampling;
 use crate::train::builtin;
 use crate::train::step_plan::StepPlan;
+use crate::weights::ParameterTable;
 
 /// Arguments of `gpu-tlm plan`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +23,14 @@ pub struct PlanArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingFlags,
+    /// What is planned: a training step, or what eval or generate run
+    #[arg(
+        long = "for",
+        value_enum,
+        default_value = "train",
+        value_name = "COMMAND"
+    )]
+    purpose: Purpose,
     /// List every dispatch too
     #[arg(long)]
     list_dispatches: bool,
@@ -32,7 +43,18 @@ pub struct PlanArgs {
     pub(super) validation: super::ValidationArgs,
 }
 
-/// Builds the plan of a step and prints its sizes.
+/// A command whose plan is shown.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Purpose {
+    /// A training step
+    Train,
+    /// A pass of eval over batch_size windows
+    Eval,
+    /// A pass of generate over a whole context
+    Generate,
+}
+
+/// Builds the plan of a step or of a pass and prints its sizes.
 ///
 /// # Errors
 /// When the settings are wrong or there is no adapter.
@@ -47,41 +69,124 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
         ..DeviceOptions::default()
     };
     let device = Device::open(&options)?.with_choices(args.forced.choices()?);
-    let plan = StepPlan::new(&model, &train, device.target());
-    let summary = summarise(&plan);
+    let planned = match args.purpose {
+        Purpose::Train => Planned::of_step(&StepPlan::new(&model, &train, device.target())),
+        Purpose::Eval => Planned::of_eval(&model, train.batch_size, device.target()),
+        Purpose::Generate => Planned::of_generate(&model, device.target()),
+    };
+    let summary = planned.summary();
     if args.json {
         return super::print_json(&summary);
     }
     let mut text = describe(&summary, &device);
-    text.push_str(&describe_kernels(&plan.plan));
+    text.push_str(&describe_kernels(&planned.plan));
     if args.list_dispatches {
-        text.push_str(&list_dispatches(&plan));
+        text.push_str(&planned.list_dispatches());
     }
     super::print(&text)
 }
 
-fn summarise(step: &StepPlan) -> Value {
-    let mut device_bytes = serde_json::Map::new();
-    let mut total = 0;
-    for (label, size_bytes) in step.device_bytes() {
-        device_bytes.insert(label, size_bytes.into());
-        total += size_bytes;
+/// What is said of a plan.
+struct Planned {
+    plan: Plan,
+    parameters: usize,
+    device_bytes: Vec<(String, u64)>,
+    /// Operations for each token, by pass.
+    flops_per_token: Vec<(&'static str, u64)>,
+    /// What runs once, in order: each with a name and how often it runs.
+    sections: Vec<(&'static str, SectionId, usize)>,
+}
+
+impl Planned {
+    fn of_step(step: &StepPlan) -> Self {
+        let sections = step.sections;
+        let per_token = |section: SectionId| step.plan.flops(section) / step.shape.rows() as u64;
+        let forward = per_token(sections.evaluate);
+        Self {
+            parameters: step.table.count(),
+            device_bytes: step.device_bytes(),
+            flops_per_token: vec![
+                ("forward", forward),
+                ("backward", per_token(sections.first) - forward),
+            ],
+            sections: vec![
+                ("first micro-batch", sections.first, 1),
+                (
+                    "further micro-batches",
+                    sections.next,
+                    step.micro_batches - 1,
+                ),
+                ("update", sections.update, 1),
+            ],
+            plan: step.plan.clone(),
+        }
     }
-    device_bytes.insert("total".to_owned(), total.into());
-    let sections = step.sections;
-    let per_token = |section: SectionId| step.plan.flops(section) / step.shape.rows() as u64;
-    let forward = per_token(sections.evaluate);
-    let count = |section: SectionId| step.plan.dispatches(section).len();
-    let further = (step.micro_batches - 1) * count(sections.next);
-    json!({
-        "parameters": step.table.count(),
-        "device_bytes": device_bytes,
-        "flops_per_token": {
-            "forward": forward,
-            "backward": per_token(sections.first) - forward,
-        },
-        "dispatches": count(sections.first) + further + count(sections.update),
-    })
+
+    fn of_eval(model: &ModelConfig, batch_size: usize, target: Target) -> Self {
+        let table = ParameterTable::new(model, &[], target.max_binding_words);
+        let pass = ScorePlan::new(model, &table, batch_size, target);
+        let tokens = batch_size * model.context_length;
+        Self {
+            parameters: table.count(),
+            device_bytes: pass.device_bytes(),
+            flops_per_token: vec![("forward", pass.plan.flops(pass.section) / tokens as u64)],
+            sections: vec![("pass", pass.section, 1)],
+            plan: pass.plan,
+        }
+    }
+
+    fn of_generate(model: &ModelConfig, target: Target) -> Self {
+        let table = ParameterTable::new(model, &[], target.max_binding_words);
+        let plans = DecodePlans::new(model, &table);
+        let sampling = Sampling {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+        };
+        let (plan, section) = plans.build(target, &sampling, model.context_length);
+        Self {
+            parameters: table.count(),
+            device_bytes: plans.device_bytes(&plan),
+            flops_per_token: vec![("forward", plan.flops(section) / model.context_length as u64)],
+            sections: vec![("pass", section, 1)],
+            plan,
+        }
+    }
+
+    fn summary(&self) -> Value {
+        let total = self.device_bytes.iter().map(|(_, bytes)| bytes).sum();
+        let parts = self.device_bytes.iter().cloned();
+        let parts = parts.chain([("total".to_owned(), total)]);
+        let device_bytes: Map<String, Value> =
+            parts.map(|(label, bytes)| (label, bytes.into())).collect();
+        let flops = self.flops_per_token.iter();
+        let flops: Map<String, Value> = flops
+            .map(|&(pass, flops)| (pass.to_owned(), flops.into()))
+            .collect();
+        let count = |section: SectionId| self.plan.dispatches(section).len();
+        let dispatches: usize = self.sections.iter().map(|&(_, s, n)| n * count(s)).sum();
+        json!({
+            "parameters": self.parameters,
+            "device_bytes": device_bytes,
+            "flops_per_token": flops,
+            "dispatches": dispatches,
+        })
+    }
+
+    fn list_dispatches(&self) -> String {
+        let mut text = String::new();
+        for &(name, section, _) in &self.sections {
+            text.push_str(&format!("\n{name}\n"));
+            for d in self.plan.dispatches(section) {
+                let [x, y, z] = d.workgroups;
+                text.push_str(&format!(
+                    "  {:<52} {x:>6} x {y} x {z}  {:>14} flops\n",
+                    d.label, d.flops
+                ));
+            }
+        }
+        text
+    }
 }
 
 /// What people want to know first: does it fit, and what takes the room.
@@ -93,10 +198,11 @@ fn describe(summary: &Value, device: &Device) -> String {
         }
     }
     let number = |key: &str| count(summary[key].as_u64().unwrap_or(0));
-    let flops = |pass: &str| {
-        let flops = summary["flops_per_token"][pass].as_u64().unwrap_or(0);
-        flops as f64 / 1e6
-    };
+    let flops = summary["flops_per_token"].as_object().into_iter().flatten();
+    let millions = |flops: &Value| flops.as_u64().unwrap_or(0) as f64 / 1e6;
+    let flops: Vec<String> = flops
+        .map(|(pass, n)| format!("{:.2} million {pass}", millions(n)))
+        .collect();
     let memory = match device.memory_bytes() {
         Some(bytes) => format!(
             "{:.1} % of the {:.0} MiB of {}",
@@ -107,12 +213,10 @@ fn describe(summary: &Value, device: &Device) -> String {
         None => format!("{} does not say how much it has", device.name()),
     };
     format!(
-        "{} parameters, {} dispatches a step\n\
-         {:.2} million operations a token forward, {:.2} backward\n\n{}{memory}\n",
+        "{} parameters, {} dispatches; operations a token: {}\n\n{}{memory}\n",
         number("parameters"),
         number("dispatches"),
-        flops("forward"),
-        flops("backward"),
+        flops.join(", "),
         parts.table(),
     )
 }
@@ -148,7 +252,7 @@ impl Parts {
             "gradients" => "gradients",
             "moment1" | "moment2" => "moments",
             "scratch" => "activations and scratch",
-            "batch" | "inputs" | "uploads" => "batches",
+            "batch" | "inputs" | "uploads" | "tokens" => "batches",
             _ => "the rest",
         };
         match self.bytes.iter_mut().find(|(known, _)| *known == part) {
@@ -197,26 +301,6 @@ fn describe_kernels(plan: &Plan) -> String {
     let left_out: BTreeSet<_> = plan.chosen().iter().flat_map(|c| &c.left_out).collect();
     for (label, obstacle) in left_out {
         let _ = writeln!(text, "  not everywhere {label}: {obstacle}");
-    }
-    text
-}
-
-fn list_dispatches(step: &StepPlan) -> String {
-    let sections = step.sections;
-    let mut text = String::new();
-    for (name, section) in [
-        ("first micro-batch", sections.first),
-        ("further micro-batches", sections.next),
-        ("update", sections.update),
-    ] {
-        text.push_str(&format!("\n{name}\n"));
-        for d in step.plan.dispatches(section) {
-            let [x, y, z] = d.workgroups;
-            text.push_str(&format!(
-                "  {:<52} {x:>6} x {y} x {z}  {:>14} flops\n",
-                d.label, d.flops
-            ));
-        }
     }
     text
 }

@@ -3,17 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use super::plan::DecodePlans;
 use super::{DecodeError, InferenceModel};
 use crate::Error;
-use crate::gpu::{
-    Buffers, Choices, Device, Executable, Memory, PersistentId, Plan, Question, SectionId, Tensor,
-};
-use crate::kernels::embedding;
-use crate::kernels::rope::RopeTable;
+use crate::gpu::{Buffers, Choices, Device, Executable, Plan, Question, SectionId};
 use crate::kernels::sample::{self, NO_TOKEN, Sampling};
-use crate::model::transformer::PassShape;
-use crate::model::{BatchShape, Pass, Transformer};
-use crate::weights::FlatIds;
+use crate::model::Transformer;
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -44,23 +39,9 @@ pub struct Generator {
     device: Device,
     model: InferenceModel,
     sampling: Sampling,
-    memory: Memory,
+    common: DecodePlans,
     buffers: Buffers,
-    weights: FlatIds,
-    io: IoMemory,
     plans: BTreeMap<usize, (Executable, SectionId)>,
-}
-
-/// Buffers between host and device.
-#[derive(Clone, Copy, Debug)]
-struct IoMemory {
-    tokens: PersistentId,
-    /// Row of the window's last token.
-    last: PersistentId,
-    draw: PersistentId,
-    chosen: PersistentId,
-    logits: PersistentId,
-    angles: PersistentId,
 }
 
 impl Generator {
@@ -71,28 +52,17 @@ impl Generator {
     pub fn new(device: Device, model: InferenceModel, sampling: Sampling) -> Result<Self, Error> {
         check_sampling(&sampling)?;
         let config = &model.config;
-        let mut memory = Memory::default();
-        let weights = model.declare(&mut memory);
-        let io = IoMemory {
-            tokens: memory.declare("tokens", config.context_length),
-            last: memory.declare("last", 1),
-            draw: memory.declare("draw", sample::DRAW_WORDS),
-            chosen: memory.declare("chosen", 1),
-            logits: memory.declare("logits", config.vocab_size),
-            angles: memory.declare("rope_angles", config.context_length * config.head_dim()),
-        };
-        let buffers = memory.allocate(&device)?;
-        model.upload(&device, &buffers, &weights)?;
+        let common = DecodePlans::new(config, &model.table);
+        let buffers = common.memory.allocate(&device)?;
+        model.upload(&device, &buffers, &common.weights)?;
         let angles = Transformer::rope_angles(config, config.context_length);
-        buffers.write(&device, io.angles, 0, &angles);
+        buffers.write(&device, common.io.angles, 0, &angles);
         Ok(Self {
             device,
             model,
             sampling,
-            memory,
+            common,
             buffers,
-            weights,
-            io,
             plans: BTreeMap::new(),
         })
     }
@@ -100,7 +70,7 @@ impl Generator {
     /// What plans for windows of `lengths` tokens ask of the tuner; longer ones than the context are
     /// cut to it.
     pub fn questions(&self, lengths: std::ops::RangeInclusive<usize>) -> BTreeSet<Question> {
-        let planned: BTreeSet<usize> = lengths.map(|len| self.planned_time(len)).collect();
+        let planned: BTreeSet<usize> = lengths.map(|len| self.common.planned_time(len)).collect();
         let plans = planned.into_iter().map(|time| self.build(time).0);
         plans.flat_map(|plan| plan.questions().clone()).collect()
     }
@@ -114,13 +84,6 @@ impl Generator {
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// Tokens that the plan for a window of `len` takes: what follows the window cannot be seen
-    /// from it, so a plan may be longer than needed.
-    fn planned_time(&self, len: usize) -> usize {
-        let context_length = self.model.config.context_length;
-        len.next_power_of_two().max(16).min(context_length)
     }
 
     /// Generates from `request`, calling `on_token` with each new token. A window longer than the
@@ -163,7 +126,7 @@ impl Generator {
         self.forward(window, 0, 0)?;
         Ok(self.buffers.read(
             &self.device,
-            self.io.logits,
+            self.common.io.logits,
             0,
             self.model.config.vocab_size,
         )?)
@@ -187,6 +150,11 @@ impl Generator {
         }
     }
 
+    fn build(&self, time: usize) -> (Plan, SectionId) {
+        self.common
+            .build(self.device.target(), &self.sampling, time)
+    }
+
     fn next_token(
         &mut self,
         window: &[u32],
@@ -195,7 +163,9 @@ impl Generator {
     ) -> Result<u32, Error> {
         let counter = u64::from(request.sample) << 32 | index as u64;
         self.forward(window, request.seed, counter)?;
-        let chosen: Vec<u32> = self.buffers.read(&self.device, self.io.chosen, 0, 1)?;
+        let chosen: Vec<u32> = self
+            .buffers
+            .read(&self.device, self.common.io.chosen, 0, 1)?;
         if chosen[0] == NO_TOKEN {
             return Err(DecodeError::NotFinite(index).into());
         }
@@ -211,13 +181,15 @@ impl Generator {
             }
             .into());
         }
-        let time = self.planned_time(window.len());
-        self.buffers.write(&self.device, self.io.tokens, 0, window);
+        let time = self.common.planned_time(window.len());
+        self.buffers
+            .write(&self.device, self.common.io.tokens, 0, window);
         let last = crate::gpu::dispatch::word(window.len() - 1);
-        self.buffers.write(&self.device, self.io.last, 0, &[last]);
+        self.buffers
+            .write(&self.device, self.common.io.last, 0, &[last]);
         self.buffers.write(
             &self.device,
-            self.io.draw,
+            self.common.io.draw,
             0,
             &sample::draw_words(seed, counter),
         );
@@ -228,40 +200,6 @@ impl Generator {
         }
         let (executable, section) = &self.plans[&time];
         Ok(executable.run(&self.device, *section)?)
-    }
-
-    /// Plans a pass over `time` tokens that ends in one chosen token.
-    fn build(&self, time: usize) -> (Plan, SectionId) {
-        let config = &self.model.config;
-        let memory = &self.memory;
-        let mut plan = Plan::new(self.device.target());
-        let weights = self.model.table.bind(&mut plan, memory, &self.weights);
-        let mut vector =
-            |id: PersistentId, len: usize| -> Tensor { plan.persistent(memory, id).slice(0, len) };
-        let head_dim = config.head_dim();
-        let table = RopeTable {
-            angles: vector(self.io.angles, time * head_dim).reshape(time, head_dim),
-        };
-        let tokens = vector(self.io.tokens, time);
-        let last = vector(self.io.last, 1);
-        let draw = vector(self.io.draw, sample::DRAW_WORDS);
-        let chosen = vector(self.io.chosen, 1);
-        let logits = vector(self.io.logits, config.vocab_size);
-        let section = plan.section();
-        let shape = PassShape {
-            batch: BatchShape { batch: 1, time },
-            table,
-            activation_checkpointing: false,
-        };
-        let mut pass = Pass::new(&mut plan, &weights, &[], false);
-        let forward = self.model.transformer.forward(&mut pass, tokens, &shape);
-        // Gathering a row is what an embedding does.
-        let hidden = embedding::forward(pass.plan, &[forward.hidden], last);
-        self.model
-            .transformer
-            .logits_into(&mut pass, hidden, logits);
-        sample::sample(pass.plan, logits, draw, chosen, &self.sampling);
-        (plan, section)
     }
 }
 

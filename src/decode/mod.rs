@@ -3,10 +3,12 @@
 
 mod generator;
 mod model;
+mod plan;
 mod scorer;
 
 pub use generator::{Generated, Generator, Request};
 pub use model::InferenceModel;
+pub use plan::DecodePlans;
 pub use scorer::{ScorePlan, Scorer};
 
 /// An error of decoding.

@@ -5,16 +5,13 @@ use std::path::Path;
 use crate::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::ModelConfig;
-use crate::gpu::{Device, Memory};
-use crate::model::Transformer;
+use crate::gpu::Device;
 use crate::weights::{FlatIds, ParameterTable};
 
 /// A model ready for forward passes.
 pub struct InferenceModel {
     /// Its shape.
     pub config: ModelConfig,
-    /// Its layers.
-    pub transformer: Transformer,
     /// Names and places of its weights.
     pub table: ParameterTable,
     checkpoint: Checkpoint,
@@ -36,10 +33,8 @@ impl InferenceModel {
     pub fn new(checkpoint: Checkpoint, max_binding_words: usize) -> Result<Self, Error> {
         let config = checkpoint.model()?;
         let table = ParameterTable::new(&config, &[], max_binding_words);
-        let transformer = Transformer::new(&config, &table);
         Ok(Self {
             config,
-            transformer,
             table,
             checkpoint,
         })
@@ -50,12 +45,7 @@ impl InferenceModel {
         &self.checkpoint
     }
 
-    /// Declares the weights' buffers.
-    pub fn declare(&self, memory: &mut Memory) -> FlatIds {
-        self.table.declare(memory, "parameters")
-    }
-
-    /// Writes the weights to the buffers that [`InferenceModel::declare`] made.
+    /// Writes the weights to buffers that the table has declared.
     ///
     /// # Errors
     /// When a tensor is missing or of another shape.

@@ -127,6 +127,12 @@ impl Scorer {
         &self.device
     }
 
+    /// Bytes of device memory that its plan takes.
+    pub fn planned_bytes(&self) -> u64 {
+        let parts = self.plan.device_bytes();
+        parts.iter().map(|(_, bytes)| bytes).sum()
+    }
+
     /// Mean cross-entropy in nats over the targets of the first `windows` windows of `dataset`, each of
     /// which starts where the one before ends.
     ///
