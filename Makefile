@@ -58,6 +58,10 @@ test: toolchain loader ## run all tests on this machine's adapter
 	@scripts/ensure-adapter.sh "$(DEBUG)"
 	@echo "==> running the tests"
 	$(CARGO) test --locked
+	@echo "==> running the examples of the library"
+	$(CARGO) run --locked --quiet --example kernel_against_reference
+	$(CARGO) run --locked --quiet --example train_tiny -- "$(TARGET_DIR)/example-run"
+	$(CARGO) run --locked --quiet --example score_and_sample -- "$(TARGET_DIR)/example-run"
 
 .PHONY: test-vendors
 test-vendors: test-swiftshader test-tint ## check the shaders with other drivers and compilers than this machine's

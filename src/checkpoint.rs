@@ -17,15 +17,15 @@ pub enum CheckpointError {
     /// The file or a tensor in it cannot be read, or is not the model's.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// A piece of metadata is missing.
-    #[error("'{}' has no {what}, which {needed_for} needs", path.display())]
-    Missing {
+    /// A file of bare weights, where a run's checkpoint is needed.
+    #[error(
+        "'{}' has no metadata (iteration and config), which going on, evaluating and generating need; \
+         bare weights can start a new run (init_from)",
+        path.display()
+    )]
+    NoRun {
         /// The file.
         path: PathBuf,
-        /// What is missing.
-        what: String,
-        /// What it is needed for, and the remedy.
-        needed_for: &'static str,
     },
     /// The settings in the metadata are damaged.
     #[error("'{}' has a damaged config: {reason}; take another checkpoint", path.display())]
@@ -50,7 +50,7 @@ pub enum CheckpointError {
     /// The checkpoint belongs to another tokenizer.
     #[error(
         "'{}' was trained with tokenizer {found}, but the given one is {given}; use the tokenizer \
-         that made its token files, or go on with --ignore-tokenizer-mismatch",
+         that made its token files, or have the difference ignored",
         path.display()
     )]
     OtherTokenizer {
@@ -189,11 +189,7 @@ impl Checkpoint {
     pub fn metadata(&self) -> Result<&Metadata, CheckpointError> {
         self.metadata
             .as_ref()
-            .ok_or_else(|| CheckpointError::Missing {
-                path: self.path(),
-                what: "metadata (iteration and config)".to_owned(),
-                needed_for: "going on, evaluating or generating; bare weights go to --init-from",
-            })
+            .ok_or_else(|| CheckpointError::NoRun { path: self.path() })
     }
 
     /// The shape of the model.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use crate::bench::BenchError;
 use crate::check::CheckFailed;
 use crate::checkpoint::CheckpointError;
-use crate::cli::data::DataError;
 use crate::config::ConfigError;
 use crate::data::dataset::DatasetError;
 use crate::data::input::InputError;
@@ -46,8 +45,6 @@ pub enum Error {
     Check(#[from] CheckFailed),
     /// Of a benchmark.
     Bench(#[from] BenchError),
-    /// Of the `data` command.
-    Data(#[from] DataError),
     /// Somebody stopped a command that writes its result at its end.
     #[error("stopped; nothing was written, and files that were there before are whole")]
     Interrupted,
@@ -72,7 +69,7 @@ impl Error {
             Self::Tokenizer(error) => error.is_usage(),
             Self::Npy(error) => error.is_usage(),
             Self::Input(error) => error.is_usage(),
-            Self::Dataset(_) | Self::Data(_) | Self::Check(_) => false,
+            Self::Dataset(_) | Self::Check(_) => false,
             Self::Interrupted | Self::Io { .. } => false,
             Self::Checkpoint(error) => error.is_usage(),
             Self::Train(error) => error.is_usage(),

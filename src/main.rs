@@ -5,7 +5,7 @@ mod environment;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use gpu_tlm::cli::Cli;
+use gpu_tlm::cli::{Cli, explain};
 use gpu_tlm::gpu::validation;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -40,8 +40,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();
-            // One line, whatever an underlying library's message looks like.
-            tracing::error!("{}", error.to_string().replace('\n', " "));
+            tracing::error!("{}", explain(&error));
             ExitCode::from(code)
         }
     }

@@ -62,6 +62,29 @@ fn only_one_module_opens_files_to_write_them() {
     assert!(!lines_with(&WRITES, &[""], "").is_empty());
 }
 
+/// Whether a line of code holds a flag in a string.
+fn names_a_flag(line: &str) -> bool {
+    let is_flag = |at: usize| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + 2..].chars().next();
+        before.is_none_or(|c| " `'(\"".contains(c)) && after.is_some_and(|c| c.is_ascii_lowercase())
+    };
+    // What cargo takes is no flag of ours.
+    line.match_indices("--").any(|(at, _)| is_flag(at)) && !line.contains("cargo install")
+}
+
+#[test]
+fn flags_are_known_to_the_command_line_alone() {
+    let found: Vec<String> = lines_with(&["--"], &[""], "")
+        .into_iter()
+        .filter(|line| !line.contains("/cli/") && !line.contains("/src/main.rs"))
+        .filter(|line| names_a_flag(line.split_once(": ").map_or("", |(_, code)| code)))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(names_a_flag("choose another --logdir\","));
+    assert!(!names_a_flag("a -- b"));
+}
+
 #[test]
 fn what_a_browser_could_not_do_is_in_one_place_each() {
     for (calls, place) in [

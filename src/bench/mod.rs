@@ -65,7 +65,7 @@ pub enum BenchError {
     },
     /// The file of an earlier run cannot be compared with.
     #[error(
-        "cannot compare with '{}': {reason}; give a file that `gpu-tlm bench kernels --json` wrote",
+        "cannot compare with '{}': {reason}; give the JSON of an earlier run of the kernels' benchmark",
         path.display()
     )]
     NoBaseline {

@@ -72,7 +72,7 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{failed} of {total} checks failed, in {kernels}; the results of this adapter cannot be \
-     trusted: update its driver or choose another with --adapter, and report the last line above"
+     trusted: update its driver or choose another, and report the last line above"
 )]
 pub struct CheckFailed {
     failed: usize,

@@ -10,7 +10,6 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::data::dataset::Dataset;
 use crate::decode::{InferenceModel, ScorePlan, Scorer};
-use crate::gpu::executable::check_limits;
 use crate::tuner;
 
 /// Arguments of `gpu-tlm eval`.
@@ -61,9 +60,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let device = args.adapter.open()?;
     let model = InferenceModel::new(checkpoint, device.target().max_binding_words)?;
     let plan = ScorePlan::new(&config, &model.table, batch_size, device.target()).plan;
-    // A model that does not fit is refused before anything is timed.
-    check_limits(&plan, &device)?;
-    let device = tuner::tune(&device, &tuning, plan.questions())?.device;
+    let device = tuner::tune_plan(&device, &tuning, &plan)?.device;
     let mut scorer = Scorer::new(device, &model, batch_size)?;
     let windows = dataset.windows();
     let loss = scorer.mean_loss(&dataset, windows)?;

@@ -6,11 +6,14 @@ pub mod data;
 pub mod devices;
 pub mod eval;
 pub mod generate;
+mod hints;
 pub mod plan;
 pub mod schedule;
 pub mod shaders;
 pub mod tokenizer;
 pub mod train;
+
+pub use hints::explain;
 
 use std::io::Write;
 use std::path::Path;
@@ -22,7 +25,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::Error;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::tokenizer::Tokenizer;
-use crate::gpu::executable::check_limits;
 use crate::gpu::{AdapterRequest, Choices, Device, DeviceOptions, GpuError, validation};
 use crate::kernels::check_variant;
 use crate::train::step_plan::StepPlan;
@@ -182,7 +184,7 @@ impl TuningArgs {
     }
 }
 
-/// Chooses the kernels of a training or evaluation.
+/// Chooses the kernels of a training.
 fn tune_steps(
     device: &Device,
     tuning: &tuner::Options,
@@ -190,9 +192,7 @@ fn tune_steps(
     train: &TrainConfig,
 ) -> Result<Tuning, Error> {
     let plan = StepPlan::new(model, train, device.target()).plan;
-    // A model that does not fit is refused before anything is timed.
-    check_limits(&plan, device)?;
-    Ok(tuner::tune(device, tuning, plan.questions())?)
+    Ok(tuner::tune_plan(device, tuning, &plan)?)
 }
 
 /// Which adapter runs the shaders, for commands that are no training run.

@@ -67,7 +67,7 @@ pub enum ConfigError {
 fn suggest(nearest: &Option<&'static str>) -> String {
     match nearest {
         Some(key) => format!("; did you mean '{key}'?"),
-        None => "; `gpu-tlm train --help` lists the keys".to_owned(),
+        None => String::new(),
     }
 }
 
@@ -197,6 +197,19 @@ impl Resolved {
             settings: Settings::from_values(&values)?,
             sources,
         })
+    }
+
+    /// Settings that a program has made.
+    pub fn of(settings: Settings) -> Self {
+        let defaults = Settings::default().to_values();
+        let values = settings.to_values();
+        let given = KEYS
+            .iter()
+            .filter(|key| values.get(**key) != defaults.get(**key));
+        Self {
+            sources: given.map(|key| (*key, "program".to_owned())).collect(),
+            settings,
+        }
     }
 
     /// Gives a key a value that was found out later, such as the vocabulary's size.

@@ -15,7 +15,7 @@ pub use scorer::{ScorePlan, Scorer};
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Neither a prompt nor prompt tokens.
-    #[error("the prompt has no tokens; give --prompt or --prompt-tokens at least one")]
+    #[error("the prompt has no tokens; give at least one")]
     EmptyPrompt,
     /// A prompt token that the model does not know.
     #[error(
@@ -55,10 +55,10 @@ pub enum DecodeError {
     )]
     NotFinite(usize),
     /// The token that ends a text is not in the vocabulary.
-    #[error("the tokenizer has no token '{0}' for --eos-token; `none` decodes without one")]
+    #[error("the tokenizer has no token '{0}' to end a text with; go on without one")]
     NoSuchToken(String),
     /// Text was given or wanted where there is no tokenizer.
-    #[error("--prompt needs --tokenizer; without one give --prompt-tokens")]
+    #[error("a prompt of text needs a tokenizer; without one give tokens")]
     NoTokenizer,
 }
 

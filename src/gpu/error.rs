@@ -7,7 +7,7 @@ pub enum GpuError {
     #[error(
         "no GPU adapter found on backend {backends}; install a Vulkan driver (Debian and Ubuntu: \
          `apt-get install mesa-vulkan-drivers`, which also brings a software adapter) or choose \
-         another --backend"
+         another backend"
     )]
     NoAdapter {
         /// The backends that were searched.
@@ -26,7 +26,7 @@ pub enum GpuError {
     UnknownBackend(String),
     /// The adapter refused to open a device.
     #[error(
-        "adapter '{adapter}' gave no device ({reason}); update its driver or choose another with --adapter"
+        "adapter '{adapter}' gave no device ({reason}); update its driver or choose another adapter"
     )]
     NoDevice {
         /// Name of the adapter.
@@ -35,7 +35,7 @@ pub enum GpuError {
         reason: String,
     },
     /// The adapter lacks something that every kernel needs.
-    #[error("adapter '{adapter}' lacks {what}; choose another with --adapter")]
+    #[error("adapter '{adapter}' lacks {what}; choose another adapter")]
     MissingFeature {
         /// Name of the adapter.
         adapter: String,
@@ -90,7 +90,7 @@ pub enum GpuError {
     },
     /// The device reported an error while it ran.
     #[error(
-        "the device failed: {0}; run again with --checked to find the dispatch, or update the driver"
+        "the device failed: {0}; run again with checked shaders to find the dispatch, or update the driver"
     )]
     Device(String),
     /// Vulkan's validation layers were asked for and are not there.

@@ -67,7 +67,7 @@ pub(super) fn instance(backend: Option<Backend>) -> Result<Option<wgpu::Instance
     };
     let missing = |reason: String| GpuError::NoValidation { reason };
     if backend.is_some_and(|backend| backend != Backend::Vulkan) {
-        return Err(missing("use --backend vulkan".to_owned()));
+        return Err(missing("they are those of the backend Vulkan".to_owned()));
     }
     let instance = vulkan_instance().map_err(missing)?;
     if heard.inner().present {

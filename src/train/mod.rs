@@ -8,6 +8,7 @@ pub mod loss_plot;
 pub mod metrics;
 pub mod prefetch;
 pub mod profile;
+pub mod run;
 pub mod schedule;
 pub mod step_plan;
 pub mod tensorboard;
@@ -44,7 +45,7 @@ pub enum TrainError {
     },
     /// Another process trains into the same folder.
     #[error(
-        "another run is writing to '{}'; wait for it to end, or choose another --logdir",
+        "another run is writing to '{}'; wait for it to end, or choose another folder",
         path.display()
     )]
     LogdirInUse {
@@ -53,8 +54,8 @@ pub enum TrainError {
     },
     /// The folder holds a run that nobody asked to replace.
     #[error(
-        "'{}' holds a run already; go on with --load-checkpoint {}, choose another --logdir, or \
-         replace the run with --overwrite",
+        "'{}' holds a run already; go on from its checkpoint {}, choose another folder, or have the run \
+         replaced",
         path.display(),
         latest.display()
     )]
@@ -65,7 +66,7 @@ pub enum TrainError {
         latest: PathBuf,
     },
     /// A file of the run cannot be written.
-    #[error("cannot write '{}': {source}; choose another --logdir or free some space", path.display())]
+    #[error("cannot write '{}': {source}; choose another folder or free some space", path.display())]
     Unwritable {
         /// The file or folder.
         path: PathBuf,

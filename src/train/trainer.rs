@@ -1,6 +1,7 @@
 //! The training loop, and everything around it that makes a run safe to stop and go on.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +63,8 @@ pub struct Trainer {
     state: Metadata,
     /// Iterations whose metrics have come back.
     reported: u64,
+    /// Reported iterations that the caller has not seen.
+    unseen: Vec<TrainRecord>,
     pace: Pace,
     profiler: Option<Profiler>,
 }
@@ -138,15 +141,21 @@ impl Trainer {
             metrics,
             state,
             reported,
+            unseen: Vec::new(),
             pace: Pace::from_now(),
         })
     }
 
-    /// Runs to the last iteration, or until `stop` is set.
+    /// Runs to the last iteration, or until `stop` is set or `on_step`, which sees each iteration once
+    /// its figures have come back, wants no more.
     ///
     /// # Errors
     /// When the device, the data or the disk fails, or the loss is no number any more.
-    pub fn run(&mut self, stop: &Arc<AtomicBool>) -> Result<Ending, Error> {
+    pub fn run(
+        &mut self,
+        stop: &AtomicBool,
+        on_step: &mut dyn FnMut(&TrainRecord) -> ControlFlow<()>,
+    ) -> Result<Ending, Error> {
         let order = BatchOrder::new(
             &self.data,
             self.train.sampling,
@@ -163,8 +172,10 @@ impl Trainer {
             if self.is_due(self.options.eval_interval) {
                 self.evaluate()?;
             }
-            if stop.load(Ordering::Relaxed) {
+            let enough = self.show_steps(on_step).is_break();
+            if (stop.load(Ordering::Relaxed) || enough) && !self.is_last() {
                 self.checkpoint()?;
+                let _ = self.show_steps(on_step);
                 self.metrics.finish()?;
                 return Ok(Ending::Interrupted);
             }
@@ -172,8 +183,18 @@ impl Trainer {
                 self.checkpoint()?;
             }
         }
+        let _ = self.show_steps(on_step);
         self.metrics.finish()?;
         Ok(Ending::Done)
+    }
+
+    /// Shows the iterations that were reported since the last time.
+    fn show_steps(
+        &mut self,
+        on_step: &mut dyn FnMut(&TrainRecord) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut unseen = std::mem::take(&mut self.unseen).into_iter();
+        unseen.try_for_each(|record| on_step(&record))
     }
 
     /// Submits one iteration, and reports the one before it.
@@ -261,6 +282,7 @@ impl Trainer {
         self.metrics
             .train(&record, interval > 0 && iteration.is_multiple_of(interval))?;
         self.state.train_loss = Some(f64::from(loss));
+        self.unseen.push(record);
         Ok(())
     }
 

@@ -10,7 +10,8 @@ use std::time::Instant;
 pub use cache::Cache;
 pub use measure::measure;
 
-use crate::gpu::{Choices, Device, GpuError, Identity, Question};
+use crate::gpu::executable::check_limits;
+use crate::gpu::{Choices, Device, GpuError, Identity, Plan, Question};
 use crate::kernels::FAMILIES;
 
 /// What was found for a class of shapes.
@@ -149,7 +150,7 @@ pub fn tune(
     let missing: Vec<Question> = missing(questions, &known);
     if !missing.is_empty() {
         tracing::info!(
-            "timing kernels for this adapter, once: {} classes of shapes (--no-tune goes without)",
+            "timing kernels for this adapter, once: {} classes of shapes",
             missing.len()
         );
         let found = measure(device, &missing)?;
@@ -182,6 +183,16 @@ pub fn tune(
         },
         findings: known,
     })
+}
+
+/// [`tune`] for what `plan` leaves open. A plan that does not fit the device is refused before anything
+/// is timed.
+///
+/// # Errors
+/// When the plan is over a limit of the device, or the device is lost.
+pub fn tune_plan(device: &Device, options: &Options, plan: &Plan) -> Result<Tuning, GpuError> {
+    check_limits(plan, device)?;
+    tune(device, options, plan.questions())
 }
 
 /// What is known of `device` without timing anything.

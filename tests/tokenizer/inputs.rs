@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use gpu_tlm::cli::explain;
 use gpu_tlm::data::npy::{SideCar, TokenFile};
 use gpu_tlm::data::tokenizer::{END_OF_TEXT, Tokenizer};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
@@ -70,7 +71,7 @@ impl Folder {
             "--input",
         ];
         let words = [&words[..], inputs, more].concat();
-        run_words(&words).map_err(|error| error.to_string())?;
+        run_words(&words).map_err(|error| explain(&error))?;
         Ok(self.text("out.npy"))
     }
 
@@ -259,7 +260,7 @@ fn validation_documents_are_chosen_by_number_and_seed() {
     assert_eq!(split(&text, "1", "1").0, "");
     let out = folder.name("out.npy");
     let same = folder.encode(&[&text], &["--val-fraction", "0.5", "--val-out", &out]);
-    assert!(same.unwrap_err().contains("is both --out and --val-out"));
+    assert!(same.unwrap_err().contains("--out, --val-out"));
 }
 
 /// Runs the program on some standard input; gives its output.

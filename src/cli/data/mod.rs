@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::Error;
 use crate::data::corpus::{CorpusSummary, StoryCorpus};
 use crate::files;
 
@@ -45,32 +46,19 @@ struct StoriesArgs {
     out: Option<PathBuf>,
 }
 
-/// Why `gpu-tlm data` failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DataError {
-    /// The text could not be written.
-    #[error("cannot write the stories to {}; check the path and the free space", path.display())]
-    Write {
-        /// Where to.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-}
-
 /// Runs `gpu-tlm data`.
 ///
 /// # Errors
-/// [`DataError::Write`] if the text cannot be written; or if a token file or tokenizer cannot be
+/// If the text cannot be written, or a token file or tokenizer cannot be
 /// read, or the two do not belong together.
-pub fn run(args: &DataArgs) -> Result<(), crate::Error> {
+pub fn run(args: &DataArgs) -> Result<(), Error> {
     match &args.command {
-        DataCommand::Stories(args) => Ok(write_stories(args)?),
+        DataCommand::Stories(args) => write_stories(args),
         DataCommand::Info(args) => info::run(args),
     }
 }
 
-fn write_stories(args: &StoriesArgs) -> Result<(), DataError> {
+fn write_stories(args: &StoriesArgs) -> Result<(), Error> {
     let corpus = StoryCorpus::new(args.seed);
     let stories = match args.bytes {
         Some(size_bytes) => corpus.range_for_bytes(args.first, size_bytes),
@@ -86,7 +74,11 @@ fn write_stories(args: &StoriesArgs) -> Result<(), DataError> {
         Err(error) if args.out.is_none() && error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(source) => {
             let path = args.out.clone().unwrap_or_else(|| "standard output".into());
-            return Err(DataError::Write { path, source });
+            return Err(Error::Io {
+                action: "write the stories to",
+                path,
+                source,
+            });
         }
     }
     Ok(())

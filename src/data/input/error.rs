@@ -39,7 +39,7 @@ pub enum InputError {
     /// Text holds bytes that are no UTF-8.
     #[error(
         "{} is not UTF-8 at byte {offset}{}; convert it first, for example with `iconv -t utf-8`, \
-         or replace such bytes with --lossy",
+         or have such bytes replaced",
         path.display(), if *is_packed { " of its uncompressed text" } else { "" }
     )]
     Utf8 {
@@ -67,7 +67,7 @@ pub enum InputError {
     /// A piece of text that has to be held whole is longer than allowed.
     #[error(
         "{}: {what} {place} is longer than {limit} bytes, the most that is held at once; {cause}: \
-         part the documents, or raise --max-document-bytes",
+         part the documents, or raise that limit",
         path.display()
     )]
     TooLong {

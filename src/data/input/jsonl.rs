@@ -95,14 +95,11 @@ impl JsonLines {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
                 let problem = format!("has no key {:?}", self.field);
-                return Err(self.problem(problem, "name the key of the text with --field"));
+                return Err(self.problem(problem, "name the key of the text"));
             }
             Err(error) => {
                 let problem = format!("is no JSON object with text: {error}");
-                return Err(self.problem(
-                    problem,
-                    "mend the line, or name the key of the text with --field",
-                ));
+                return Err(self.problem(problem, "mend the line, or name the key of the text"));
             }
         };
         let bytes = match String::from_utf8(bytes) {
@@ -114,10 +111,7 @@ impl JsonLines {
         if decoder.push(&bytes, true, &mut text).is_err() {
             // The line itself is UTF-8, so half of a pair of escapes like \ud83d\ude00 is missing.
             let problem = "has an escape of half a character".to_owned();
-            return Err(self.problem(
-                problem,
-                "mend the line, or replace such halves with --lossy",
-            ));
+            return Err(self.problem(problem, "mend the line, or have such halves replaced"));
         }
         self.replaced += decoder.replaced();
         Ok(text)
@@ -284,7 +278,7 @@ mod tests {
             ),
             (
                 b"{\"other\": \"\"}",
-                "has no key \"text\"; name the key of the text with --field",
+                "has no key \"text\"; name the key of the text",
             ),
             (b"[1]", "expected an object"),
             (b"{\"text\": \"a", "EOF while parsing"),

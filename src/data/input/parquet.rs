@@ -66,7 +66,7 @@ impl ParquetText {
                     "no column {field:?} of strings; its columns are {}",
                     names.join(", ")
                 ),
-                remedy: "name the column of the text with --field",
+                remedy: "name the column of the text",
             });
         };
         Ok(Self {
@@ -143,7 +143,7 @@ impl DocumentReader for ParquetText {
                     return Err(InputError::Parquet {
                         path: self.path.clone(),
                         problem: format!("text {} of its column is not UTF-8", self.n_rows),
-                        remedy: "convert it first, or replace such bytes with --lossy",
+                        remedy: "convert it first, or have such bytes replaced",
                     });
                 }
                 self.replaced += decoder.replaced();

@@ -163,7 +163,7 @@ pub enum NpyError {
     /// The file was made by another tokenizer.
     #[error(
         "{} was made by tokenizer {found}, but the given one is {given}; use the tokenizer that \
-         made it, or go on with --ignore-tokenizer-mismatch",
+         made it, or have the difference ignored",
         path.display()
     )]
     OtherTokenizer {

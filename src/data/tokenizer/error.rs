@@ -147,7 +147,7 @@ pub enum TokenizerError {
         n_words: usize,
     },
     /// Two outputs have one name.
-    #[error("{} is both --out and --val-out; name two files", path.display())]
+    #[error("{} is to hold training and validation tokens; name two files", path.display())]
     SameOutput {
         /// The file.
         path: PathBuf,

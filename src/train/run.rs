@@ -1,0 +1,292 @@
+//! A run from settings to an ending: what can be checked is checked before a device is opened or a file of
+//! the run is written, and then the run is started, anew or where a checkpoint left off.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::builtin;
+use super::engine::Engine;
+use super::logdir::{Claim, Logdir};
+use super::metrics::TrainRecord;
+use super::step_plan::StepPlan;
+use super::trainer::{Ending, RunOptions, Trainer};
+use crate::Error;
+use crate::checkpoint::Checkpoint;
+use crate::config::{ModelConfig, Resolved, Settings, TrainConfig};
+use crate::data::dataset::Dataset;
+use crate::data::tokenizer::Tokenizer;
+use crate::gpu::{Device, DeviceOptions};
+use crate::tuner;
+
+/// How a run is started, besides its settings.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// Take the place of the run that the folder holds.
+    pub replace: bool,
+    /// Go on where token files, checkpoint and tokenizer do not belong together.
+    pub ignore_tokenizer_mismatch: bool,
+    /// Keep bounds checks and loop guards in the shaders.
+    pub checked: bool,
+    /// Where a trace of one early step goes.
+    pub profile: Option<PathBuf>,
+    /// How kernels are chosen.
+    pub tuning: tuner::Options,
+}
+
+/// A run whose settings, data, checkpoint and folder are sound and belong together.
+#[derive(Debug)]
+pub struct Run {
+    resolved: Resolved,
+    options: StartOptions,
+    model: ModelConfig,
+    train: TrainConfig,
+    data: Dataset,
+    validation: Option<Dataset>,
+    resume: Option<Checkpoint>,
+    tokenizer_hash: Option<String>,
+    floor: Option<f64>,
+    logdir: Logdir,
+}
+
+impl Run {
+    /// Checks everything that can be checked before a device is opened or a file of the run is written.
+    /// Settings without a `train_path` stand for the built-in stories, which are made now; those without
+    /// a `logdir` for `runs/latest`. The folder is this process's alone until the run is dropped.
+    ///
+    /// # Errors
+    /// When a setting is wrong, a file is missing or damaged, files do not belong together, or the folder
+    /// belongs to another run.
+    pub fn prepare(mut resolved: Resolved, options: StartOptions) -> Result<Self, Error> {
+        let settings = &mut resolved.settings;
+        let train = settings.train()?;
+        let logdir = settings
+            .logdir
+            .get_or_insert_with(|| PathBuf::from("runs/latest"))
+            .clone();
+        let claim = match &settings.load_checkpoint {
+            Some(checkpoint) => Claim::GoOn(checkpoint),
+            None if options.replace => Claim::Replace,
+            None => Claim::Begin,
+        };
+        let logdir = Logdir::open(&logdir, claim)?;
+        let floor = if settings.train_path.is_none() {
+            Some(use_builtin_data(&mut resolved, logdir.path())?)
+        } else {
+            None
+        };
+        let settings = &mut resolved.settings;
+        let tokenizer = settings.tokenizer.as_deref().map(Tokenizer::load);
+        let tokenizer = tokenizer.transpose()?;
+        let model = settings.model(tokenizer.as_ref().map(|t| t.vocab_size()))?;
+        let resume = settings.load_checkpoint.as_deref().map(Checkpoint::open);
+        let resume = resume.transpose()?;
+        if let Some(checkpoint) = &resume {
+            checkpoint.expect_model(&model)?;
+            warn_of_changes(checkpoint, settings)?;
+        }
+        let open = |path: &Path| Dataset::open(path, model.vocab_size, model.context_length);
+        let data = match &settings.train_path {
+            Some(path) => open(path)?,
+            None => unreachable!("the built-in corpus stands in"),
+        };
+        let validation = settings.val_path.as_deref().map(open).transpose()?;
+        let tokenizer_hash = match tokenizer.map(|t| t.hash()) {
+            Some(hash) => Some(hash),
+            None => data
+                .file()
+                .side_car()?
+                .map(|side_car| side_car.tokenizer_hash),
+        };
+        if let Some(hash) = tokenizer_hash
+            .as_deref()
+            .filter(|_| !options.ignore_tokenizer_mismatch)
+        {
+            for dataset in std::iter::once(&data).chain(&validation) {
+                dataset.file().expect_tokenizer(hash)?;
+            }
+            if let Some(checkpoint) = &resume {
+                checkpoint.expect_tokenizer(Some(hash))?;
+            }
+        }
+        fill_in(&mut resolved, &model);
+        Ok(Self {
+            resolved,
+            options,
+            model,
+            train,
+            data,
+            validation,
+            resume,
+            tokenizer_hash,
+            floor,
+            logdir,
+        })
+    }
+
+    /// The settings, with what followed from others or was made.
+    pub fn settings(&self) -> &Settings {
+        &self.resolved.settings
+    }
+
+    /// Opens the device that the settings name and starts the run on it.
+    ///
+    /// # Errors
+    /// When no adapter fits, and as [`Run::start_on`].
+    pub fn start(self) -> Result<StartedRun, Error> {
+        let options = DeviceOptions {
+            request: self.settings().adapter_request()?,
+            checked: self.options.checked,
+            ..DeviceOptions::default()
+        };
+        let device = Device::open(&options)?;
+        self.start_on(&device)
+    }
+
+    /// Starts the run: kernels are chosen, everything is allocated, parameters get their first values or
+    /// those of a checkpoint, and the run's files are begun.
+    ///
+    /// # Errors
+    /// When the model does not fit the device, the device fails, a checkpoint does not fit, or the disk
+    /// says no.
+    pub fn start_on(self, device: &Device) -> Result<StartedRun, Error> {
+        let mut tuning = self.options.tuning.clone();
+        if let Some(checkpoint) = &self.resume {
+            tuning.resumed.clone_from(&checkpoint.metadata()?.tuning);
+        }
+        let plan = StepPlan::new(&self.model, &self.train, device.target()).plan;
+        let device = tuner::tune_plan(device, &tuning, &plan)?.device;
+        let engine = Engine::new(device, &self.model, &self.train)?;
+        tracing::info!("{} parameters", engine.table().count());
+        match &self.settings().init_from {
+            Some(path) => engine.restore(&Checkpoint::open(path)?.state(engine.table(), false)?),
+            None => engine.initialise(self.train.seed),
+        }
+        let options = self.run_options();
+        self.logdir.clear()?;
+        let data = (self.data, self.validation);
+        let trainer = Trainer::new(engine, self.train, options, data, self.resume.as_ref())?;
+        Ok(StartedRun {
+            trainer,
+            logdir: self.logdir,
+        })
+    }
+
+    fn run_options(&self) -> RunOptions {
+        let settings = self.settings();
+        RunOptions {
+            logdir: self.logdir.path().to_owned(),
+            eval_interval: settings.eval_interval,
+            eval_iters: settings.eval_iters,
+            log_interval: settings.log_interval,
+            checkpoint_interval: settings.checkpoint_interval,
+            keep_checkpoints: settings.keep_checkpoints,
+            tokenizer_hash: self.tokenizer_hash.clone(),
+            floor: self.floor,
+            profile: self.options.profile.clone(),
+            config: self.resolved.to_json(),
+        }
+    }
+}
+
+/// A run on a device, in a folder that is its own.
+pub struct StartedRun {
+    trainer: Trainer,
+    logdir: Logdir,
+}
+
+impl StartedRun {
+    /// Trains to the last iteration. `on_step` sees each finished one, a step late, and may end the run
+    /// after the one that is under way, as `stop` does when somebody sets it; a run that is ended so
+    /// leaves a checkpoint to go on from.
+    ///
+    /// # Errors
+    /// When the device, the data or the disk fails, or the loss is no number any more.
+    pub fn go(
+        &mut self,
+        stop: &AtomicBool,
+        on_step: &mut dyn FnMut(&TrainRecord) -> ControlFlow<()>,
+    ) -> Result<Ending, Error> {
+        self.trainer.run(stop, on_step)
+    }
+
+    /// Iterations that are done.
+    pub fn iterations(&self) -> u64 {
+        self.trainer.state().iteration
+    }
+
+    /// The checkpoint that a finished or an ended run leaves.
+    pub fn latest_checkpoint(&self) -> PathBuf {
+        let folder = self.logdir.path().join("checkpoints");
+        folder.join("latest.safetensors")
+    }
+}
+
+/// Makes the built-in corpus and points the settings at it; gives its entropy in nats a token.
+fn use_builtin_data(resolved: &mut Resolved, logdir: &Path) -> Result<f64, Error> {
+    let settings = &mut resolved.settings;
+    let vocab_size = settings.vocab_size.unwrap_or(builtin::DEFAULT_VOCAB_SIZE);
+    // The shape is checked before minutes are spent on data.
+    Settings {
+        vocab_size: Some(vocab_size),
+        ..settings.clone()
+    }
+    .model(None)?;
+    tracing::info!(
+        "no train_path: making the built-in stories in {}",
+        logdir.display()
+    );
+    let data = builtin::prepare(logdir, settings.seed, vocab_size)?;
+    settings.val_path = Some(data.val_path);
+    settings.train_path = Some(data.train_path);
+    settings.tokenizer = Some(data.tokenizer);
+    for key in ["train_path", "val_path", "tokenizer"] {
+        resolved.note_source(key, "built-in corpus");
+    }
+    tracing::info!(
+        "entropy of the validation stories: {:.4} nats a token",
+        data.floor
+    );
+    Ok(data.floor)
+}
+
+/// Writes what followed from other keys into the settings, so that `config.json` is complete.
+fn fill_in(resolved: &mut Resolved, model: &ModelConfig) {
+    let mut derived = Vec::new();
+    let settings = &mut resolved.settings;
+    let mut set = |key: &'static str, slot: &mut Option<usize>, value: usize| {
+        if slot.is_none() {
+            *slot = Some(value);
+            derived.push(key);
+        }
+    };
+    set("vocab_size", &mut settings.vocab_size, model.vocab_size);
+    set(
+        "num_kv_heads",
+        &mut settings.num_kv_heads,
+        model.num_kv_heads,
+    );
+    set("d_ff", &mut settings.d_ff, model.d_ff);
+    for key in derived {
+        resolved.note_source(key, "derived");
+    }
+}
+
+/// A run that goes on with other batches is not the run that was stopped; the user may want that.
+fn warn_of_changes(checkpoint: &Checkpoint, settings: &Settings) -> Result<(), Error> {
+    let before = &checkpoint.metadata()?.config;
+    let now = [
+        ("batch_size", serde_json::json!(settings.batch_size)),
+        ("seed", serde_json::json!(settings.seed)),
+        ("sampling", serde_json::json!(settings.sampling)),
+    ];
+    for (key, now) in now {
+        let before = before.get(key).filter(|before| **before != now);
+        if let Some(before) = before {
+            tracing::warn!(
+                "{key} is {now}, but the checkpoint was trained with {before}: the batches differ"
+            );
+        }
+    }
+    Ok(())
+}
