@@ -11,5 +11,7 @@ fn every_kernel_has_a_bench_row() {
         .map(|row| row.kernel.label())
         .collect();
     let all: BTreeSet<_> = kernels::ALL.iter().map(|kernel| kernel.label()).collect();
+    let missing: Vec<_> = all.difference(&rows).collect();
+    assert!(missing.is_empty(), "no benchmark row for {missing:?}");
     assert_eq!(rows, all);
 }

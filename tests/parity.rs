@@ -42,5 +42,7 @@ fn every_kernel_has_a_parity_row() {
         .map(|row| row.kernel.label())
         .collect();
     let all: BTreeSet<_> = kernels::ALL.iter().map(|kernel| kernel.label()).collect();
+    let missing: Vec<_> = all.difference(&rows).collect();
+    assert!(missing.is_empty(), "no parity row for {missing:?}");
     assert_eq!(rows, all);
 }

@@ -135,6 +135,8 @@ fn every_shader_file_belongs_to_a_kernel_and_no_two_share_a_name() {
     let on_disk = files_on_disk();
     let in_use = kernels::ALL.iter().flat_map(|kernel| files_of(kernel));
     let in_use: BTreeSet<_> = in_use.map(|file| file.file.to_owned()).collect();
+    let idle: Vec<_> = on_disk.difference(&in_use).collect();
+    assert!(idle.is_empty(), "in no kernel of kernels::ALL: {idle:?}");
     assert_eq!(on_disk, in_use);
     let names: BTreeSet<_> = on_disk.iter().map(|f| f.rsplit('/').next()).collect();
     assert_eq!(names.len(), on_disk.len());
