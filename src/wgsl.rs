@@ -48,6 +48,7 @@ pub static HELPERS: &[Source] = &[
     shader!("shared/reduce_max.wgsl"),
     shader!("shared/reduce_sum.wgsl"),
     shader!("shared/sigmoid.wgsl"),
+    shader!("shared/subgroup_lanes.wgsl"),
 ];
 
 /// How the line begins that names the helpers of a file, among the comments at its top:

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use gpu_tlm::gpu::{Kernel, Role};
+use gpu_tlm::gpu::{Kernel, Requirement, Role};
 use gpu_tlm::kernels;
 use gpu_tlm::wgsl::Source;
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
@@ -256,6 +256,22 @@ fn a_helper_that_is_named_in_vain_or_used_without_a_name_is_found() {
         let faults = faults_of_naming(kernel, &source);
         assert!(faults[0].contains(words), "{faults:?}");
     }
+}
+
+#[test]
+fn a_kernel_that_requires_lanes_counts_on_as_many() {
+    let mut requiring = 0;
+    for kernel in kernels::ALL {
+        for requirement in kernel.requires {
+            if let Requirement::Lanes(lanes) = requirement {
+                let constant = format!("const LANES: u32 = {lanes}u;");
+                let source = kernel.joined_source();
+                assert!(source.contains(&constant), "{}", kernel.label());
+                requiring += 1;
+            }
+        }
+    }
+    assert!(requiring >= 6, "{requiring} kernels require lanes");
 }
 
 #[test]

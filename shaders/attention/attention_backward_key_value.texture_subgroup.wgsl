@@ -2,7 +2,7 @@
 // share them, probabilities recomputed from the log-sum-exp:
 // d_value = p . d_output, d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
 // For drivers that run shaders on the CPU: there a texel costs as much as 18 broadcasts.
-// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl, attention_subgroup.wgsl, rope_quads.wgsl.
+// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl, attention_subgroup.wgsl, rope_quads.wgsl, subgroup_lanes.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,

@@ -2,7 +2,7 @@
 // delta = d_output . output, d_score = p * (d_output . value - delta),
 // d_query = scale * sum of d_score . key. Keeps delta for the keys' and values' gradients.
 // For drivers that run shaders on the CPU: there a texel costs as much as 18 broadcasts.
-// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl, attention_subgroup.wgsl, rope_quads.wgsl.
+// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl, attention_subgroup.wgsl, rope_quads.wgsl, subgroup_lanes.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,

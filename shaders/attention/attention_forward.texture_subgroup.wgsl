@@ -1,7 +1,7 @@
 // Causal attention with an online softmax (Dao et al. 2022), two keys at a time, and the log-sum-exp of
 // each row kept for the backward pass.
 // For drivers that run shaders on the CPU: there a texel costs as much as 18 broadcasts.
-// Joined with attention_quads.texture.wgsl, attention_subgroup.wgsl, most_negative.wgsl.
+// Joined with attention_quads.texture.wgsl, attention_subgroup.wgsl, most_negative.wgsl, subgroup_lanes.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,

@@ -2,9 +2,8 @@
 // eight rows that they meet, which it hands to the others.
 // Loops over what others have loaded have ends that compilers do not know, since drivers that run
 // shaders on the CPU spill the more registers the more of them is written out.
+// Joined with subgroup_lanes.wgsl.
 override ROWS: u32 = 2u;
-
-const LANES: u32 = 8u;
 
 // Position of one of a lane's rows. Past the end it is the last one, since other lanes need what
 // this one loads.

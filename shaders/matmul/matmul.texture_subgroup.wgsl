@@ -3,7 +3,7 @@
 // one quad of rows and hands it to the others, and keeps two quads of columns to itself.
 // For drivers that run shaders on the CPU: there a texel costs as much as 18 broadcasts.
 // The textures are padded with zeros to whole tiles, so the loop has no guards.
-// Joined with matmul_epilogue.wgsl, matmul_tile.wgsl.
+// Joined with matmul_epilogue.wgsl, matmul_tile.wgsl, subgroup_lanes.wgsl.
 struct Params {
     m: u32,
     n: u32,
@@ -31,7 +31,6 @@ struct Params {
 
 override A_ROWS: bool = true;
 
-const LANES: u32 = 8u;
 const DEPTH: u32 = 2u;
 
 // What a lane loads for two steps of k: four rows of A, and four columns of B twice, LANES quads

@@ -3,7 +3,7 @@
 // partials[b, col] = sum over the rows of block b of d_output * n.
 // A subgroup of eight lanes takes a block's rows one after the other and keeps a row, the weight and
 // the sums, so that each is loaded and stored once.
-// Joined with subgroup_row.wgsl.
+// Joined with subgroup_lanes.wgsl, subgroup_row.wgsl.
 struct Params {
     rows: u32,
     quads: u32,  // of a row

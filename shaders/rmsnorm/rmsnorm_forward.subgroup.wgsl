@@ -2,7 +2,7 @@
 // A subgroup of eight lanes takes some rows one after the other and keeps a row and the weight, so
 // that each is loaded once. For drivers that run shaders on the CPU: there a load costs as much as
 // the arithmetic of a whole row.
-// Joined with subgroup_row.wgsl.
+// Joined with subgroup_lanes.wgsl, subgroup_row.wgsl.
 struct Params {
     rows: u32,
     quads: u32,  // of a row

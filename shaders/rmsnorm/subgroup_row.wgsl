@@ -1,9 +1,8 @@
 // A row of whole quads kept by a subgroup of eight lanes: quad q is the (q / 8)th of lane q % 8.
-const LANES: u32 = 8u;
-
 // Mesa writes out a loop of any length whose turns are the elements of an array, but no more than 32
 // of them: so every loop over a row goes to the end, and `is_kept` says which turns do something. In
 // a loop that stays one, each access to the array is a gather.
+// Joined with subgroup_lanes.wgsl.
 const MOST_QUADS: u32 = 32u;
 alias Row = array<vec4<f32>, MOST_QUADS>;
 
