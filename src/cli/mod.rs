@@ -328,7 +328,7 @@ mod tests {
     fn a_negative_number_is_a_value() {
         for words in [
             &["generate", "--checkpoint", "x", "--temperature", "-1"][..],
-            &["train", "--learning-rate", "-1e-3"],
+            &["train", "--learning-rate", "-0.001"],
             &["train", "--grad-clip", "-0.5"],
         ] {
             let matches = command().try_get_matches_from([&["gpu-tlm"], words].concat());
