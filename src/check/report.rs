@@ -6,8 +6,7 @@ use rayon::prelude::*;
 
 use super::{Outcome, Row, class_name, step};
 use crate::gpu::{AdapterClass, Choices, Device, GpuError};
-use crate::kernels::family::AnyFamily;
-use crate::kernels::{FAMILIES, expect_forced, family_of, variants};
+use crate::kernels::{ALL, FAMILIES, expect_forced, family_of, variants};
 use crate::train::step_plan::StepPlan;
 
 /// What became of one row.
@@ -159,12 +158,8 @@ impl Report {
 
 /// The op that a kernel's name belongs to: its family's, if it has one.
 fn op_of(kernel: &str) -> String {
-    let of_family = |family: &&dyn AnyFamily| {
-        let labels = family.labels();
-        let mut kernels = labels.iter().flat_map(|label| family.kernels(label));
-        kernels.any(|known| known.name == kernel)
-    };
-    let family = FAMILIES.into_iter().find(of_family);
+    let known = ALL.iter().find(|known| known.name == kernel);
+    let family = known.and_then(|known| FAMILIES.into_iter().find(|f| f.has(known)));
     family.map_or_else(|| kernel.to_owned(), |family| family.op().to_owned())
 }
 

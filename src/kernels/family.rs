@@ -2,9 +2,7 @@
 //! out, and of the rest is taken what was asked for, or else what was measured, or else what suits the
 //! adapter's class. Nothing here knows an op by name.
 
-use std::fmt;
 use std::marker::PhantomData;
-use std::str::FromStr;
 
 use crate::gpu::{AdapterClass, Chosen, Kernel, Plan, Question, Reason, Target, Tensor};
 
@@ -16,8 +14,8 @@ pub trait Family: Sized + 'static {
     /// What computes it. Where nothing is forced or measured, the first is taken that can run and is
     /// meant for the adapter's class.
     const MEMBERS: &'static [Member<Self>];
-    /// A member and what it is launched with; written as `matmul.tiled split 128`.
-    type Recipe: Copy + PartialEq + fmt::Display + FromStr;
+    /// A member and what it is launched with.
+    type Recipe: Copy + PartialEq;
 
     /// What a plan asks of the tuner.
     fn question(&self) -> Question;
@@ -30,6 +28,18 @@ pub trait Family: Sized + 'static {
 
     /// Name of the member that `recipe` launches.
     fn member_name(recipe: Self::Recipe) -> &'static str;
+
+    /// How a recipe is written, for instance `matmul.tiled split 128`: the member's label where that is
+    /// all.
+    fn write(recipe: Self::Recipe) -> String {
+        of_recipe::<Self>(recipe).label()
+    }
+
+    /// The recipe that is written so.
+    fn parse(&self, text: &str) -> Option<Self::Recipe> {
+        let member = Self::MEMBERS.iter().find(|m| m.label() == text)?;
+        Some(self.recipe(member))
+    }
 
     /// The recipes worth timing on adapters of `class`, besides the one that is taken untimed. Those
     /// that cannot run are left out later.
@@ -46,7 +56,8 @@ pub trait Family: Sized + 'static {
     /// Floating-point operations.
     fn flops(&self) -> usize;
 
-    /// A smaller use of the same kind, with about half of the operations; `None` at the smallest.
+    /// A smaller use of the same kind, with about half of the operations, that every member can compute
+    /// which can compute this one; `None` at the smallest.
     fn halved(&self) -> Option<Self>;
 
     /// Pushes it by `recipe` on operands of its own, for timing, and gives those that are to be filled.
@@ -115,12 +126,6 @@ pub fn obstacle<F: Family>(target: &Target, used: &F, recipe: F::Recipe) -> Opti
 /// If no member can: an op that lacks one for every use is a bug of ours.
 pub fn choose<F: Family>(plan: &mut Plan, used: &F) -> F::Recipe {
     let question = used.question();
-    let open = candidates(plan.target(), used).len() > 1;
-    let answer = if open {
-        plan.ask(question.clone())
-    } else {
-        None
-    };
     let target = plan.target();
     let mut left = Vec::new();
     let mut left_out = Vec::new();
@@ -130,6 +135,9 @@ pub fn choose<F: Family>(plan: &mut Plan, used: &F) -> F::Recipe {
             Some(obstacle) => left_out.push((member, obstacle)),
         }
     }
+    let open = recipes(target, used, &left).len() > 1;
+    let answer = open.then(|| plan.ask(question.clone())).flatten();
+    let target = plan.target();
     let is_left = |name: &str| left.iter().find(|m| m.name == name);
     let forced = target.choices.forced_variant(F::OP);
     if let Some((member, obstacle)) =
@@ -139,7 +147,7 @@ pub fn choose<F: Family>(plan: &mut Plan, used: &F) -> F::Recipe {
         let message = format!("{kind} goes without {name}: {obstacle}");
         target.choices.warn_once(&message);
     }
-    let measured = answer.and_then(|name| name.parse::<F::Recipe>().ok());
+    let measured = answer.and_then(|text| used.parse(&text));
     let measured = measured.filter(|&recipe| is_left(F::member_name(recipe)).is_some());
     let (recipe, reason) = match (forced.and_then(is_left), measured) {
         (Some(member), _) => (used.recipe(member), Reason::Forced),
@@ -148,7 +156,7 @@ pub fn choose<F: Family>(plan: &mut Plan, used: &F) -> F::Recipe {
     };
     plan.note_chosen(Chosen {
         class: question.class(),
-        recipe: recipe.to_string(),
+        recipe: F::write(recipe),
         reason,
         left_out: left_out.into_iter().map(|(m, o)| (m.label(), o)).collect(),
     });
@@ -173,7 +181,12 @@ pub fn candidates<F: Family>(target: &Target, used: &F) -> Vec<F::Recipe> {
     let left: Vec<_> = members
         .filter(|m| m.obstacle(target, used).is_none())
         .collect();
-    let mut kept = vec![used.recipe(suited(target, &left))];
+    recipes(target, used, &left)
+}
+
+/// [`candidates`] of the members that can run.
+fn recipes<F: Family>(target: &Target, used: &F, left: &[&'static Member<F>]) -> Vec<F::Recipe> {
+    let mut kept = vec![used.recipe(suited(target, left))];
     for recipe in used.worth_timing(target.class) {
         let can_run = left.iter().any(|m| m.name == F::member_name(recipe));
         if can_run && !kept.iter().any(|&known| used.launch_alike(known, recipe)) {
@@ -192,6 +205,13 @@ pub trait AnyFamily: Sync {
     /// Labels of the members, `matmul.tiled` for instance.
     fn labels(&self) -> Vec<String>;
 
+    /// Whether `kernel` is one of the op's: of a member, or of a name that a member's kernel has.
+    fn has(&self, kernel: &Kernel) -> bool {
+        let labels = self.labels();
+        let mut kernels = labels.iter().flat_map(|label| self.kernels(label));
+        kernels.any(|known| known.name == kernel.name)
+    }
+
     /// Every kernel that the member of this label may launch; none where there is no such member.
     fn kernels(&self, label: &str) -> &'static [&'static Kernel];
 
@@ -201,14 +221,15 @@ pub trait AnyFamily: Sync {
     /// Operations of what `question` asks about; `None` where the question is another op's, as below.
     fn flops(&self, question: &Question) -> Option<usize>;
 
-    /// A shorter question of the same kind that takes at most `flops`.
+    /// A shorter question of the same kind that takes at most `flops`, to be timed in its stead.
     fn within(&self, question: &Question, flops: usize) -> Option<Question>;
 
-    /// Names of the recipes that may answer `question`, the one that is taken untimed first.
+    /// The recipes that may answer `question` and are told apart by timing `sample`, which is the
+    /// question or one that [`AnyFamily::within`] made of it: the one that is taken untimed first.
     ///
     /// # Panics
     /// If the question is another op's: a bug of the caller, like all panics here.
-    fn candidates(&self, target: &Target, question: &Question) -> Vec<String>;
+    fn candidates(&self, target: &Target, question: &Question, sample: &Question) -> Vec<String>;
 
     /// Pushes what `question` asks about by a recipe of [`AnyFamily::candidates`], on operands of its
     /// own, and gives those that are to be filled.
@@ -258,17 +279,18 @@ impl<F: Family> AnyFamily for Of<F> {
         Some(used.question())
     }
 
-    fn candidates(&self, target: &Target, question: &Question) -> Vec<String> {
-        let used = F::asked(question).expect("a question of this op");
-        let recipes = candidates(target, &used);
-        recipes.iter().map(ToString::to_string).collect()
+    fn candidates(&self, target: &Target, question: &Question, sample: &Question) -> Vec<String> {
+        let asked = |question| F::asked(question).expect("a question of this op");
+        let (used, sample) = (asked(question), asked(sample));
+        let recipes = candidates(target, &sample).into_iter();
+        // A shorter use may be one for more members.
+        let can_run = |&recipe: &F::Recipe| obstacle(target, &used, recipe).is_none();
+        recipes.filter(can_run).map(F::write).collect()
     }
 
     fn sample(&self, plan: &mut Plan, question: &Question, recipe: &str) -> Vec<Tensor> {
         let used = F::asked(question).expect("a question of this op");
-        let Ok(recipe) = recipe.parse::<F::Recipe>() else {
-            panic!("no recipe is called '{recipe}'");
-        };
-        used.sample(plan, recipe)
+        let recipe = used.parse(recipe);
+        used.sample(plan, recipe.expect("a recipe of this op"))
     }
 }

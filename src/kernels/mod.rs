@@ -114,16 +114,12 @@ pub fn expect_forced(plan: &Plan, label: &str) -> Result<(), String> {
         }
         allowed.extend(family.kernels(&by));
     }
-    let of_op = |k: &Kernel| {
-        let mut all = labels.iter().flat_map(|l| family.kernels(l));
-        all.any(|known| known.name == k.name)
-    };
     let is_in = |k: &Kernel, set: &[&Kernel]| set.iter().any(|known| std::ptr::eq(*known, k));
     let mut own = 0;
     for dispatch in plan.all_dispatches() {
         let kernel = dispatch.kernel;
         own += usize::from(is_in(kernel, family.kernels(label)));
-        if of_op(kernel) && !is_in(kernel, &allowed) {
+        if family.has(kernel) && !is_in(kernel, &allowed) {
             return Err(format!("{} was dispatched, not {label}", kernel.label()));
         }
     }

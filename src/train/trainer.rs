@@ -362,29 +362,34 @@ impl Trainer {
     }
 }
 
-/// The start of the loop and finish times of the last few iterations.
+/// Finish times of the last few iterations.
 #[derive(Debug)]
 struct Pace {
+    /// The start of the first, in which drivers compile; it is measured from for that one alone.
+    started: Instant,
     finished: VecDeque<Instant>,
 }
 
 impl Pace {
     fn from_now() -> Self {
         Self {
-            finished: VecDeque::from([Instant::now()]),
+            started: Instant::now(),
+            finished: VecDeque::new(),
         }
     }
 
     /// Notes that an iteration of `tokens` finished; tokens a second since the oldest known one.
     fn finished(&mut self, tokens: u64) -> f64 {
         let now = Instant::now();
+        let (oldest, iterations) = match self.finished.front() {
+            Some(&oldest) => (oldest, self.finished.len()),
+            None => (self.started, 1),
+        };
         self.finished.push_back(now);
         if self.finished.len() > 16 {
             self.finished.pop_front();
         }
-        let iterations = (self.finished.len() - 1) as f64;
-        let elapsed = now - self.finished[0];
-        iterations * tokens as f64 / elapsed.as_secs_f64().max(1e-9)
+        iterations as f64 * tokens as f64 / (now - oldest).as_secs_f64().max(1e-9)
     }
 }
 

@@ -61,7 +61,7 @@ fn measure_within(
         let Some((family, short)) = found else {
             continue;
         };
-        let recipes = family.candidates(&device.target(), &short);
+        let recipes = family.candidates(&device.target(), question, &short);
         let candidates = race(device, family, &short, &recipes, &mut clock)?;
         let choice = winner(&candidates).unwrap_or_else(|| recipes[0].clone());
         findings.insert(question.class(), Tuned { choice, candidates });
@@ -210,14 +210,8 @@ fn prepare(
 fn assert_ran(family: &dyn AnyFamily, plan: &Plan, recipe: &str) {
     let label = recipe.split(' ').next().unwrap_or_default();
     let own = family.kernels(label);
-    let of_op: Vec<&str> = family
-        .labels()
-        .iter()
-        .flat_map(|label| family.kernels(label))
-        .map(|kernel| kernel.name)
-        .collect();
     let dispatches = plan.all_dispatches().iter().map(|d| d.kernel);
-    let ran: Vec<&Kernel> = dispatches.filter(|k| of_op.contains(&k.name)).collect();
+    let ran: Vec<&Kernel> = dispatches.filter(|k| family.has(k)).collect();
     assert!(!ran.is_empty(), "nothing in a sample of {recipe}");
     for kernel in ran {
         let belongs = own.iter().any(|own| std::ptr::eq(*own, kernel));
@@ -294,7 +288,7 @@ mod tests {
         let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
         let question = &questions()[1];
         let findings = measure_within(&device, std::slice::from_ref(question), 0.0).unwrap();
-        let default = &FAMILIES[0].candidates(&device.target(), question)[0];
+        let default = &FAMILIES[0].candidates(&device.target(), question, question)[0];
         let tuned = &findings[&question.class()];
         assert_eq!((&tuned.choice, tuned.candidates.len()), (default, 0));
     }
@@ -321,8 +315,8 @@ mod tests {
         fn within(&self, question: &Question, flops: usize) -> Option<Question> {
             FAMILIES[0].within(question, flops)
         }
-        fn candidates(&self, target: &Target, question: &Question) -> Vec<String> {
-            FAMILIES[0].candidates(target, question)
+        fn candidates(&self, target: &Target, q: &Question, sample: &Question) -> Vec<String> {
+            FAMILIES[0].candidates(target, q, sample)
         }
         fn sample(&self, plan: &mut Plan, question: &Question, _: &str) -> Vec<Tensor> {
             FAMILIES[0].sample(plan, question, "matmul.tiled split 1")

@@ -1,8 +1,5 @@
 //! Which kernels can compute an attention, and how each is timed.
 
-use std::fmt;
-use std::str::FromStr;
-
 use super::super::family::{Family, Member, Need};
 use super::super::matmul::TEXTURE_SIDE;
 use super::super::rope::RopeTable;
@@ -212,22 +209,6 @@ impl Variant {
     }
 }
 
-/// `attention.texture`.
-impl fmt::Display for Variant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", Use::OP, self.name())
-    }
-}
-
-impl FromStr for Variant {
-    type Err = ();
-
-    fn from_str(label: &str) -> Result<Self, ()> {
-        let name = label.strip_prefix("attention.").ok_or(())?;
-        Self::named(name).ok_or(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,8 +258,13 @@ mod tests {
             let question = Question { kind, sizes };
             assert_eq!(Use::asked(&question).unwrap().question(), question);
         }
+        let used = Use::asked(&Question {
+            kind: "attention forward",
+            sizes,
+        });
         for variant in Variant::ALL {
-            assert_eq!(variant.to_string().parse(), Ok(variant));
+            let read = used.unwrap().parse(&Use::write(variant));
+            assert_eq!(read, Some(variant));
         }
     }
 }

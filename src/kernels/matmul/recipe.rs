@@ -235,6 +235,14 @@ impl Family for Use {
         recipe.variant.kernel().variant
     }
 
+    fn write(recipe: Recipe) -> String {
+        recipe.to_string()
+    }
+
+    fn parse(&self, text: &str) -> Option<Recipe> {
+        text.parse().ok()
+    }
+
     fn worth_timing(&self, class: AdapterClass) -> Vec<Recipe> {
         let [m, n, k] = self.sizes;
         let side = TEXTURE_SIDE;
@@ -286,7 +294,7 @@ impl Family for Use {
     }
 
     /// The larger one of m and n is halved, and only then k: k decides about splits, and m and n only
-    /// have to fill the adapter.
+    /// have to fill the adapter. Whole quads stay whole quads, which some variants need.
     fn halved(&self) -> Option<Self> {
         const SHORTEST: usize = 512;
         let mut sizes = self.sizes;
@@ -296,11 +304,14 @@ impl Family for Use {
         } else {
             2
         };
-        if sizes[halved] == 1 {
-            return None;
-        }
-        sizes[halved] = sizes[halved].div_ceil(2);
-        Some(Self { sizes, ..*self })
+        let before = sizes[halved];
+        let half = before.div_ceil(2);
+        sizes[halved] = if before.is_multiple_of(4) {
+            half.next_multiple_of(4)
+        } else {
+            half
+        };
+        (sizes[halved] < before).then_some(Self { sizes, ..*self })
     }
 
     /// The product with everything that its variant needs: copies of both operands, which a real plan
@@ -327,6 +338,8 @@ impl Family for Use {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::super::family::{
         AnyFamily, MOST_CANDIDATES, Of, candidates, choose, obstacle,
     };
@@ -436,10 +449,38 @@ mod tests {
             cut.unwrap().sizes
         };
         assert_eq!(of([1024, 344, 128]), [1024, 344, 128]);
-        assert_eq!(of([448, 10_000, 512]), [448, 625, 512]);
+        assert_eq!(of([448, 10_000, 512]), [448, 628, 512]);
         assert_eq!(of([512, 512, 65_536]), [512, 512, 1024]);
         let huge = of([1 << 20; 3]);
         assert!(2 * huge.iter().product::<usize>() <= MOST);
+    }
+
+    /// Else a class would be told apart without the variant that computes it best.
+    #[test]
+    fn a_cut_question_has_every_member_of_the_whole_one() {
+        for target in targets() {
+            for form in Form::ALL {
+                for sizes in [
+                    [448, 10_000, 512],
+                    [1, 50_256, 768],
+                    [10_000, 512, 448],
+                    [2048; 3],
+                ] {
+                    let whole = used(form, sizes).question();
+                    let cut = Of::<Use>::NEW.within(&whole, 1 << 24).unwrap();
+                    assert_ne!(cut, whole);
+                    let of = |sample: &Question| Of::<Use>::NEW.candidates(&target, &whole, sample);
+                    assert_eq!(of(&cut)[0], of(&whole)[0]);
+                    let label = |r: &String| r.split(' ').next().unwrap().to_owned();
+                    let found: BTreeSet<_> = of(&cut).iter().map(label).collect();
+                    let wanted: BTreeSet<_> = of(&whole).iter().map(label).collect();
+                    assert!(
+                        found.is_superset(&wanted),
+                        "{cut:?}: {found:?} of {wanted:?}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,5 @@
 //! Which kernels can normalise rows, and how each is timed.
 
-use std::fmt;
-use std::str::FromStr;
-
 use super::super::family::{Family, Member, Need};
 use super::*;
 use crate::gpu::{AdapterClass, Question};
@@ -126,22 +123,6 @@ impl Variant {
     }
 }
 
-/// `rmsnorm.subgroup`.
-impl fmt::Display for Variant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", Use::OP, self.name())
-    }
-}
-
-impl FromStr for Variant {
-    type Err = ();
-
-    fn from_str(label: &str) -> Result<Self, ()> {
-        let name = label.strip_prefix("rmsnorm.").ok_or(())?;
-        Self::named(name).ok_or(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +171,7 @@ mod tests {
         let forced = Choices::forced(&["rmsnorm.portable".to_owned()]);
         assert_eq!(chosen(target(forced), 128), Variant::Reloaded);
         let class = "rmsnorm forward 4x128".to_owned();
-        let measured = Choices::measured([(class, Variant::Reloaded.to_string())].into());
+        let measured = Choices::measured([(class, Use::write(Variant::Reloaded))].into());
         assert_eq!(chosen(target(measured), 128), Variant::Reloaded);
     }
 }
