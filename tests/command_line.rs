@@ -3,7 +3,7 @@
 
 mod bad_input;
 mod measure;
-mod runs;
+pub(crate) mod runs;
 mod safety;
 mod tuning;
 

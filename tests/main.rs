@@ -7,6 +7,7 @@ mod bench_rows;
 mod command_line;
 mod corpus;
 mod engine;
+mod library_run;
 mod npy;
 mod one_place;
 mod oracle_fixtures;

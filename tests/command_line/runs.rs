@@ -17,7 +17,7 @@ pub(super) fn without_run(lines: Vec<Value>) -> Vec<Value> {
 }
 
 /// Names and bytes of all tensors: parameters and both moments.
-pub(super) fn tensors(path: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn tensors(path: &str) -> Vec<(String, Vec<u8>)> {
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let mut all: Vec<_> = file
@@ -336,7 +336,85 @@ fn plan_counts_what_training_takes() {
         .sum();
     assert_eq!(bytes["total"].as_u64(), Some(parts));
     let text = succeed(&["plan", "--config", &config, "--list-dispatches"]);
-    assert!(text.contains("layers.0.attn/attention_forward"), "{text}");
+    for part in [
+        "layers.0.attn/attention_forward",
+        "activations and scratch",
+        "matmul nt",
+        "default",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    // Vulkan says what an adapter has, and no other backend of a test machine does.
+    let has_memory = text.contains(" MiB of ") || text.contains("does not say");
+    assert!(has_memory, "{text}");
+    let forced = succeed(&["plan", "--config", &config, "--variant", "matmul.tiled"]);
+    let products = forced.lines().filter(|line| line.starts_with("matmul "));
+    let mut products = products.peekable();
+    assert!(products.peek().is_some(), "{forced}");
+    for line in products {
+        assert!(
+            line.contains("matmul.tiled split") && line.ends_with("forced"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn plans_of_eval_and_generate_hold_the_weights_and_no_gradients_or_moments() {
+    let project = Project::new();
+    let config = utf8(&project.path("config.json")).to_owned();
+    let plan = |purpose: &str| -> Value {
+        let args = ["plan", "--config", &config, "--for", purpose, "--json"];
+        serde_json::from_str(&succeed(&args)).unwrap()
+    };
+    let train = plan("train");
+    assert!(train["device_bytes"]["gradients"].as_u64() > Some(0));
+    for purpose in ["eval", "generate"] {
+        let own = plan(purpose);
+        let bytes = own["device_bytes"].as_object().unwrap();
+        assert_eq!(own["parameters"], train["parameters"]);
+        assert_eq!(bytes["parameters"], train["device_bytes"]["parameters"]);
+        let trained =
+            |label: &String| label.starts_with("gradients") || label.starts_with("moment");
+        assert!(!bytes.keys().any(trained), "{own}");
+        let total = |plan: &Value| plan["device_bytes"]["total"].as_u64().unwrap();
+        assert!(total(&own) < total(&train), "{own}");
+        assert!(own["dispatches"].as_u64().unwrap() > 5, "{own}");
+        assert!(
+            own["flops_per_token"]["forward"].as_u64().unwrap() > 0,
+            "{own}"
+        );
+    }
+}
+
+#[test]
+fn an_evaluation_says_what_it_has_planned_and_allocated() {
+    let project = Project::new();
+    assert_eq!(project.train("run", &["--max-iters", "1"]).code, Some(0));
+    let (checkpoint, data) = (project.checkpoint("run"), project.path("val.npy"));
+    let args = [
+        "eval",
+        "--checkpoint",
+        &checkpoint,
+        "--data",
+        utf8(&data),
+        "--json",
+    ];
+    let eval: Value = serde_json::from_str(&succeed(&args)).unwrap();
+    let planned = eval["planned_device_bytes"].as_u64().unwrap();
+    assert!(planned > 0, "{eval}");
+    // Where the backend says it: at least what is planned but for copies on their way.
+    if let Some(allocated) = eval["allocated_device_bytes"].as_u64() {
+        assert!(allocated * 2 > planned, "{eval}");
+    }
+}
+
+#[test]
+fn a_machine_without_a_runtime_folder_gets_no_complaint_of_a_library() {
+    let run = command(&["devices"]).env_remove("XDG_RUNTIME_DIR").output();
+    let run = finished(run.unwrap());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(!run.stderr.contains("XDG_RUNTIME_DIR"), "{}", run.stderr);
 }
 
 #[test]

@@ -37,6 +37,15 @@ pub(crate) fn check() -> Result<()> {
         error.contains("no column \"body\"") && error.contains("id, text"),
         "{error}"
     );
+    let short = InputOptions {
+        max_document_bytes: 8,
+        ..InputOptions::default()
+    };
+    let error = read_by(&path, short).unwrap_err().to_string();
+    ensure!(
+        error.contains("longer than 8 bytes") && error.contains("texts.parquet"),
+        "{error}"
+    );
     let bytes = std::fs::read(&path)?;
     std::fs::write(&path, &bytes[..bytes.len() - 9])?;
     let error = read(&path, "text").unwrap_err().to_string();
@@ -83,6 +92,10 @@ fn read(path: &Path, field: &str) -> Result<Vec<String>> {
         field: field.to_owned(),
         ..InputOptions::default()
     };
+    read_by(path, options)
+}
+
+fn read_by(path: &Path, options: InputOptions) -> Result<Vec<String>> {
     let mut inputs = Inputs::open(&[path.to_owned()], options)?;
     let trainer = Trainer::new(TrainOptions {
         vocab_size: 256,

@@ -49,8 +49,8 @@ struct StoriesArgs {
 /// Runs `gpu-tlm data`.
 ///
 /// # Errors
-/// If the text cannot be written, or a token file or tokenizer cannot be
-/// read, or the two do not belong together.
+/// If the text cannot be written, or a token file or tokenizer cannot be read, or the two do not belong
+/// together.
 pub fn run(args: &DataArgs) -> Result<(), Error> {
     match &args.command {
         DataCommand::Stories(args) => write_stories(args),
