@@ -110,7 +110,7 @@ test-compilers: toolchain vendor-tools ## give every shader to spirv-val, Direct
 	@echo "==> MSL: naga"
 	"$(DEBUG)" shaders --format msl --out "$(VENDORS)/msl"
 	@echo "==> AMD: Mesa's compiler"
-	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md
+	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md "$(VENDORS)/newer-mesa"
 
 .PHONY: test-validation
 test-validation: toolchain loader ## run every kernel and a small model under Vulkan's validation layers
@@ -134,11 +134,12 @@ test-platforms: toolchain ## check the types of the whole program for Windows an
 
 .PHONY: amd-shader-stats
 amd-shader-stats: toolchain vendor-tools ## write docs/amd-shader-stats.md
-	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md --write
+	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md "$(VENDORS)/newer-mesa" --write
 
 .PHONY: vendor-tools
 vendor-tools:
 	@scripts/ensure-vendor-tools.sh "$(VENDORS)/dxc" $(PYTHON)
+	@scripts/ensure-newer-mesa.sh "$(VENDORS)/newer-mesa"
 	$(CARGO) build --locked --bin gpu-tlm --example amd_shader_stats
 	rm -rf "$(VENDORS)/spirv" "$(VENDORS)/hlsl" "$(VENDORS)/msl"
 	"$(DEBUG)" shaders --format spirv --out "$(VENDORS)/spirv"

@@ -31,6 +31,8 @@ pub static HELPERS: &[Source] = &[
     shader!("attention/attention_subgroup.wgsl"),
     shader!("attention/attention_tiles.wgsl"),
     shader!("matmul/matmul_epilogue.wgsl"),
+    shader!("matmul/matmul_keep_words.wgsl"),
+    shader!("matmul/matmul_outer.wgsl"),
     shader!("matmul/matmul_store.wgsl"),
     shader!("matmul/matmul_store_quad.wgsl"),
     shader!("matmul/matmul_store_word.wgsl"),

@@ -224,6 +224,8 @@ const APART: &[(&str, &str, &str)] = &[
     // A slice is written to one half while the other is read; the halves change at the barrier.
     ("matmul.tiled", "a_tile", "keep_a"),
     ("matmul.tiled", "b_tile", "keep_b"),
+    ("matmul.tiled_quads", "a_tile", "keep_a"),
+    ("matmul.tiled_quads", "b_tile", "keep_b"),
     ("matmul.tiled_small", "a_tile", "keep_a"),
     ("matmul.tiled_small", "b_tile", "keep_b"),
     // A lane turns the scores of its own row into probabilities.

@@ -3,7 +3,8 @@
 // k in workgroup memory. While a slice is multiplied, the next is on its way to registers, and from
 // there to the other half of the memory, so that a slice costs one barrier.
 // With several splits of k, split z writes its own partial product.
-// Joined with matmul_store_quad.wgsl, matmul_tiled_slices.wgsl.
+// Joined with matmul_keep_words.wgsl, matmul_outer.wgsl, matmul_store_quad.wgsl.
+// Joined with matmul_tiled_slices.wgsl.
 struct Params {
     m: u32,
     n: u32,
@@ -39,8 +40,7 @@ const SLICE: u32 = DEPTH * TILE;
 var<workgroup> a_tile: array<f32, 2048>;  // [2, DEPTH, TILE]: columns of A
 var<workgroup> b_tile: array<f32, 2048>;  // [2, DEPTH, TILE]: rows of B
 
-// One step of k: the outer product of eight rows and eight columns. Written out, since not every
-// compiler unrolls, and an array that is indexed at run time leaves the registers.
+// One step of k.
 fn multiply(sums: ptr<function, array<vec4<f32>, 16>>, a_at: u32, b_at: u32) {
     let a0 = vec4(a_tile[a_at], a_tile[a_at + 1u], a_tile[a_at + 2u], a_tile[a_at + 3u]);
     let b0 = vec4(b_tile[b_at], b_tile[b_at + 1u], b_tile[b_at + 2u], b_tile[b_at + 3u]);
@@ -48,22 +48,7 @@ fn multiply(sums: ptr<function, array<vec4<f32>, 16>>, a_at: u32, b_at: u32) {
     let b_far = b_at + HALF;
     let a1 = vec4(a_tile[a_far], a_tile[a_far + 1u], a_tile[a_far + 2u], a_tile[a_far + 3u]);
     let b1 = vec4(b_tile[b_far], b_tile[b_far + 1u], b_tile[b_far + 2u], b_tile[b_far + 3u]);
-    (*sums)[0] = fma(vec4(a0.x), b0, (*sums)[0]);
-    (*sums)[1] = fma(vec4(a0.y), b0, (*sums)[1]);
-    (*sums)[2] = fma(vec4(a0.z), b0, (*sums)[2]);
-    (*sums)[3] = fma(vec4(a0.w), b0, (*sums)[3]);
-    (*sums)[4] = fma(vec4(a1.x), b0, (*sums)[4]);
-    (*sums)[5] = fma(vec4(a1.y), b0, (*sums)[5]);
-    (*sums)[6] = fma(vec4(a1.z), b0, (*sums)[6]);
-    (*sums)[7] = fma(vec4(a1.w), b0, (*sums)[7]);
-    (*sums)[8] = fma(vec4(a0.x), b1, (*sums)[8]);
-    (*sums)[9] = fma(vec4(a0.y), b1, (*sums)[9]);
-    (*sums)[10] = fma(vec4(a0.z), b1, (*sums)[10]);
-    (*sums)[11] = fma(vec4(a0.w), b1, (*sums)[11]);
-    (*sums)[12] = fma(vec4(a1.x), b1, (*sums)[12]);
-    (*sums)[13] = fma(vec4(a1.y), b1, (*sums)[13]);
-    (*sums)[14] = fma(vec4(a1.z), b1, (*sums)[14]);
-    (*sums)[15] = fma(vec4(a1.w), b1, (*sums)[15]);
+    add_outer_8x8(sums, a0, a1, b0, b1);
 }
 
 @compute @workgroup_size(16, 16)

@@ -4,7 +4,7 @@
 // most of a GPU idle, at twice the reads of memory. While a slice is multiplied, the next is on its way to registers, and from
 // there to the other half of the memory, so that a slice costs one barrier.
 // With several splits of k, split z writes its own partial product.
-// Joined with matmul_store_quad.wgsl, matmul_tiled_slices.wgsl.
+// Joined with matmul_keep_words.wgsl, matmul_store_quad.wgsl, matmul_tiled_slices.wgsl.
 struct Params {
     m: u32,
     n: u32,

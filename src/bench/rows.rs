@@ -135,6 +135,7 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
         (&matmul::TEXTURE_SUBGROUP, Variant::TextureSubgroup { side }),
         (&matmul::TEXTURE, Variant::Texture { side }),
         (&matmul::TILED, Variant::Tiled),
+        (&matmul::TILED_QUADS, Variant::TiledQuads),
         (&matmul::TILED_SMALL, Variant::TiledSmall),
         (&matmul::ROW, Variant::Row),
     ] {

@@ -24,6 +24,9 @@ enum Taken {
     BySizes,
 }
 
+/// Name of the limit on the bytes that a workgroup's lanes share.
+pub const WORKGROUP_MEMORY: &str = "max_compute_workgroup_storage_size_bytes";
+
 /// Every limit that decides which kernels and shapes run.
 pub const LIMITS: [Limit; 15] = [
     Limit {
@@ -53,7 +56,7 @@ pub const LIMITS: [Limit; 15] = [
         taken: Taken::ByPipeline(|_, shader| shader.workgroup_size[2].into()),
     },
     Limit {
-        name: "max_compute_workgroup_storage_size_bytes",
+        name: WORKGROUP_MEMORY,
         floor: 16 << 10,
         of: |limits| limits.max_compute_workgroup_storage_size.into(),
         taken: Taken::ByPipeline(|_, shader| shader.workgroup_bytes.into()),
@@ -147,6 +150,14 @@ impl LimitValues {
 
     pub(super) fn of(limits: &wgpu::Limits) -> Self {
         Self(LIMITS.map(|limit| limit.of(limits)))
+    }
+
+    /// The same with another value of the limit of this name.
+    #[cfg(test)]
+    pub(crate) fn with(mut self, name: &str, value: u64) -> Self {
+        let index = LIMITS.iter().position(|limit| limit.name == name);
+        self.0[index.expect("a limit's name")] = value;
+        self
     }
 
     /// The value of the limit of this name.

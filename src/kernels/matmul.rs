@@ -14,7 +14,8 @@ pub use recipe::{Recipe, UnknownRecipe, Use};
 use super::family::{choose, unmet};
 use super::sum::sum_partials;
 use super::{SUBGROUPS, binding};
-use crate::gpu::{Binding, Kernel, Plan, Role, Tensor};
+use crate::gpu::limits::WORKGROUP_MEMORY;
+use crate::gpu::{Binding, Kernel, Plan, Requirement, Role, Tensor};
 use crate::{params, shader};
 
 params!(MatmulParams {
@@ -37,6 +38,20 @@ pub static TILED: Kernel = Kernel {
     bindings: TILED_BINDINGS,
     params: MatmulParams::LAYOUT,
     requires: &[],
+};
+
+/// The same tiles from deeper slices, which lie in workgroup memory as quads: for GPUs that have more of it
+/// than the portable floor.
+pub static TILED_QUADS: Kernel = Kernel {
+    name: "matmul",
+    variant: "tiled_quads",
+    source: shader!("matmul/matmul.tiled_quads.wgsl"),
+    bindings: TILED_BINDINGS,
+    params: MatmulParams::LAYOUT,
+    requires: &[Requirement::Limit {
+        name: WORKGROUP_MEMORY,
+        at_least: 32 << 10,
+    }],
 };
 
 /// 64x64 tiles, 4x4 outputs a lane: for outputs too small to make work for a whole GPU.
@@ -151,6 +166,8 @@ const BUFFER_BINDINGS: &[Binding] = &[
 pub enum Variant {
     /// [`TILED`].
     Tiled,
+    /// [`TILED_QUADS`].
+    TiledQuads,
     /// [`TILED_SMALL`].
     TiledSmall,
     /// [`TEXTURE`].
@@ -174,6 +191,7 @@ impl Variant {
     pub fn kernel(self) -> &'static Kernel {
         match self {
             Self::Tiled => &TILED,
+            Self::TiledQuads => &TILED_QUADS,
             Self::TiledSmall => &TILED_SMALL,
             Self::Texture { .. } => &TEXTURE,
             Self::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
@@ -184,15 +202,15 @@ impl Variant {
     /// Longest k of one split.
     fn longest_split(self) -> usize {
         match self {
-            Self::Tiled | Self::TiledSmall | Self::Row => usize::MAX,
             Self::Texture { side } | Self::TextureSubgroup { side } => side,
+            _ => usize::MAX,
         }
     }
 
     /// Rows and columns of the output that one workgroup computes.
     fn tile(self) -> (usize, usize) {
         match self {
-            Self::Tiled => (128, 128),
+            Self::Tiled | Self::TiledQuads => (128, 128),
             Self::TiledSmall => (64, 64),
             Self::Texture { .. } => (64, 32),
             Self::TextureSubgroup { .. } => (32, 64),
@@ -204,10 +222,10 @@ impl Variant {
     /// a software adapter a core takes a workgroup at a time, and adding up the parts is dear.
     fn enough_workgroups(self) -> usize {
         match self {
-            // Two for each unit of a large GPU.
-            Self::Tiled | Self::TiledSmall => 128,
             Self::Texture { .. } | Self::TextureSubgroup { .. } => 8,
             Self::Row => 1,
+            // Two for each unit of a large GPU.
+            _ => 128,
         }
     }
 }

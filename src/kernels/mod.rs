@@ -29,6 +29,7 @@ pub static ALL: &[&Kernel] = &[
     &embedding::BACKWARD,
     &embedding::BACKWARD_QUADS,
     &matmul::TILED,
+    &matmul::TILED_QUADS,
     &matmul::TILED_SMALL,
     &matmul::TEXTURE,
     &matmul::TEXTURE_SUBGROUP,

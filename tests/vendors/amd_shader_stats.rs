@@ -4,8 +4,9 @@
 //! Mesa's RADV makes a device of any family that `RADV_FORCE_FAMILY` names: it runs nothing, but
 //! its compiler is the real one.
 //!
-//! Usage: `amd_shader_stats SHADERS TABLE [--write]`, where SHADERS is a folder that
-//! `gpu-tlm shaders --format spirv` wrote. It fails where a shader that GPUs run spills or uses
+//! Usage: `amd_shader_stats SHADERS TABLE NEWER [--write]`, where SHADERS is a folder that
+//! `gpu-tlm shaders --format spirv` wrote, and NEWER the root folder of a Debian whose Mesa knows chips
+//! that this system's does not. It fails where a shader that GPUs run spills or uses
 //! scratch memory, is worse than in TABLE, or missing from it; with `--write` it writes TABLE.
 #![allow(
     unsafe_code,
@@ -27,8 +28,18 @@ use serde_json::Value;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Polaris, Vega, RDNA1, RDNA2 and RDNA3, by the names that Mesa 22.3 knows.
-const FAMILIES: [&str; 5] = ["polaris10", "vega10", "navi10", "navi21", "gfx1100"];
+/// Polaris, Vega, RDNA1 to RDNA4, by the names that their Mesa knows.
+const FAMILIES: [&str; 6] = [
+    "polaris10",
+    "vega10",
+    "navi10",
+    "navi21",
+    "navi31",
+    "gfx1201",
+];
+/// The first of those that are left to the newer Mesa. Mesa 22.3 knows no RDNA4, and gives shaders on RDNA3 no
+/// more than 132 registers.
+const FIRST_NEWER: usize = 4;
 /// The child's argument: the family is read by the driver once a process, so each gets its own.
 const CHILD: &str = "--one-family";
 
@@ -37,9 +48,13 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         [CHILD, shaders] => vulkan::print_figures(Path::new(shaders)),
-        [shaders, table] => figures(shaders).and_then(|found| table::compare(&found, table)),
-        [shaders, table, "--write"] => figures(shaders).and_then(|f| table::write(&f, table)),
-        _ => Err("usage: amd_shader_stats SHADERS TABLE [--write]".into()),
+        [shaders, table, newer] => {
+            figures(shaders, newer).and_then(|found| table::compare(&found, table))
+        }
+        [shaders, table, newer, "--write"] => {
+            figures(shaders, newer).and_then(|found| table::write(&found, table))
+        }
+        _ => Err("usage: amd_shader_stats SHADERS TABLE NEWER [--write]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,34 +66,77 @@ fn main() -> ExitCode {
 }
 
 /// What the compiler says of each shader, in the manifest's order.
-fn figures(shaders: &str) -> Result<table::Figures, Failure> {
+fn figures(shaders: &str, newer: &str) -> Result<table::Figures, Failure> {
     let manifest = std::fs::read_to_string(Path::new(shaders).join("manifest.json"))?;
     let manifest: Value = serde_json::from_str(&manifest)?;
     let entries = manifest["shaders"].as_array().ok_or("no shaders")?;
     let mut found = table::Figures::new(entries);
-    let driver = radv_manifest()?;
-    for family in FAMILIES {
-        let output = Command::new(std::env::current_exe()?)
-            .args([CHILD, shaders])
-            .env("RADV_FORCE_FAMILY", family)
-            .env("VK_ICD_FILENAMES", &driver)
-            .env("VK_DRIVER_FILES", &driver)
-            // A cached shader comes without figures.
-            .env("MESA_SHADER_CACHE_DISABLE", "true")
-            .output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(format!("{family}: {}\n{said}", output.status).into());
-        }
-        found.add(&String::from_utf8(output.stdout)?)?;
+    let own = || Command::new(std::env::current_exe().unwrap_or_default());
+    let manifest = radv_manifest(Path::new("/"))?;
+    let (older_families, newer_families) = FAMILIES.split_at(FIRST_NEWER);
+    for family in older_families {
+        add_family(&mut found, own(), family, &manifest, shaders)?;
+    }
+    let manifest = newer_manifest(Path::new(newer))?;
+    for family in newer_families {
+        let program = newer_system(Path::new(newer))?;
+        add_family(&mut found, program, family, &manifest, shaders)?;
     }
     Ok(found)
 }
 
-/// The file by which Vulkan's loader finds RADV.
-fn radv_manifest() -> Result<PathBuf, Failure> {
-    let folder = Path::new("/usr/share/vulkan/icd.d");
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)?
+/// Runs `program`, which is this one, as a child for one family, and adds what it says.
+fn add_family(
+    found: &mut table::Figures,
+    mut program: Command,
+    family: &str,
+    driver: &Path,
+    shaders: &str,
+) -> Result<(), Failure> {
+    let output = program
+        .args([CHILD, shaders])
+        .env("RADV_FORCE_FAMILY", family)
+        .env("VK_ICD_FILENAMES", driver)
+        .env("VK_DRIVER_FILES", driver)
+        // A cached shader comes without figures.
+        .env("MESA_SHADER_CACHE_DISABLE", "true")
+        .output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(format!("{family}: {}\n{said}", output.status).into());
+    }
+    found.add(&String::from_utf8(output.stdout)?)
+}
+
+/// The libraries of the system whose root is `newer`.
+fn newer_libraries(newer: &Path) -> PathBuf {
+    newer.join("usr/lib/x86_64-linux-gnu")
+}
+
+/// This program, with the loader and all libraries of another system: nothing of that one is installed.
+fn newer_system(newer: &Path) -> Result<Command, Failure> {
+    let libraries = newer_libraries(newer);
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(libraries);
+    command.arg(std::env::current_exe()?);
+    Ok(command)
+}
+
+/// A manifest of RADV beside the other system's own, which names no folder for the library.
+fn newer_manifest(newer: &Path) -> Result<PathBuf, Failure> {
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(radv_manifest(newer)?)?)?;
+    let library = newer_libraries(newer).join("libvulkan_radeon.so");
+    manifest["ICD"]["library_path"] = std::path::absolute(library)?.to_string_lossy().into();
+    let path = std::env::temp_dir().join(format!("radv-{}.json", std::process::id()));
+    std::fs::write(&path, manifest.to_string())?;
+    Ok(path)
+}
+
+/// The file by which Vulkan's loader finds RADV in the system whose root is `root`.
+fn radv_manifest(root: &Path) -> Result<PathBuf, Failure> {
+    let folder = root.join("usr/share/vulkan/icd.d");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .map_err(|e| format!("{}: {e}", folder.display()))?
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| {
@@ -87,7 +145,7 @@ fn radv_manifest() -> Result<PathBuf, Failure> {
         })
         .collect();
     found.sort();
-    found.pop().ok_or_else(|| {
-        "no radeon_icd*.json in /usr/share/vulkan/icd.d; install mesa-vulkan-drivers".into()
-    })
+    found
+        .pop()
+        .ok_or_else(|| format!("no radeon_icd*.json in {}", folder.display()).into())
 }

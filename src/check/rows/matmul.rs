@@ -50,6 +50,7 @@ pub(super) fn rows(table: &mut Table) {
     rotated_rows(table);
     for sizes in SHAPES {
         product_rows(table, sizes, Variant::Tiled);
+        product_rows(table, sizes, Variant::TiledQuads);
         product_rows(table, sizes, Variant::TiledSmall);
         product_rows(table, sizes, Variant::Texture { side: TEXTURE_SIDE });
         product_rows(
@@ -76,8 +77,10 @@ pub(super) fn rows(table: &mut Table) {
 /// The class of adapters that a variant is meant for.
 fn class_of(variant: Variant) -> AdapterClass {
     match variant {
-        Variant::Tiled | Variant::TiledSmall => AdapterClass::Gpu,
-        _ => AdapterClass::Software,
+        Variant::Texture { .. } | Variant::TextureSubgroup { .. } | Variant::Row => {
+            AdapterClass::Software
+        }
+        _ => AdapterClass::Gpu,
     }
 }
 
@@ -184,6 +187,7 @@ fn rotated_rows(table: &mut Table) {
     let side = TEXTURE_SIDE;
     for variant in [
         Variant::Tiled,
+        Variant::TiledQuads,
         Variant::TiledSmall,
         Variant::Texture { side },
         Variant::TextureSubgroup { side },

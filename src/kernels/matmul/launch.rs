@@ -13,7 +13,7 @@ use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
 pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
     match variant {
         Variant::Row => push_row(plan, product, sizes),
-        variant @ (Variant::Tiled | Variant::TiledSmall) => {
+        variant @ (Variant::Tiled | Variant::TiledQuads | Variant::TiledSmall) => {
             push_tiled(plan, variant, product, sizes);
         }
         variant @ (Variant::Texture { side } | Variant::TextureSubgroup { side }) => {

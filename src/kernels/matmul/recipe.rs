@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::super::family::{Family, Member, Need};
 use super::{
     Epilogue, Form, Product, ROW, SHORTEST_SPLIT, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED,
-    TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
+    TILED_QUADS, TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
 };
 use crate::gpu::{AdapterClass, Plan, Question, Tensor};
 
@@ -63,9 +63,15 @@ impl FromStr for Recipe {
             (Some(Variant::TextureSubgroup { .. }), Some(Some(side))) => {
                 Variant::TextureSubgroup { side }
             }
-            (Some(variant @ (Variant::Tiled | Variant::TiledSmall | Variant::Row)), None) => {
-                variant
-            }
+            (
+                Some(
+                    variant @ (Variant::Tiled
+                    | Variant::TiledQuads
+                    | Variant::TiledSmall
+                    | Variant::Row),
+                ),
+                None,
+            ) => variant,
             _ => return Err(UnknownRecipe),
         };
         let enough_workgroups = split.ok_or(UnknownRecipe)?;
@@ -93,6 +99,7 @@ impl Variant {
         let side = TEXTURE_SIDE;
         let all = [
             Self::Tiled,
+            Self::TiledQuads,
             Self::TiledSmall,
             Self::Texture { side },
             Self::TextureSubgroup { side },
@@ -194,6 +201,12 @@ impl Family for Use {
             needs: &[WHOLE_SUMS],
         },
         Member {
+            name: "tiled_quads",
+            kernels: &[&TILED_QUADS],
+            default_for: &[AdapterClass::Gpu],
+            needs: &[],
+        },
+        Member {
             name: "tiled",
             kernels: &[&TILED],
             default_for: &[AdapterClass::Gpu],
@@ -256,6 +269,7 @@ impl Family for Use {
         };
         match class {
             AdapterClass::Gpu => {
+                add(Variant::TiledQuads, &[128, 1, 512]);
                 add(Variant::Tiled, &[128, 1]);
                 add(Variant::TiledSmall, &[128, 1, 512]);
                 add(Variant::Tiled, &[512]);
@@ -344,6 +358,7 @@ mod tests {
         AnyFamily, MOST_CANDIDATES, Of, candidates, choose, obstacle,
     };
     use super::*;
+    use crate::gpu::limits::WORKGROUP_MEMORY;
     use crate::gpu::{Choices, Reason, Target};
     use crate::kernels::SUBGROUP_LANES;
 
@@ -399,11 +414,16 @@ mod tests {
     #[test]
     fn the_default_suits_the_class_and_can_run() {
         let [gpu, plain, subgroups] = targets();
+        let roomy = Target {
+            limits: gpu.limits.clone().with(WORKGROUP_MEMORY, 32 << 10),
+            ..gpu.clone()
+        };
         let other_lanes = Target {
             subgroup_size: Some(4),
             ..plain.clone()
         };
         for (target, form, sizes, want) in [
+            (&roomy, Form::Nt, [1, 64, 64], "tiled_quads"),
             (&gpu, Form::Nt, [1, 64, 64], "tiled"),
             (&gpu, Form::Nn, [64, 64, 64], "tiled"),
             (&plain, Form::Nt, [1, 64, 64], "row"),

@@ -13,7 +13,7 @@ const HEAD: &str = "\
 
 What Mesa's AMD compiler makes of every shader, for chips that were not there: `make amd-shader-stats` writes this file, `make test-compilers` fails where a shader of the first table spills, uses scratch memory, or has fewer waves or a worse hot loop than here. docs/kernels-amd.md tells what was tried.
 
-A cell has the vector registers of a lane, the scalar registers of a wave, and the waves that a SIMD can hold, which hide each other's waits; more is better, up to 8 (Polaris), 10 (Vega), 40 (RDNA1) or 32 (RDNA2, RDNA3).
+A cell has the vector registers of a lane, the scalar registers of a wave, and the waves that a SIMD can hold, which hide each other's waits; more is better, up to 8 (Polaris), 10 (Vega), 40 (RDNA1) or 32 (RDNA2 and newer).
 Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time, and no shader of the first table may have them.
 ";
 const HOT_HEAD: &str = "
@@ -94,7 +94,11 @@ impl Figures {
     pub(crate) fn add(&mut self, printed: &str) -> Result<(), Failure> {
         for line in printed.lines() {
             if let Some(driver) = line.strip_prefix("driver ") {
-                driver.clone_into(&mut self.driver);
+                if self.driver.is_empty() {
+                    driver.clone_into(&mut self.driver);
+                } else if !self.driver.split(", ").any(|known| known == driver) {
+                    self.driver = format!("{}, {driver}", self.driver);
+                }
                 continue;
             }
             let mut words = line.split(' ');
