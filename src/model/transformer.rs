@@ -6,7 +6,7 @@ use super::inputs::{BatchShape, Inputs};
 use super::linear::Linear;
 use super::norm::{self, RmsNorm};
 use crate::config::ModelConfig;
-use crate::gpu::Tensor;
+use crate::gpu::{AdapterClass, Target, Tensor};
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::{cross_entropy, embedding};
@@ -20,6 +20,7 @@ pub struct Transformer {
     blocks: Vec<Block>,
     ln_final: RmsNorm,
     lm_head: Linear,
+    parameters: usize,
 }
 
 /// The forward pass up to the final norm, with what backward needs.
@@ -89,6 +90,7 @@ impl Transformer {
             lm_head: Linear {
                 weight: table.id(head),
             },
+            parameters: table.count(),
         }
     }
 
@@ -144,7 +146,7 @@ impl Transformer {
     pub fn loss(&self, pass: &mut Pass<'_>, hidden: Tensor, targets: Tensor, loss: LossTarget) {
         pass.plan.set_scope("lm_head");
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
-        for (first, rows) in self.chunks(hidden.rows) {
+        for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
             let logits = self
                 .lm_head
                 .forward_rows(pass, hidden.slice_rows(first, rows));
@@ -203,7 +205,7 @@ impl Transformer {
         pass.plan.set_scope("lm_head");
         let d_hidden = pass.plan.scratch("d_hidden", hidden.rows, hidden.cols);
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
-        for (first, rows) in self.chunks(hidden.rows) {
+        for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
             let x = hidden.slice_rows(first, rows);
             let logits = self.lm_head.forward_rows(pass, x);
             let targets = inputs.targets.slice(first, rows);
@@ -218,14 +220,23 @@ impl Transformer {
         d_hidden
     }
 
-    /// `(first, rows)` of each chunk of logits. A chunk starts where a tensor may be bound, holds
-    /// at most [`CHUNK_WORDS`] unless one step of rows is already more, and at most half of all rows
-    /// where there are enough of them.
-    fn chunks(&self, rows: usize) -> Vec<(usize, usize)> {
-        let fitting = CHUNK_WORDS / self.config.vocab_size;
-        let len = fitting
-            .clamp(1, rows.div_ceil(2))
-            .next_multiple_of(CHUNK_STEP);
+    /// `(first, rows)` of each chunk of logits. A chunk starts where a tensor may be bound, and holds no
+    /// more than its class of adapters is given unless one step of rows is already more.
+    fn chunks(&self, target: &Target, rows: usize) -> Vec<(usize, usize)> {
+        let rows_of = |words: usize| words / self.config.vocab_size;
+        let len = match target.class {
+            // Every chunk reads and writes the gradient of the head's weight, and its products are as
+            // many rows high, so few large ones are faster; but they take no more memory than a
+            // quarter of what weights, gradients and both moments do.
+            AdapterClass::Gpu => {
+                let words = GPU_CHUNK_WORDS.min(target.max_binding_words);
+                let steps = rows_of(words.min(self.parameters)) / CHUNK_STEP;
+                CHUNK_STEP * steps.max(1)
+            }
+            AdapterClass::Software => rows_of(SOFTWARE_CHUNK_WORDS)
+                .clamp(1, rows.div_ceil(2))
+                .next_multiple_of(CHUNK_STEP),
+        };
         (0..rows)
             .step_by(len)
             .map(|first| (first, len.min(rows - first)))
@@ -235,5 +246,54 @@ impl Transformer {
 
 /// Rows between the starts of chunks: row `CHUNK_STEP` of any tensor is at a binding offset.
 const CHUNK_STEP: usize = 64;
-/// Logits of a chunk: 16 MiB.
-const CHUNK_WORDS: usize = 4 << 20;
+/// Logits of a chunk on software adapters, 16 MiB: near what a CPU's caches hold.
+const SOFTWARE_CHUNK_WORDS: usize = 4 << 20;
+/// Logits of a chunk on GPUs at most, 128 MiB.
+const GPU_CHUNK_WORDS: usize = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transformer(vocab_size: usize, d_model: usize) -> Transformer {
+        let config = ModelConfig {
+            vocab_size,
+            context_length: 64,
+            d_model,
+            num_layers: 1,
+            num_heads: 1,
+            num_kv_heads: 1,
+            d_ff: d_model,
+            rope_theta: 10_000.0,
+            norm_eps: 1e-5,
+            tie_embeddings: true,
+        };
+        let table = ParameterTable::new(&config, &[], 1 << 28);
+        Transformer::new(&config, &table)
+    }
+
+    #[test]
+    fn chunks_of_logits_cover_the_rows_and_keep_to_what_an_adapter_is_given() {
+        let of = Target::portable;
+        for (class, vocab_size, d_model, rows, want) in [
+            // 128 MiB, whole steps of rows.
+            (AdapterClass::Gpu, 50_257, 768, 8_192, 640),
+            // All rows at once.
+            (AdapterClass::Gpu, 1_000, 512, 1_024, 1_024),
+            // No more words than parameters: 37,008 over 1,000 columns.
+            (AdapterClass::Gpu, 1_000, 32, 1_024, 64),
+            (AdapterClass::Software, 10_000, 512, 2_048, 448),
+            (AdapterClass::Software, 1_000, 128, 1_024, 512),
+            (AdapterClass::Software, 1_000, 128, 3, 3),
+        ] {
+            let chunks = transformer(vocab_size, d_model).chunks(&of(class), rows);
+            assert_eq!(chunks[0], (0, want), "{class:?} {vocab_size} {rows}");
+            let mut next = 0;
+            for (first, len) in chunks {
+                assert_eq!(first, next);
+                next += len;
+            }
+            assert_eq!(next, rows);
+        }
+    }
+}
