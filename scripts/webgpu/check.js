@@ -1,4 +1,4 @@
-// Compiles every exported kernel on a WebGPU device with default limits, runs the exported rows, and
+// Compiles every exported kernel on a WebGPU device, runs the exported rows, and
 // compares them with the reference as `gpu_tlm::check` does. Each line of the result goes to the
 // server that served this page, see check.py.
 
@@ -24,9 +24,13 @@ async function openDevice() {
     if (architecture !== "swiftshader") {
         throw new Error("the adapter is not SwiftShader");
     }
-    // Nothing else is asked for, so the device has WebGPU's default limits; the one optional feature
-    // lets shaders compile that plans use only where subgroups have the right size.
-    const device = await adapter.requestDevice({ requiredFeatures: adapter.features.has("subgroups") ? ["subgroups"] : [] });
+    // Nothing else is asked for, so the device has WebGPU's default limits, but for what shaders of some
+    // plans need beyond them: the workgroup memory of 32 KiB, and subgroups.
+    const { maxComputeWorkgroupStorageSize } = adapter.limits;
+    const device = await adapter.requestDevice({
+        requiredFeatures: adapter.features.has("subgroups") ? ["subgroups"] : [],
+        requiredLimits: { maxComputeWorkgroupStorageSize },
+    });
     device.lost.then(({ message }) => finish(new Error(`device lost: ${message}`)));
     device.addEventListener("uncapturederror", ({ error }) => fail(error.message));
     return device;

@@ -215,7 +215,7 @@ fn b_columns(first: u32, x: u32, quad: u32) -> mat4x4<f32> {
 // eight lanes which write two columns do.
 fn b_place(x: u32, c: u32, quad: u32) -> u32 {
     let line = x ^ (c & 1u);
-    return c * BLOCK + line * LINE_QUADS + (quad ^ (line / 2u & 3u));
+    return c * BLOCK + line * LINE_QUADS + (quad ^ ((line / 2u) & 3u));
 }
 
 fn keep_a(slice: u32, share: Share, quad: vec4<f32>) {
