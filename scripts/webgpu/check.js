@@ -77,6 +77,7 @@ async function compile(device, kernel) {
             const pipeline = await device.createComputePipelineAsync(
                 { label, layout: pipelineLayout, compute });
             pipelines.set(JSON.stringify(constants), pipeline);
+            await post("/alive", null);
         } catch (error) {
             const text = `${JSON.stringify(constants)}: ${error.message.trim()}`;
             problems.push(...(valid ? [text] : []));

@@ -16,8 +16,7 @@ import sys
 import tempfile
 import threading
 
-# The whole check takes minutes on two cores, and a line comes every few seconds, while attention's
-# pipelines take a minute or two; a browser that hangs says nothing at all.
+# The whole check takes minutes on two cores, one pipeline seconds; a browser that hangs says nothing at all.
 SILENCE_S = 300
 PAGES = pathlib.Path(__file__).parent
 FLAGS = [
