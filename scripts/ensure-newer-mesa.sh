@@ -18,6 +18,10 @@ if [ "$(package_manager)" != apt ]; then
     say "this check is made for Debian"
     exit 1
 fi
+if ! can_become_root; then
+    say "you are not root and there is no sudo, which debootstrap needs"
+    exit 1
+fi
 command -v debootstrap >/dev/null || install_packages debootstrap "" ""
 # What an interrupted run left is no system.
 as_root rm -rf "$folder"

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod measure;
+mod plans;
 pub(crate) mod runs;
 mod safety;
 mod tuning;

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use gpu_tlm::config::{Resolved, Settings};
-
 use gpu_tlm::train::metrics::TrainRecord;
 use gpu_tlm::train::run::{Run, StartOptions, StartedRun};
 use gpu_tlm::train::trainer::Ending;

@@ -4,12 +4,14 @@ mod epilogue;
 mod joined;
 mod launch;
 mod recipe;
+mod variants;
 
 use std::ops::Range;
 
 pub use epilogue::Epilogue;
 pub use joined::{matmul_sum, matmul_sum_by};
-pub use recipe::{Recipe, UnknownRecipe, Use};
+pub use recipe::{Recipe, UnknownRecipe};
+pub use variants::Use;
 
 use super::family::{choose, unmet};
 use super::sum::sum_partials;

@@ -225,9 +225,9 @@ impl Transformer {
     fn chunks(&self, target: &Target, rows: usize) -> Vec<(usize, usize)> {
         let rows_of = |words: usize| words / self.config.vocab_size;
         let len = match target.class {
-            // Every chunk reads and writes the gradient of the head's weight, and its products are as
-            // many rows high, so few large ones are faster; but they take no more memory than a
-            // quarter of what weights, gradients and both moments do.
+            // Every chunk reads the head's weight twice, and reads and writes its gradient, so few
+            // large ones move less; but they take no more memory than a quarter of what weights,
+            // gradients and both moments do.
             AdapterClass::Gpu => {
                 let words = GPU_CHUNK_WORDS.min(target.max_binding_words);
                 let steps = rows_of(words.min(self.parameters)) / CHUNK_STEP;
@@ -246,7 +246,7 @@ impl Transformer {
 
 /// Rows between the starts of chunks: row `CHUNK_STEP` of any tensor is at a binding offset.
 const CHUNK_STEP: usize = 64;
-/// Logits of a chunk on software adapters, 16 MiB: near what a CPU's caches hold.
+/// Logits of a chunk on software adapters, 16 MiB.
 const SOFTWARE_CHUNK_WORDS: usize = 4 << 20;
 /// Logits of a chunk on GPUs at most, 128 MiB.
 const GPU_CHUNK_WORDS: usize = 32 << 20;
@@ -280,7 +280,9 @@ mod tests {
             (AdapterClass::Gpu, 50_257, 768, 8_192, 640),
             // All rows at once.
             (AdapterClass::Gpu, 1_000, 512, 1_024, 1_024),
-            // No more words than parameters: 37,008 over 1,000 columns.
+            // No more words than the 243,072 parameters.
+            (AdapterClass::Gpu, 1_000, 128, 1_024, 192),
+            // One step of rows, though it has more words than there are parameters.
             (AdapterClass::Gpu, 1_000, 32, 1_024, 64),
             (AdapterClass::Software, 10_000, 512, 2_048, 448),
             (AdapterClass::Software, 1_000, 128, 1_024, 512),

@@ -109,23 +109,27 @@ fn a_run_learns_and_writes_its_files() {
     );
 }
 
-#[test]
-fn eval_reads_all_windows_and_agrees_with_training() {
-    let project = Project::new();
-    project.write_config(serde_json::json!({ "eval_iters": 0 }));
-    assert_eq!(project.train("run", &[]).code, Some(0));
+/// What `eval --json` says of a run's last checkpoint and the validation tokens.
+fn evaluation(project: &Project, more: &[&str]) -> Value {
     let (checkpoint, data) = (project.checkpoint("run"), project.path("val.npy"));
+    let data = utf8(&data);
     let args = [
         "eval",
         "--checkpoint",
         &checkpoint,
         "--data",
-        utf8(&data),
+        data,
         "--json",
-        "--batch-size",
-        "3",
     ];
-    let result: Value = serde_json::from_str(&succeed(&args)).unwrap();
+    serde_json::from_str(&succeed(&[&args, more].concat())).unwrap()
+}
+
+#[test]
+fn eval_reads_all_windows_and_agrees_with_training() {
+    let project = Project::new();
+    project.write_config(serde_json::json!({ "eval_iters": 0 }));
+    assert_eq!(project.train("run", &[]).code, Some(0));
+    let result = evaluation(&project, &["--batch-size", "3"]);
     // 499 targets make 31 windows of 16; three at a time leave one alone.
     assert_eq!(
         (result["windows"].as_u64(), result["tokens"].as_u64()),
@@ -318,124 +322,19 @@ fn an_interrupt_finishes_the_iteration_and_can_be_gone_on_from() {
 }
 
 #[test]
-fn plan_counts_what_training_takes() {
-    let project = Project::new();
-    let config = utf8(&project.path("config.json")).to_owned();
-    let plan: Value =
-        serde_json::from_str(&succeed(&["plan", "--config", &config, "--json"])).unwrap();
-    // 2 * 24 * 32 embeddings and head, 3 gains of 32, 2 * 32 * 32 + 2 * 16 * 32 attention, 3 * 40 * 32.
-    assert_eq!(
-        plan["parameters"],
-        2 * 24 * 32 + 3 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 40 * 32
-    );
-    let bytes = plan["device_bytes"].as_object().unwrap();
-    let parts: u64 = bytes
-        .iter()
-        .filter(|(k, _)| *k != "total")
-        .map(|(_, v)| v.as_u64().unwrap())
-        .sum();
-    assert_eq!(bytes["total"].as_u64(), Some(parts));
-    let text = succeed(&["plan", "--config", &config, "--list-dispatches"]);
-    for part in [
-        "layers.0.attn/attention_forward",
-        "activations and scratch",
-        "matmul nt",
-        "default",
-    ] {
-        assert!(text.contains(part), "{part}\n{text}");
-    }
-    // Vulkan says what an adapter has, and no other backend of a test machine does.
-    let has_memory = text.contains(" MiB of ") || text.contains("does not say");
-    assert!(has_memory, "{text}");
-    let forced = succeed(&["plan", "--config", &config, "--variant", "matmul.tiled"]);
-    let products = forced.lines().filter(|line| line.starts_with("matmul "));
-    let mut products = products.peekable();
-    assert!(products.peek().is_some(), "{forced}");
-    for line in products {
-        assert!(
-            line.contains("matmul.tiled split") && line.ends_with("forced"),
-            "{line}"
-        );
-    }
-}
-
-#[test]
-fn plans_of_eval_and_generate_hold_the_weights_and_no_gradients_or_moments() {
-    let project = Project::new();
-    let config = utf8(&project.path("config.json")).to_owned();
-    let plan = |purpose: &str| -> Value {
-        let args = ["plan", "--config", &config, "--for", purpose, "--json"];
-        serde_json::from_str(&succeed(&args)).unwrap()
-    };
-    let train = plan("train");
-    assert!(train["device_bytes"]["gradients"].as_u64() > Some(0));
-    for purpose in ["eval", "generate"] {
-        let own = plan(purpose);
-        let bytes = own["device_bytes"].as_object().unwrap();
-        assert_eq!(own["parameters"], train["parameters"]);
-        assert_eq!(bytes["parameters"], train["device_bytes"]["parameters"]);
-        let trained =
-            |label: &String| label.starts_with("gradients") || label.starts_with("moment");
-        assert!(!bytes.keys().any(trained), "{own}");
-        let total = |plan: &Value| plan["device_bytes"]["total"].as_u64().unwrap();
-        assert!(total(&own) < total(&train), "{own}");
-        assert!(own["dispatches"].as_u64().unwrap() > 5, "{own}");
-        assert!(
-            own["flops_per_token"]["forward"].as_u64().unwrap() > 0,
-            "{own}"
-        );
-    }
-}
-
-#[test]
 fn an_evaluation_says_what_it_has_planned_and_allocated() {
     let project = Project::new();
     assert_eq!(project.train("run", &["--max-iters", "1"]).code, Some(0));
-    let (checkpoint, data) = (project.checkpoint("run"), project.path("val.npy"));
-    let args = [
-        "eval",
-        "--checkpoint",
-        &checkpoint,
-        "--data",
-        utf8(&data),
-        "--json",
-    ];
-    let eval: Value = serde_json::from_str(&succeed(&args)).unwrap();
+    let eval = evaluation(&project, &[]);
     let planned = eval["planned_device_bytes"].as_u64().unwrap();
     assert!(planned > 0, "{eval}");
-    // Where the backend says it: at least what is planned but for copies on their way.
+    // Where the backend says it: what is planned, and buffers for copies to and from the host.
     if let Some(allocated) = eval["allocated_device_bytes"].as_u64() {
-        assert!(allocated * 2 > planned, "{eval}");
+        assert!(
+            (planned..planned + (1 << 20)).contains(&allocated),
+            "{eval}"
+        );
     }
-}
-
-#[test]
-fn a_machine_without_a_runtime_folder_gets_no_complaint_of_a_library() {
-    let run = command(&["devices"]).env_remove("XDG_RUNTIME_DIR").output();
-    let run = finished(run.unwrap());
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(!run.stderr.contains("XDG_RUNTIME_DIR"), "{}", run.stderr);
-}
-
-#[test]
-fn devices_lists_what_would_be_used() {
-    let answer: Value = serde_json::from_str(&succeed(&["devices", "--json"])).unwrap();
-    let devices = answer["devices"].as_array().unwrap();
-    assert_eq!(devices.iter().filter(|d| d["default"] == true).count(), 1);
-    let floor = answer["portable_floor"].as_object().unwrap();
-    assert_eq!(floor["max_storage_buffers_per_shader_stage"], 8);
-    for name in floor.keys() {
-        assert!(devices[0]["limits"][name].is_u64(), "{name}");
-    }
-    assert!(
-        devices[0]["limits"]["max_storage_buffer_binding_size_bytes"].as_u64() >= Some(128 << 20)
-    );
-    // A software adapter never stands before a real one.
-    let software: Vec<bool> = devices
-        .iter()
-        .map(|d| d["software"].as_bool().unwrap())
-        .collect();
-    assert!(software.is_sorted());
 }
 
 #[test]
@@ -450,19 +349,6 @@ fn verbose_names_kernels_and_dispatches() {
     assert!(!plain.contains("compiling attention_forward"), "{plain}");
     assert!(verbose.contains("compiling attention_forward") && !verbose.contains("TRACE"));
     assert!(more.contains("TRACE") && more.contains("adamw_update"));
-}
-
-#[test]
-fn schedule_prints_the_rates_of_a_run() {
-    let project = Project::new();
-    let config = utf8(&project.path("config.json")).to_owned();
-    let args = ["schedule", "--config", &config, "--points", "40", "--json"];
-    let schedule: Value = serde_json::from_str(&succeed(&args)).unwrap();
-    let rows = schedule["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 40);
-    let rate = |row: usize| rows[row]["learning_rate"].as_f64().unwrap();
-    assert_eq!(rate(0), 0.0);
-    assert!((rate(5) - 0.01).abs() < 1e-15 && rate(39) < rate(38));
 }
 
 #[test]

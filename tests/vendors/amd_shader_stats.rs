@@ -71,16 +71,28 @@ fn figures(shaders: &str, newer: &str) -> Result<table::Figures, Failure> {
     let manifest: Value = serde_json::from_str(&manifest)?;
     let entries = manifest["shaders"].as_array().ok_or("no shaders")?;
     let mut found = table::Figures::new(entries);
-    let own = || Command::new(std::env::current_exe().unwrap_or_default());
+    let program = std::env::current_exe()?;
     let manifest = radv_manifest(Path::new("/"))?;
     let (older_families, newer_families) = FAMILIES.split_at(FIRST_NEWER);
     for family in older_families {
-        add_family(&mut found, own(), family, &manifest, shaders)?;
+        add_family(
+            &mut found,
+            Command::new(&program),
+            family,
+            &manifest,
+            shaders,
+        )?;
     }
-    let manifest = newer_manifest(Path::new(newer))?;
+    let newer = Path::new(newer);
+    let manifest = radv_manifest(newer)?;
     for family in newer_families {
-        let program = newer_system(Path::new(newer))?;
-        add_family(&mut found, program, family, &manifest, shaders)?;
+        add_family(
+            &mut found,
+            within(newer, &program),
+            family,
+            &manifest,
+            shaders,
+        )?;
     }
     Ok(found)
 }
@@ -108,28 +120,13 @@ fn add_family(
     found.add(&String::from_utf8(output.stdout)?)
 }
 
-/// The libraries of the system whose root is `newer`.
-fn newer_libraries(newer: &Path) -> PathBuf {
-    newer.join("usr/lib/x86_64-linux-gnu")
-}
-
-/// This program, with the loader and all libraries of another system: nothing of that one is installed.
-fn newer_system(newer: &Path) -> Result<Command, Failure> {
-    let libraries = newer_libraries(newer);
+/// `program` with the loader and all libraries of the system whose root is `newer`: nothing of that one is
+/// installed, and its manifest of RADV names no folder.
+fn within(newer: &Path, program: &Path) -> Command {
+    let libraries = newer.join("usr/lib/x86_64-linux-gnu");
     let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
-    command.arg("--library-path").arg(libraries);
-    command.arg(std::env::current_exe()?);
-    Ok(command)
-}
-
-/// A manifest of RADV beside the other system's own, which names no folder for the library.
-fn newer_manifest(newer: &Path) -> Result<PathBuf, Failure> {
-    let mut manifest: Value = serde_json::from_slice(&std::fs::read(radv_manifest(newer)?)?)?;
-    let library = newer_libraries(newer).join("libvulkan_radeon.so");
-    manifest["ICD"]["library_path"] = std::path::absolute(library)?.to_string_lossy().into();
-    let path = std::env::temp_dir().join(format!("radv-{}.json", std::process::id()));
-    std::fs::write(&path, manifest.to_string())?;
-    Ok(path)
+    command.arg("--library-path").arg(libraries).arg(program);
+    command
 }
 
 /// The file by which Vulkan's loader finds RADV in the system whose root is `root`.

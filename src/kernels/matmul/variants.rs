@@ -1,0 +1,436 @@
+//! Which kernels can compute a product, and how each is timed.
+
+use super::super::family::{Family, Member, Need};
+use super::{
+    Epilogue, Form, Product, ROW, Recipe, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED,
+    TILED_QUADS, TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
+};
+use crate::gpu::{AdapterClass, Plan, Question, Tensor};
+
+impl Form {
+    /// All forms.
+    pub const ALL: [Self; 3] = [Self::Nn, Self::Nt, Self::Tn];
+
+    /// What a plan's questions call a product of this form.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Nn => "matmul nn",
+            Self::Nt => "matmul nt",
+            Self::Tn => "matmul tn",
+        }
+    }
+}
+
+/// What decides which kernels can compute a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// How the operands lie in memory.
+    pub form: Form,
+    /// m, n and k.
+    pub sizes: [usize; 3],
+    /// Whether the output's rows are whole quads.
+    pub in_quads: bool,
+    /// How the product goes to memory.
+    pub epilogue: Epilogue,
+}
+
+impl Use {
+    /// That of a product whose inner size is `k`.
+    pub(super) fn of(product: &Product, k: usize) -> Self {
+        let output = product.output;
+        Self {
+            form: product.form,
+            sizes: [output.rows, output.cols, k],
+            in_quads: (output.cols | output.row_stride).is_multiple_of(4),
+            epilogue: product.epilogue,
+        }
+    }
+}
+
+/// Textures hold a whole k, which only sums can do without.
+const WHOLE_SUMS: Need<Use> = Need {
+    words: "its epilogue is for whole sums, and k is longer than a texture's side",
+    met: |used| used.epilogue.is_sum() || takes_any_epilogue(used.sizes[2]),
+};
+
+impl Family for Use {
+    const OP: &'static str = "matmul";
+    const MEMBERS: &'static [Member<Self>] = &[
+        Member {
+            name: "row",
+            kernels: &[&ROW],
+            default_for: &[AdapterClass::Software],
+            needs: &[Need {
+                words: "it takes one row in the form nt",
+                met: |used| (used.sizes[0], used.form) == (1, Form::Nt),
+            }],
+        },
+        Member {
+            name: "texture_subgroup",
+            kernels: &[&TEXTURE_SUBGROUP],
+            default_for: &[AdapterClass::Software],
+            needs: &[
+                Need {
+                    words: "it stores whole quads of columns",
+                    met: |used| used.in_quads,
+                },
+                Need {
+                    words: "it rotates whole quads of a head, by angles that fit a texture",
+                    met: |used| used.epilogue.fits_quads(),
+                },
+                WHOLE_SUMS,
+            ],
+        },
+        Member {
+            name: "texture",
+            kernels: &[&TEXTURE],
+            default_for: &[AdapterClass::Software],
+            needs: &[WHOLE_SUMS],
+        },
+        Member {
+            name: "tiled_quads",
+            kernels: &[&TILED_QUADS],
+            default_for: &[AdapterClass::Gpu],
+            needs: &[],
+        },
+        Member {
+            name: "tiled",
+            kernels: &[&TILED],
+            default_for: &[AdapterClass::Gpu],
+            needs: &[],
+        },
+        Member {
+            name: "tiled_small",
+            kernels: &[&TILED_SMALL],
+            default_for: &[],
+            needs: &[],
+        },
+    ];
+    type Recipe = Recipe;
+
+    fn question(&self) -> Question {
+        Question {
+            kind: self.form.kind(),
+            sizes: self.sizes.to_vec(),
+        }
+    }
+
+    fn asked(question: &Question) -> Option<Self> {
+        let form = Form::ALL.into_iter().find(|f| f.kind() == question.kind)?;
+        let sizes: [usize; 3] = question.sizes.as_slice().try_into().ok()?;
+        Some(Self {
+            form,
+            sizes,
+            in_quads: sizes[1].is_multiple_of(4),
+            epilogue: Epilogue::Store,
+        })
+    }
+
+    fn recipe(&self, member: &Member<Self>) -> Recipe {
+        let variant = Variant::named(member.name).expect("a member is a variant");
+        variant.into()
+    }
+
+    fn member_name(recipe: Recipe) -> &'static str {
+        recipe.variant.kernel().variant
+    }
+
+    fn write(recipe: Recipe) -> String {
+        recipe.to_string()
+    }
+
+    fn parse(&self, text: &str) -> Option<Recipe> {
+        text.parse().ok()
+    }
+
+    fn worth_timing(&self, class: AdapterClass) -> Vec<Recipe> {
+        let [m, n, k] = self.sizes;
+        let side = TEXTURE_SIDE;
+        let textures = [Variant::TextureSubgroup { side }, Variant::Texture { side }];
+        let mut all = Vec::new();
+        let mut add = |variant: Variant, splits: &[usize]| {
+            all.extend(splits.iter().map(|&enough_workgroups| Recipe {
+                variant,
+                enough_workgroups,
+            }));
+        };
+        match class {
+            AdapterClass::Gpu => {
+                add(Variant::TiledQuads, &[128, 1, 512]);
+                add(Variant::Tiled, &[128, 1]);
+                add(Variant::TiledSmall, &[128, 1, 512]);
+                add(Variant::Tiled, &[512]);
+                add(textures[1], &[8]);
+                // For GPUs whose subgroups happen to have its lanes.
+                add(textures[0], &[8]);
+            }
+            AdapterClass::Software => {
+                for variant in textures {
+                    add(variant, &[8, 1, 32]);
+                }
+                // Sides over which the operands are cut: smaller textures stay in a CPU's caches.
+                for side in [64, 512, 2048].into_iter().filter(|side| 8 * side >= k) {
+                    add(Variant::TextureSubgroup { side }, &[8]);
+                    add(Variant::Texture { side }, &[8]);
+                }
+                // A tile is computed whole, and a lane's loads are dear: seconds for more.
+                if m * n * k <= 1 << 20 {
+                    add(Variant::Tiled, &[128]);
+                }
+            }
+        }
+        add(Variant::Row, &[1]);
+        all
+    }
+
+    fn launch_alike(&self, one: Recipe, other: Recipe) -> bool {
+        let [m, n, k] = self.sizes;
+        let launch = |r: Recipe| (r.variant.without_slack(self.sizes), r.splits(m, n, k));
+        launch(one) == launch(other)
+    }
+
+    fn flops(&self) -> usize {
+        let [m, n, k] = self.sizes;
+        2 * m.saturating_mul(n).saturating_mul(k)
+    }
+
+    /// The larger one of m and n is halved, and only then k: k decides about splits, and m and n only
+    /// have to fill the adapter. Whole quads stay whole quads, which some variants need.
+    fn halved(&self) -> Option<Self> {
+        const SHORTEST: usize = 512;
+        let mut sizes = self.sizes;
+        let larger = usize::from(sizes[1] > sizes[0]);
+        let halved = if sizes[larger] >= 2 * SHORTEST {
+            larger
+        } else {
+            2
+        };
+        let before = sizes[halved];
+        let half = before.div_ceil(2);
+        sizes[halved] = if before.is_multiple_of(4) {
+            half.next_multiple_of(4)
+        } else {
+            half
+        };
+        (sizes[halved] < before).then_some(Self { sizes, ..*self })
+    }
+
+    /// The product with everything that its variant needs: copies of both operands, which a real plan
+    /// may share among products, and sums of splits.
+    fn sample(&self, plan: &mut Plan, recipe: Recipe) -> Vec<Tensor> {
+        let [m, n, k] = self.sizes;
+        let form = self.form;
+        let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
+        let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
+        let a = plan.scratch("a", a_rows, a_cols);
+        let b = plan.scratch("b", b_rows, b_cols);
+        let output = plan.scratch("output", m, n);
+        let product = Product {
+            form,
+            a,
+            b,
+            output,
+            epilogue: self.epilogue,
+        };
+        matmul_by(plan, recipe, product);
+        vec![a, b]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::super::family::{
+        AnyFamily, MOST_CANDIDATES, Of, candidates, choose, obstacle,
+    };
+    use super::super::UnknownRecipe;
+    use super::*;
+    use crate::gpu::limits::WORKGROUP_MEMORY;
+    use crate::gpu::{Choices, Reason, Target};
+    use crate::kernels::SUBGROUP_LANES;
+
+    fn targets() -> [Target; 3] {
+        let with_subgroups = Target {
+            subgroup_size: Some(SUBGROUP_LANES),
+            ..Target::portable(AdapterClass::Software)
+        };
+        [
+            Target::portable(AdapterClass::Gpu),
+            Target::portable(AdapterClass::Software),
+            with_subgroups,
+        ]
+    }
+
+    const SHAPES: [[usize; 3]; 6] = [
+        [1, 1024, 128],
+        [16, 128, 128],
+        [1024, 344, 128],
+        [128, 128, 1024],
+        [10_000, 512, 448],
+        [4096, 4096, 4096],
+    ];
+
+    #[test]
+    fn a_recipe_is_read_back_from_its_name() {
+        for target in targets() {
+            for (form, sizes) in Form::ALL.into_iter().zip(SHAPES) {
+                for recipe in candidates(&target, &used(form, sizes)) {
+                    assert_eq!(recipe.to_string().parse(), Ok(recipe));
+                }
+            }
+        }
+        for wrong in [
+            "",
+            "matmul.tiled",
+            "matmul.tiled split 0",
+            "matmul.tiled side 64 split 8",
+            "matmul.texture split 8",
+            "matmul.texture side 12 split 8",
+            "matmul.texture side 16384 split 8",
+            "matmul.cooperative split 8",
+        ] {
+            assert_eq!(wrong.parse::<Recipe>(), Err(UnknownRecipe), "{wrong}");
+        }
+    }
+
+    fn used(form: Form, sizes: [usize; 3]) -> Use {
+        let (kind, sizes) = (form.kind(), sizes.to_vec());
+        Use::asked(&Question { kind, sizes }).unwrap()
+    }
+
+    #[test]
+    fn the_default_suits_the_class_and_can_run() {
+        let [gpu, plain, subgroups] = targets();
+        let roomy = Target {
+            limits: gpu.limits.clone().with(WORKGROUP_MEMORY, 32 << 10),
+            ..gpu.clone()
+        };
+        let other_lanes = Target {
+            subgroup_size: Some(4),
+            ..plain.clone()
+        };
+        for (target, form, sizes, want) in [
+            (&roomy, Form::Nt, [1, 64, 64], "tiled_quads"),
+            (&gpu, Form::Nt, [1, 64, 64], "tiled"),
+            (&gpu, Form::Nn, [64, 64, 64], "tiled"),
+            (&plain, Form::Nt, [1, 64, 64], "row"),
+            (&plain, Form::Nn, [1, 64, 64], "texture"),
+            (&plain, Form::Nt, [2, 64, 64], "texture"),
+            (&subgroups, Form::Nt, [2, 64, 64], "texture_subgroup"),
+            (&subgroups, Form::Nt, [2, 63, 64], "texture"),
+            (&other_lanes, Form::Nt, [2, 64, 64], "texture"),
+        ] {
+            let mut plan = Plan::new(target.clone());
+            let recipe = choose(&mut plan, &used(form, sizes));
+            assert_eq!(Use::member_name(recipe), want, "{form:?} {sizes:?}");
+            let chosen = plan.chosen().first().unwrap();
+            assert_eq!(chosen.reason, Reason::Default);
+        }
+    }
+
+    #[test]
+    fn candidates_begin_with_the_default_differ_and_can_run() {
+        for target in targets() {
+            for form in Form::ALL {
+                for sizes in SHAPES {
+                    let used = used(form, sizes);
+                    let found = candidates(&target, &used);
+                    let default = choose(&mut Plan::new(target.clone()), &used);
+                    assert_eq!(found[0], default);
+                    assert!((2..=MOST_CANDIDATES).contains(&found.len()), "{found:?}");
+                    for (i, recipe) in found.iter().enumerate() {
+                        assert_eq!(obstacle(&target, &used, *recipe), None, "{recipe}");
+                        assert!(!found[..i].contains(recipe), "{recipe} twice");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_product_is_cut_to_a_short_one_of_its_kind() {
+        const MOST: usize = 1 << 29;
+        let of = |sizes: [usize; 3]| {
+            let (kind, sizes) = (Form::Nt.kind(), sizes.to_vec());
+            let cut = Of::<Use>::NEW.within(&Question { kind, sizes }, MOST);
+            cut.unwrap().sizes
+        };
+        assert_eq!(of([1024, 344, 128]), [1024, 344, 128]);
+        assert_eq!(of([448, 10_000, 512]), [448, 628, 512]);
+        assert_eq!(of([512, 512, 65_536]), [512, 512, 1024]);
+        let huge = of([1 << 20; 3]);
+        assert!(2 * huge.iter().product::<usize>() <= MOST);
+    }
+
+    /// Else a class would go without the variant that computes it best, or be given one that cannot.
+    #[test]
+    fn a_cut_question_has_the_members_of_the_whole_one() {
+        for target in targets() {
+            for form in Form::ALL {
+                for sizes in [
+                    [448, 10_000, 512],
+                    [1, 50_256, 768],
+                    [10_000, 512, 448],
+                    [2048; 3],
+                    // No whole quads, and cut it has some.
+                    [512, 4095, 512],
+                ] {
+                    let whole = used(form, sizes).question();
+                    let cut = Of::<Use>::NEW.within(&whole, 1 << 24).unwrap();
+                    assert_ne!(cut, whole);
+                    let of = |sample: &Question| Of::<Use>::NEW.candidates(&target, &whole, sample);
+                    assert_eq!(of(&cut)[0], of(&whole)[0]);
+                    let label = |r: &String| r.split(' ').next().unwrap().to_owned();
+                    let found: BTreeSet<_> = of(&cut).iter().map(label).collect();
+                    let wanted: BTreeSet<_> = of(&whole).iter().map(label).collect();
+                    assert_eq!(found, wanted, "{cut:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_choice_that_cannot_run_falls_back_to_the_default() {
+        let [_, target, _] = targets();
+        let used = used(Form::Nt, [2, 64, 64]);
+        let default = choose(&mut Plan::new(target.clone()), &used);
+        let by = |choices: Choices| {
+            let mut plan = Plan::new(Target {
+                choices,
+                ..target.clone()
+            });
+            let recipe = choose(&mut plan, &used);
+            (recipe, plan.chosen().first().unwrap().reason)
+        };
+        let answer = |name: &str| {
+            let class = used.question().class();
+            by(Choices::measured([(class, name.to_owned())].into()))
+        };
+        let tiled = Recipe {
+            variant: Variant::Tiled,
+            enough_workgroups: 7,
+        };
+        assert_eq!(answer("matmul.tiled split 7"), (tiled, Reason::Measured));
+        for unusable in [
+            "matmul.row split 1",
+            "matmul.texture_subgroup side 8192 split 8",
+            "?",
+        ] {
+            assert_eq!(answer(unusable), (default, Reason::Default), "{unusable}");
+        }
+        let forced = |name: &str| by(Choices::forced(&[name.to_owned()]));
+        let tiled = Variant::Tiled.into();
+        assert_eq!(forced("matmul.tiled"), (tiled, Reason::Forced));
+        assert_eq!(forced("matmul.row"), (default, Reason::Default));
+    }
+
+    #[test]
+    fn every_variant_is_a_member_under_its_kernels_name() {
+        for member in Use::MEMBERS {
+            let variant = Variant::named(member.name).unwrap();
+            assert_eq!(member.label(), variant.kernel().label());
+            assert!(std::ptr::eq(member.kernels[0], variant.kernel()));
+        }
+    }
+}
