@@ -112,6 +112,14 @@ test-compilers: toolchain vendor-tools ## give every shader to spirv-val, Direct
 	@echo "==> AMD: Mesa's compiler"
 	"$(AMD_STATS)" "$(VENDORS)/spirv" docs/amd-shader-stats.md "$(VENDORS)/newer-mesa"
 
+# A Mesa that is newer than this system's runs products by cooperative matrices on the CPU.
+.PHONY: test-matrices
+test-matrices: toolchain ## run the kernels with cooperative matrices, without a GPU
+	@echo "==> building gpu-tlm"
+	$(CARGO) build --locked --bin gpu-tlm
+	@echo "==> cooperative matrices on lavapipe"
+	@scripts/test-matrices.sh "$(DEBUG)" "$(VENDORS)/newest-mesa"
+
 .PHONY: test-validation
 test-validation: toolchain loader ## run every kernel and a small model under Vulkan's validation layers
 	@scripts/ensure-validation.sh
@@ -139,7 +147,7 @@ amd-shader-stats: toolchain vendor-tools ## write docs/amd-shader-stats.md
 .PHONY: vendor-tools
 vendor-tools:
 	@scripts/ensure-vendor-tools.sh "$(VENDORS)/dxc" $(PYTHON)
-	@scripts/ensure-newer-mesa.sh "$(VENDORS)/newer-mesa"
+	@scripts/ensure-mesa-of.sh trixie radeon "$(VENDORS)/newer-mesa"
 	$(CARGO) build --locked --bin gpu-tlm --example amd_shader_stats
 	rm -rf "$(VENDORS)/spirv" "$(VENDORS)/hlsl" "$(VENDORS)/msl"
 	"$(DEBUG)" shaders --format spirv --out "$(VENDORS)/spirv"

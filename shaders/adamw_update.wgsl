@@ -28,7 +28,8 @@ fn main(
 ) {
     // The last quad may reach into the gap that follows every tensor.
     let index = flat_workgroup(group, groups) * WORKGROUP_SIZE + lane;
-    if (index * 4u >= params.len) {
+    // A factor below zero skips the step.
+    if (index * 4u >= params.len || norm_and_clip[1] < 0.0) {
         return;
     }
     let learning_rate = step[0];

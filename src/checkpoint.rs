@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::config::{ConfigError, ModelConfig};
+use crate::kernels::loss_scale::LossScale;
 use crate::tuner::Record;
 use crate::weights::{
     self, EngineState, HostTensor, Parameter, ParameterTable, Role, WeightsError, WeightsFile,
@@ -253,6 +254,11 @@ impl Checkpoint {
         }
     }
 
+    fn loss_scale(&self) -> Option<LossScale> {
+        let text = self.weights.metadata()?.get(LOSS_SCALE)?;
+        serde_json::from_str(text).ok()
+    }
+
     /// What an engine of `table` starts from: the parameters, and the moments too where `moments` says
     /// so.
     ///
@@ -274,10 +280,13 @@ impl Checkpoint {
                 true => Some([read(MOMENT1, true)?, read(MOMENT2, true)?]),
                 false => None,
             },
+            loss_scale: moments.then(|| self.loss_scale()).flatten(),
         })
     }
 }
 
+/// Key of the loss scale's state in a file's metadata.
+const LOSS_SCALE: &str = "loss_scale";
 /// Prefixes of the moments' names in a file.
 const MOMENT1: &str = "optimizer.moment1.";
 const MOMENT2: &str = "optimizer.moment2.";
@@ -305,7 +314,14 @@ pub fn save(
     let tensors = named("", &state.parameters[..], false)
         .chain(named(MOMENT1, moment1, true))
         .chain(named(MOMENT2, moment2, true));
-    weights::write(path, tensors, metadata.to_map()).map_err(|source| CheckpointError::Unwritable {
+    let mut map = metadata.to_map();
+    if let Some(text) = state
+        .loss_scale
+        .and_then(|s| serde_json::to_string(&s).ok())
+    {
+        map.insert(LOSS_SCALE.to_owned(), text);
+    }
+    weights::write(path, tensors, map).map_err(|source| CheckpointError::Unwritable {
         path: path.to_owned(),
         source,
     })

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::check;
 use crate::files;
 use crate::gpu::translate::{ShaderFormat, Translated, translate};
-use crate::gpu::{AdapterClass, Constant, Dispatch, Kernel};
+use crate::gpu::{AdapterClass, Constant, Dispatch, Kernel, Requirement, Vendor};
 
 /// A kernel with values of its `override` constants: what a device compiles.
 #[derive(Clone, Debug)]
@@ -81,7 +81,8 @@ pub fn collect(
     }
 }
 
-/// Writes every pipeline's shader and `manifest.json` to `folder`; gives their number.
+/// Writes every pipeline's shader and `manifest.json` to `folder`, but for those that the language cannot
+/// express, of which the manifest gives the reasons; gives the number of shaders.
 ///
 /// # Errors
 /// When a shader cannot be translated or a file not be written.
@@ -93,15 +94,21 @@ pub fn write_all(folder: &Path, format: ShaderFormat) -> Result<usize, Error> {
     files::create_folder(folder).map_err(crate::error::io("create", folder))?;
     let pipelines = pipelines();
     let mut entries = Vec::new();
+    let mut left_out = Vec::new();
     for pipeline in &pipelines {
+        if let Some(reason) = format.obstacle(pipeline.kernel) {
+            left_out.push(json!({ "pipeline": pipeline.name(), "reason": reason }));
+            continue;
+        }
         let shader = pipeline.translate(format)?;
         let file = format!("{}.{}", pipeline.name(), format.extension());
         write(&file, &shader.code)?;
         entries.push(describe(pipeline, &shader, &file));
     }
-    let manifest = json!({ "shaders": entries });
+    let count = entries.len();
+    let manifest = json!({ "shaders": entries, "left_out": left_out });
     write("manifest.json", format!("{manifest:#}\n").as_bytes())?;
-    Ok(pipelines.len())
+    Ok(count)
 }
 
 fn describe(pipeline: &Pipeline, shader: &Translated, file: &str) -> Value {
@@ -132,6 +139,8 @@ fn describe(pipeline: &Pipeline, shader: &Translated, file: &str) -> Value {
     let classes: Vec<_> = pipeline.classes.iter().map(AdapterClass::name).collect();
     json!({
         "file": file,
+        "matrices": kernel.matrix_side(),
+        "not_on_amd": kernel.requires.contains(&Requirement::NotOn(Vendor::Amd)),
         "kernel": kernel.name,
         "variant": kernel.variant,
         "constants": constants,

@@ -30,10 +30,19 @@ pub static HELPERS: &[Source] = &[
     shader!("attention/attention_query_rows.wgsl"),
     shader!("attention/attention_subgroup.wgsl"),
     shader!("attention/attention_tiles.wgsl"),
+    shader!("half/half_bits.wgsl"),
+    shader!("half/unpacked_halves.wgsl"),
+    shader!("matmul/cooperative_16.wgsl"),
+    shader!("matmul/cooperative_8.wgsl"),
     shader!("matmul/matmul_epilogue.wgsl"),
     shader!("matmul/matmul_keep_words.wgsl"),
+    shader!("matmul/matmul_load_f16.wgsl"),
+    shader!("matmul/matmul_load_f32.wgsl"),
     shader!("matmul/matmul_outer.wgsl"),
+    shader!("matmul/matmul_slices_f16.wgsl"),
     shader!("matmul/matmul_store.wgsl"),
+    shader!("matmul/matmul_store_f16.wgsl"),
+    shader!("matmul/matmul_store_pair.wgsl"),
     shader!("matmul/matmul_store_quad.wgsl"),
     shader!("matmul/matmul_store_word.wgsl"),
     shader!("matmul/matmul_tile.wgsl"),
@@ -64,7 +73,7 @@ impl Source {
     }
 
     /// What its top names. Two names are alternatives of which a kernel takes one: the first goes
-    /// through rows word by word, and the second by quads.
+    /// through rows word by word and the second by quads, or the first reads words and the second halves.
     pub fn joined_with(&self) -> Vec<Vec<&'static str>> {
         let top = self.text.lines().take_while(|line| line.starts_with("//"));
         let named = top.filter_map(|line| line.strip_prefix(JOINED_WITH)?.strip_suffix('.'));
@@ -78,23 +87,23 @@ impl Source {
     ///
     /// # Panics
     /// If no helper has a name that is asked for, which a test would find.
-    pub fn helpers(&self, by_quads: bool) -> Vec<&'static Source> {
+    pub fn helpers(&self, second: bool) -> Vec<&'static Source> {
         let mut found = Vec::new();
-        self.add_helpers(by_quads, &mut found);
+        self.add_helpers(second, &mut found);
         found
     }
 
-    fn add_helpers(&self, by_quads: bool, found: &mut Vec<&'static Source>) {
+    fn add_helpers(&self, second: bool, found: &mut Vec<&'static Source>) {
         for alternatives in self.joined_with() {
             let name = match alternatives[..] {
-                [words, quads] => [words, quads][usize::from(by_quads)],
+                [words, quads] => [words, quads][usize::from(second)],
                 _ => alternatives[0],
             };
             let helper = HELPERS.iter().find(|helper| helper.name() == name);
             let helper = helper.unwrap_or_else(|| panic!("{} wants {name}", self.file));
             if !found.iter().any(|known| known.file == helper.file) {
                 found.push(helper);
-                helper.add_helpers(by_quads, found);
+                helper.add_helpers(second, found);
             }
         }
     }

@@ -69,13 +69,21 @@ impl Walk<'_> {
             match statement {
                 Statement::Emit(range) => {
                     for expression in range.clone() {
-                        if let Expression::Load { pointer } = function.expressions[expression] {
+                        let read = match &function.expressions[expression] {
+                            Expression::Load { pointer } => Some(*pointer),
+                            Expression::CooperativeLoad { data, .. } => Some(data.pointer),
+                            _ => None,
+                        };
+                        if let Some(pointer) = read {
                             self.read(function, pointer, visit, &mut state);
                         }
                     }
                 }
                 Statement::Store { pointer, .. } => {
                     self.write(function, *pointer, visit, &mut state)
+                }
+                Statement::CooperativeStore { data, .. } => {
+                    self.write(function, data.pointer, visit, &mut state);
                 }
                 Statement::ControlBarrier(_) => state.clear(),
                 Statement::WorkGroupUniformLoad { .. } => state.clear(),
@@ -228,6 +236,10 @@ const APART: &[(&str, &str, &str)] = &[
     ("matmul.tiled_quads", "b_tile", "keep_b"),
     ("matmul.tiled_small", "a_tile", "keep_a"),
     ("matmul.tiled_small", "b_tile", "keep_b"),
+    ("matmul.tiled_f16", "a_tile", "keep_a"),
+    ("matmul.tiled_f16", "b_tile", "keep_b"),
+    ("matmul.tiled_quads_f16", "a_tile", "keep_a"),
+    ("matmul.tiled_quads_f16", "b_tile", "keep_b"),
     // A lane turns the scores of its own row into probabilities.
     ("attention_forward", "row_tile", "soften_row"),
 ];

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use gpu_tlm::check::step::{self, random_batch, tiny_model, train_config};
-use gpu_tlm::config::{ModelConfig, TrainConfig};
+use gpu_tlm::config::{ModelConfig, Precision, TrainConfig};
 use gpu_tlm::decode::ScorePlan;
 use gpu_tlm::gpu::{Device, DeviceOptions};
+use gpu_tlm::kernels::loss_scale::{GROWTH_INTERVAL, LossScale};
 use gpu_tlm::train::engine::{Engine, Part};
 use gpu_tlm::train::step_plan::StepPlan;
 use gpu_tlm::weights::{Parameter, ParameterTable, Role};
@@ -208,6 +209,80 @@ fn an_engine_built_from_anothers_state_goes_on_with_the_same_bits() {
     let after = whole.state().unwrap();
     assert!(again.state().unwrap() == after);
     assert!(after != state, "the fourth step changes something");
+}
+
+/// A step of mixed precision, which keeps a state of its own.
+fn mixed(model: ModelConfig) -> ModelConfig {
+    ModelConfig {
+        precision: Precision::Mixed,
+        ..model
+    }
+}
+
+#[test]
+fn mixed_precision_goes_on_with_the_same_bits_and_keeps_its_scale() {
+    let (model, train) = (mixed(tiny_model(16, true)), train_config(4, 2));
+    let batch = random_batch(&model, 4);
+    let step = |engine: &mut Engine, t| {
+        let packed = engine.packer().pack(&batch);
+        engine.submit_step(&packed, 1e-2, t).unwrap();
+        engine.take_metrics().unwrap().unwrap()
+    };
+    let mut whole = engine(&model, &train);
+    for t in 1..=3 {
+        step(&mut whole, t);
+    }
+    let mut state = whole.state().unwrap();
+    let scale = state.loss_scale.unwrap();
+    assert_eq!((scale.good_steps, scale.skipped_steps), (3, 0));
+    // One step before it grows.
+    state.loss_scale = Some(LossScale {
+        good_steps: GROWTH_INTERVAL - 1,
+        ..scale
+    });
+    whole.restore(&state);
+    let device = Device::open(&DeviceOptions::default()).unwrap();
+    let mut again = Engine::from_state(device, &model, &train, &state).unwrap();
+    assert!(again.state().unwrap() == state);
+    for t in 4..=5 {
+        assert_eq!(step(&mut again, t), step(&mut whole, t));
+    }
+    let after = whole.state().unwrap();
+    assert!(again.state().unwrap() == after);
+    let grown = after.loss_scale.unwrap();
+    assert_eq!((grown.scale, grown.good_steps), (2.0 * scale.scale, 1));
+}
+
+/// Gradients that are too large for halves change nothing but the scale; smaller ones do, by as much as
+/// if nothing had been.
+#[test]
+fn a_step_whose_gradients_do_not_fit_halves_is_skipped() {
+    let (model, train) = (mixed(tiny_model(16, false)), train_config(4, 2));
+    let batch = random_batch(&model, 4);
+    let mut engine = engine(&model, &train);
+    let before = engine.state().unwrap();
+    let first = before.loss_scale.unwrap();
+    let mut overflowing = before.clone();
+    let scale = 2f32.powi(40);
+    overflowing.loss_scale = Some(LossScale { scale, ..first });
+    engine.restore(&overflowing);
+    let packed = engine.packer().pack(&batch);
+    engine.submit_step(&packed, 1e-2, 1).unwrap();
+    let metrics = engine.take_metrics().unwrap().unwrap();
+    assert!(metrics.loss.is_finite() && !metrics.grad_norm.is_finite());
+    let skipped = engine.state().unwrap();
+    assert!(skipped.parameters == before.parameters && skipped.moments == before.moments);
+    let state = skipped.loss_scale.unwrap();
+    assert_eq!((state.scale, state.skipped_steps), (scale / 2.0, 1));
+    assert_eq!(state.corrections, first.corrections);
+    // The next step is AdamW's first.
+    engine.restore(&before);
+    engine.submit_step(&packed, 1e-2, 2).unwrap();
+    let late = (engine.take_metrics().unwrap(), engine.state().unwrap());
+    engine.restore(&before);
+    engine.submit_step(&packed, 1e-2, 1).unwrap();
+    assert!(late == (engine.take_metrics().unwrap(), engine.state().unwrap()));
+    assert!(late.1.parameters != before.parameters);
 }
 
 #[test]

@@ -277,10 +277,14 @@ fn a_kernel_that_requires_lanes_counts_on_as_many() {
 #[test]
 fn a_kernels_name_is_its_files_name() {
     for kernel in kernels::ALL {
-        // The variant for rows of whole quads has the same source, joined with another file.
+        // A variant for rows of whole quads, for halves or for small matrices has the same source, joined
+        // with other files, unless it has one of its own.
         let label = kernel.label();
-        let own = label.strip_suffix(".quads").unwrap_or(&label);
-        assert_eq!(kernel.source.name(), format!("{own}.wgsl"));
+        let ends = [".quads", "_f16", "_8x8"];
+        let shared = ends.iter().find_map(|end| label.strip_suffix(end));
+        let names = [Some(label.as_str()), shared].map(|own| own.map(|o| format!("{o}.wgsl")));
+        let name = kernel.source.name();
+        assert!(names.iter().flatten().any(|n| n == name), "{label}: {name}");
     }
 }
 

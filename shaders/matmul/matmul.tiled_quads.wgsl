@@ -4,13 +4,15 @@
 // its way there, and a load brings four words. While a slice is multiplied, the next is on its way to
 // registers, and from there to the other half of the memory, so that a slice costs one barrier.
 // With several splits of k, split z writes its own partial product.
-// Joined with matmul_outer.wgsl, matmul_store_quad.wgsl, matmul_tiled_slices.wgsl.
+// Joined with matmul_outer.wgsl, matmul_tiled_slices.wgsl.
+// Joined with matmul_load_f32.wgsl or matmul_load_f16.wgsl.
+// Joined with matmul_store_quad.wgsl or matmul_store_f16.wgsl.
 struct Params {
     m: u32,
     n: u32,
     k: u32,
     k_per_split: u32,    // a multiple of four, or k
-    a_stride: u32,       // words from one row to the next, of the matrix as it lies in memory
+    a_stride: u32,       // elements from one row to the next, of the matrix as it lies in memory
     b_stride: u32,
     output_stride: u32,  // of the epilogue's tensors as well
     time: u32,           // rows of a sequence, for an epilogue that rotates
@@ -18,19 +20,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;              // [m, k], or [k, m] if A_TRANSPOSED
-@group(0) @binding(2) var<storage, read> b: array<f32>;              // [k, n], or [n, k] if B_TRANSPOSED
-@group(0) @binding(3) var<storage, read> a_quads: array<vec4<f32>>;  // a again, four words an element
-@group(0) @binding(4) var<storage, read> b_quads: array<vec4<f32>>;  // b again, four words an element
-@group(0) @binding(5) var<storage, read> aside: array<f32>;          // what the epilogue reads, if anything
-@group(0) @binding(6) var<storage, read> other: array<f32>;          // what else it reads
-@group(0) @binding(7) var<storage, read_write> output: array<f32>;   // [m, n], or [splits, m, n]
-@group(0) @binding(8) var<storage, read_write> second: array<f32>;   // what else it writes
+@group(0) @binding(1) var<storage, read> a: array<Word>;             // [m, k], or [k, m] if A_TRANSPOSED
+@group(0) @binding(2) var<storage, read> b: array<Word>;             // [k, n], or [n, k] if B_TRANSPOSED
+@group(0) @binding(3) var<storage, read> a_quads: array<Quad>;       // a again, four elements at once
+@group(0) @binding(4) var<storage, read> b_quads: array<Quad>;       // b again, four elements at once
+@group(0) @binding(5) var<storage, read> aside: array<Stored>;       // what the epilogue reads, if anything
+@group(0) @binding(6) var<storage, read> other: array<Stored>;       // what else it reads
+@group(0) @binding(7) var<storage, read_write> output: array<Stored>;  // [m, n], or [splits, m, n]
+@group(0) @binding(8) var<storage, read_write> second: array<Stored>;  // what else it writes
 
 override A_TRANSPOSED: bool = false;
 override B_TRANSPOSED: bool = false;
-// Whether every row of a and b begins at a multiple of four words.
-override ALIGNED: bool = true;
 
 const TILE: u32 = 128u;
 const DEPTH: u32 = 16u;

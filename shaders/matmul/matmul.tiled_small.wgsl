@@ -4,7 +4,8 @@
 // most of a GPU idle, at twice the reads of memory. While a slice is multiplied, the next is on its way to registers, and from
 // there to the other half of the memory, so that a slice costs one barrier.
 // With several splits of k, split z writes its own partial product.
-// Joined with matmul_keep_words.wgsl, matmul_store_quad.wgsl, matmul_tiled_slices.wgsl.
+// Joined with matmul_keep_words.wgsl, matmul_load_f32.wgsl, matmul_store_quad.wgsl.
+// Joined with matmul_tiled_slices.wgsl.
 struct Params {
     m: u32,
     n: u32,
@@ -29,8 +30,6 @@ struct Params {
 
 override A_TRANSPOSED: bool = false;
 override B_TRANSPOSED: bool = false;
-// Whether every row of a and b begins at a multiple of four words.
-override ALIGNED: bool = true;
 
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;

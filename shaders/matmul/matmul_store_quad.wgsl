@@ -1,6 +1,8 @@
 // Stores four neighbouring outputs of a product, with the epilogue that the pipeline's constant asks
 // for. Where all four are within the matrix, compilers make them one access.
 // Joined with matmul_store_word.wgsl.
+alias Stored = f32;
+
 override EPILOGUE: u32 = 0u;
 
 fn epilogue() -> u32 {

@@ -29,32 +29,3 @@ fn inside(share: Share, line0: u32, lines: u32, k0: u32, k_end: u32, along_lines
     let left = select(k_end - k, lines - line, along_lines);
     return select(0u, min(left, 4u), line < lines && k < k_end);
 }
-
-// Elements past `count` are zeros, which add nothing to a product.
-fn load_a(at: u32, count: u32) -> vec4<f32> {
-    if (count == 4u) {
-        if (ALIGNED) {
-            return a_quads[at / 4u];
-        }
-        return vec4(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
-    }
-    var quad = vec4(0.0);
-    for (var i = 0u; i < count; i++) {
-        quad[i] = a[at + i];
-    }
-    return quad;
-}
-
-fn load_b(at: u32, count: u32) -> vec4<f32> {
-    if (count == 4u) {
-        if (ALIGNED) {
-            return b_quads[at / 4u];
-        }
-        return vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u]);
-    }
-    var quad = vec4(0.0);
-    for (var i = 0u; i < count; i++) {
-        quad[i] = b[at + i];
-    }
-    return quad;
-}

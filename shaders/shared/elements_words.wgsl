@@ -18,3 +18,7 @@ fn columns_of(index: u32) -> Columns {
 fn word_of(element: Element, index: u32) -> f32 {
     return element;
 }
+
+fn element_of(quad: vec4<f32>) -> Element {
+    return quad.x;
+}

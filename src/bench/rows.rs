@@ -4,14 +4,16 @@ mod probe;
 
 use super::Row;
 use crate::check::Case;
-use crate::gpu::{Kernel, Tensor, Window};
+use crate::gpu::{Elements, Kernel, Tensor, Window};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
 use crate::kernels::attention::{self, AttentionShape, Qkv, Saved};
 use crate::kernels::family::unmet;
+use crate::kernels::loss_scale::LossScale;
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Use, Variant};
 use crate::kernels::rope::RopeTable;
 use crate::kernels::{
-    cross_entropy, embedding, grad_norm, matmul_stage, rmsnorm, rope, sample, softmax, sum, swiglu,
+    cross_entropy, embedding, grad_norm, half, loss_scale, matmul_stage, rmsnorm, rope, sample,
+    softmax, sum, swiglu,
 };
 use crate::reference;
 
@@ -102,12 +104,16 @@ fn matmul_table(table: &mut Table) {
     for (kernel, transposed) in [
         (&matmul_stage::STAGE, false),
         (&matmul_stage::STAGE_TRANSPOSED, true),
+        (&matmul_stage::STAGE_F16, false),
+        (&matmul_stage::STAGE_TRANSPOSED_F16, true),
     ] {
         table.add(
             kernel,
             format!("1024x1024 transposed {transposed}"),
             move |case| {
-                let tensor = tensor(case, 1024, 1024);
+                let elements = kernel.bindings[0].elements;
+                let elements = elements.unwrap_or(Elements::Words);
+                let tensor = case.random_of(elements, 1024, 1024, 1.0).tensor;
                 let window = Window {
                     tensor,
                     transposed,
@@ -138,6 +144,12 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
         (&matmul::TILED_QUADS, Variant::TiledQuads),
         (&matmul::TILED_SMALL, Variant::TiledSmall),
         (&matmul::ROW, Variant::Row),
+        (&matmul::COOPERATIVE, Variant::Cooperative),
+        (&matmul::COOPERATIVE_SMALL, Variant::CooperativeSmall),
+        (&matmul::COOPERATIVE_8X8, Variant::Cooperative8x8),
+        (&matmul::COOPERATIVE_SMALL_8X8, Variant::CooperativeSmall8x8),
+        (&matmul::TILED_F16, Variant::TiledF16),
+        (&matmul::TILED_QUADS_F16, Variant::TiledQuadsF16),
     ] {
         // Of the table's shapes only two have one row.
         if variant == Variant::Row && (m, form) != (1, Form::Nt) {
@@ -152,6 +164,7 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
             let used = Use {
                 form,
                 sizes: [m, n, k],
+                operands: variant.operands(),
                 in_quads: n.is_multiple_of(4),
                 epilogue: Epilogue::Store,
             };
@@ -163,16 +176,11 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
 fn product(case: &mut Case, variant: Variant, form: Form, (m, n, k): (usize, usize, usize)) {
     let transpose_a = form == Form::Tn;
     let transpose_b = form == Form::Nt;
-    let a = if transpose_a {
-        case.random(k, m, 1.0)
-    } else {
-        case.random(m, k, 1.0)
-    };
-    let b = if transpose_b {
-        case.random(n, k, 1.0)
-    } else {
-        case.random(k, n, 1.0)
-    };
+    let operands = variant.operands();
+    let (rows, cols) = if transpose_a { (k, m) } else { (m, k) };
+    let a = case.random_of(operands, rows, cols, 1.0);
+    let (rows, cols) = if transpose_b { (n, k) } else { (k, n) };
+    let b = case.random_of(operands, rows, cols, 1.0);
     let output = case.plan.scratch("output", m, n);
     let epilogue = Epilogue::Store;
     let (a_tensor, b_tensor) = (a.tensor, b.tensor);
@@ -391,6 +399,34 @@ fn optimiser_rows(table: &mut Table) {
             sum::sum_partials(&mut case.plan, partials, output, false);
         });
     }
+    for (kernel, cols) in [
+        (&half::HALVE, D_MODEL + 1),
+        (&half::HALVE_QUADS, D_MODEL),
+        (&half::WIDEN, D_MODEL + 1),
+        (&half::WIDEN_QUADS, D_MODEL),
+    ] {
+        table.add(kernel, format!("{ROWS}x{cols}"), move |case| {
+            let input = case.random(ROWS, cols, 1.0);
+            let halves = half::halve(&mut case.plan, input.tensor, None);
+            half::widen(&mut case.plan, halves);
+        });
+    }
+    table.add(&loss_scale::UPDATE, format!("{PARAMETERS}"), |case| {
+        let gradient = tensor(case, 1, PARAMETERS);
+        let step = tensor(case, 1, adamw::STEP_WORDS);
+        let state = case.words(&LossScale::default().to_words());
+        let norm_and_clip = case.plan.scratch("norm_and_clip", 1, 2);
+        let settings = AdamwSettings {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.1,
+        };
+        let squares = grad_norm::squares(&mut case.plan, &[gradient]);
+        let state = loss_scale::State(state);
+        let inputs = (squares, step);
+        loss_scale::update(&mut case.plan, inputs, norm_and_clip, state, 1.0, &settings);
+    });
     for kernel in [&grad_norm::SQUARES, &grad_norm::CLIP, &adamw::UPDATE] {
         table.add(kernel, format!("{PARAMETERS}"), |case| {
             let [parameter, gradient, moment1] = [(); 3].map(|()| tensor(case, 1, PARAMETERS));

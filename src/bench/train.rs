@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::{BenchError, matmul_rows};
 use crate::check::step::{random_batch, train_config};
-use crate::config::{ModelConfig, TrainConfig};
-use crate::gpu::{AdapterClass, Choices, Device, DispatchTime, GpuError, Kernel, Plan};
+use crate::config::{ModelConfig, Precision, TrainConfig};
+use crate::gpu::{AdapterClass, Choices, Device, DispatchTime, Elements, GpuError, Kernel, Plan};
 use crate::kernels::family::choose;
 use crate::kernels::matmul::{self, Epilogue, Form};
 use crate::train::engine::Engine;
@@ -47,6 +47,7 @@ impl Model {
             rope_theta: 10_000.0,
             norm_eps: 1e-5,
             tie_embeddings: false,
+            precision: Precision::F32,
         }
     }
 }
@@ -109,7 +110,11 @@ pub fn run(
     model: &ModelConfig,
     batch_size: usize,
 ) -> Result<TrainReport, BenchError> {
-    let before = matmul_gflops(device)?;
+    let operands = match model.precision {
+        Precision::F32 => Elements::Words,
+        Precision::Mixed => Elements::Halves,
+    };
+    let before = matmul_gflops(device, operands)?;
     let started = Instant::now();
     let train: TrainConfig = train_config(batch_size, batch_size);
     let mut engine = Engine::new(device.clone(), model, &train)?;
@@ -146,7 +151,7 @@ pub fn run(
     let planned_device_bytes = engine.planned_bytes();
     let peak_device_bytes = device.allocated_bytes();
     drop(engine);
-    let after = matmul_gflops(device)?;
+    let after = matmul_gflops(device, operands)?;
     steps.sort_by(f64::total_cmp);
     let ms_per_step = steps[steps.len() / 2];
     let tokens = batch_size * model.context_length;
@@ -156,7 +161,7 @@ pub fn run(
         spread: (steps[steps.len() - 2] - steps[1]) / ms_per_step,
         steps: steps.len(),
         gflops: step_flops(model, tokens) / ms_per_step / 1e6,
-        matmul: product_kernel(device).label(),
+        matmul: product_kernel(device, operands).label(),
         matmul_gflops: f64::midpoint(before, after),
         host_share: host_s * 1e3 / wall_ms,
         peak_device_bytes,
@@ -173,10 +178,11 @@ fn take(engine: &mut Engine) -> Result<(), GpuError> {
     engine.take_metrics().map(|_| ())
 }
 
-fn product_kernel(device: &Device) -> &'static Kernel {
+fn product_kernel(device: &Device, operands: Elements) -> &'static Kernel {
     let product = matmul::Use {
         form: Form::Nt,
         sizes: [1024; 3],
+        operands,
         in_quads: true,
         epilogue: Epilogue::Store,
     };
@@ -185,8 +191,8 @@ fn product_kernel(device: &Device) -> &'static Kernel {
 }
 
 /// Speed of the product that the device's plans use, operands that have to be staged included.
-fn matmul_gflops(device: &Device) -> Result<f64, BenchError> {
-    let kernel = product_kernel(device);
+fn matmul_gflops(device: &Device, operands: Elements) -> Result<f64, BenchError> {
+    let kernel = product_kernel(device, operands);
     let rows = matmul_rows(1024, 1024, 1024);
     let row = rows.iter().find(|row| std::ptr::eq(row.kernel, kernel));
     match row.expect("each variant has a row").run(device)? {

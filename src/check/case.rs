@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use half::f16;
 use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::gpu::dispatch::Bound;
-use crate::gpu::{Device, Executable, GpuError, Plan, Tensor, Texture};
+use crate::gpu::{Device, Elements, Executable, GpuError, Plan, Tensor, Texture};
 use crate::random::{Philox, Stream};
 
 /// A tensor on the device and the same numbers for the reference.
@@ -67,6 +68,40 @@ impl Case {
         self.floats(rows, cols, values)
     }
 
+    /// An input of such values: f32, or halves where `elements` says so.
+    pub fn random_of(&mut self, elements: Elements, rows: usize, cols: usize, scale: f64) -> Data {
+        match elements {
+            Elements::Words => self.random(rows, cols, scale),
+            Elements::Halves => self.random_halves(rows, cols, scale),
+        }
+    }
+
+    /// An input of such values, rounded to halves.
+    pub fn random_halves(&mut self, rows: usize, cols: usize, scale: f64) -> Data {
+        let drawn = (0..rows * cols).map(|_| {
+            self.drawn += 1;
+            f16::from_f64(self.random.truncated_normal(self.drawn, 4.0) * scale)
+        });
+        let halves: Vec<f16> = drawn.collect();
+        self.halves(rows, cols, &halves)
+    }
+
+    /// An input of given halves.
+    pub fn halves(&mut self, rows: usize, cols: usize, halves: &[f16]) -> Data {
+        let tensor = self.plan.scratch_halves("input", rows, cols);
+        // What is in the gap behind a row has to stay out of every result.
+        let mut packed = vec![0x7e00_7e00; tensor.span()];
+        for (i, half) in halves.iter().enumerate() {
+            let at = i / cols * tensor.row_stride + i % cols;
+            let shift = 16 * (at % 2);
+            packed[at / 2] &= !(0xffff << shift);
+            packed[at / 2] |= u32::from(half.to_bits()) << shift;
+        }
+        self.inputs.push((tensor, packed));
+        let values = halves.iter().map(|half| half.to_f64()).collect();
+        Data { tensor, values }
+    }
+
     /// An input of given values, rounded to f32 on the device.
     #[allow(clippy::cast_possible_truncation, reason = "inputs are f32")]
     pub fn floats(&mut self, rows: usize, cols: usize, values: Vec<f64>) -> Data {
@@ -122,6 +157,17 @@ impl Case {
         });
     }
 
+    /// Expects `want` without any error.
+    pub fn expect_exactly(&mut self, name: &'static str, tensor: Tensor, want: &[f64]) {
+        self.expect_within(name, tensor, want.to_vec(), 0.0);
+    }
+
+    /// Expects `want` rounded to halves in a tensor of them, within half of the spacing of halves, 2^-11 of
+    /// a value, beside the usual tolerance before it is rounded.
+    pub fn expect_halves(&mut self, name: &'static str, tensor: Tensor, want: Vec<f64>) {
+        self.expect_within(name, tensor, want, 1.0 / 2048.0 + TOLERANCE);
+    }
+
     /// Expects `want` in all of a texture, padding included.
     ///
     /// # Panics
@@ -163,7 +209,8 @@ impl Case {
     pub(crate) fn poison_outputs(&self, device: &Device, executable: &Executable) {
         for expected in &self.expected {
             if let Bound::Tensor(tensor) = expected.bound {
-                executable.write_scratch(device, tensor, &vec![f32::NAN; tensor.len()]);
+                let len = tensor.len().max(tensor.span());
+                executable.write_scratch(device, tensor, &vec![f32::NAN; len]);
             }
         }
     }
@@ -180,7 +227,13 @@ impl Case {
         device: &Device,
         executable: &Executable,
     ) -> Result<Vec<Vec<u32>>, GpuError> {
-        let read = |expected: &Expected| executable.read_bound(device, expected.bound);
+        let read = |expected: &Expected| {
+            let words = executable.read_bound(device, expected.bound)?;
+            Ok(match expected.bound {
+                Bound::Tensor(tensor) if tensor.is_halves() => widened(tensor, &words),
+                _ => words,
+            })
+        };
         self.expected.iter().map(read).collect()
     }
 
@@ -237,6 +290,17 @@ impl Case {
         }
         outcome
     }
+}
+
+/// The elements of a tensor of halves as the bits of f32, from its words.
+fn widened(tensor: Tensor, words: &[u32]) -> Vec<u32> {
+    let element = |i: usize| {
+        let at = i / tensor.cols * tensor.row_stride + i % tensor.cols;
+        let bits = words[at / 2] >> (16 * (at % 2)) & 0xffff;
+        let half = f16::from_bits(u16::try_from(bits).unwrap_or_default());
+        half.to_f32().to_bits()
+    };
+    (0..tensor.len()).map(element).collect()
 }
 
 fn compare_floats(expected: &Expected, want: &[f64], got: &[u32], outcome: &mut Outcome) {

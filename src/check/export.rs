@@ -35,8 +35,10 @@ pub fn export(runs: impl Fn(&Row) -> bool + Sync) -> Value {
             Some((constants, exported))
         })
         .collect();
+    // WebGPU has no cooperative matrices.
     let kernels: Vec<_> = kernels::ALL
         .iter()
+        .filter(|kernel| kernel.matrix_side().is_none())
         .map(|kernel| {
             let label = kernel.label();
             let mut distinct: Vec<&Value> = Vec::new();

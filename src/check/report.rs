@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::{Outcome, Row, class_name, step};
+use crate::config::{ModelConfig, Precision};
 use crate::gpu::{AdapterClass, Choices, Device, GpuError};
-use crate::kernels::{ALL, FAMILIES, expect_forced, family_of, variants};
+use crate::kernels::{ALL, FAMILIES, expect_forced, family_of, takes_halves, variants};
 use crate::train::step_plan::StepPlan;
 
 /// What became of one row.
@@ -251,10 +252,18 @@ fn add_step(report: &mut Report, device: &Device) {
     let class = class_name(Some(device.class()));
     let [untied, tied] = [false, true].map(|tie| step::tiny_model(16, tie));
     let parts = step::in_parts(device);
+    let in_halves = |model: &ModelConfig| ModelConfig {
+        precision: Precision::Mixed,
+        ..model.clone()
+    };
+    let [mixed, mixed_tied, mixed_parts] = [&untied, &tied, &parts.1].map(in_halves);
     let mut runs = vec![
         ("untied", device.clone(), &untied),
         ("tied", device.clone(), &tied),
-        ("in parts", parts.0, &parts.1),
+        ("in parts", parts.0.clone(), &parts.1),
+        ("mixed", device.clone(), &mixed),
+        ("mixed, tied", device.clone(), &mixed_tied),
+        ("mixed, in parts", parts.0, &mixed_parts),
     ];
     // A row's product is in no training step.
     let variants = variants();
@@ -270,7 +279,8 @@ fn add_step(report: &mut Report, device: &Device) {
             }),
             None => {
                 let choices = Choices::forced(std::slice::from_ref(name));
-                runs.push((name, device.with_choices(choices), &untied));
+                let model = if takes_halves(name) { &mixed } else { &untied };
+                runs.push((name, device.with_choices(choices), model));
             }
         }
     }

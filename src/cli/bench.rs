@@ -11,7 +11,7 @@ use crate::bench::scaling;
 use crate::bench::train::{BATCH_SIZE, Model, TrainReport, run as run_steps};
 use crate::bench::{Earlier, Report, RowReport, run as run_rows, select};
 use crate::check::step::train_config;
-use crate::config::Settings;
+use crate::config::{Precision, Settings};
 use crate::gpu::Device;
 use crate::kernels::check_name;
 use crate::train::profile::dearest;
@@ -62,6 +62,9 @@ pub struct TrainArgs {
     /// Entries of the vocabulary, instead of the model's
     #[arg(long, value_name = "N")]
     vocab_size: Option<usize>,
+    /// What products and attention compute with
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     tuning: super::TuningArgs,
     #[command(flatten)]
@@ -143,6 +146,7 @@ fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
         num_layers: own.num_layers,
         num_heads: own.num_heads,
         d_ff: Some(own.d_ff),
+        precision: args.precision,
         batch_size: args.batch_size.unwrap_or(BATCH_SIZE),
         ..Settings::default()
     };
@@ -163,6 +167,7 @@ fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
             "context_length": config.context_length,
             "d_model": config.d_model,
             "vocab_size": config.vocab_size,
+            "precision": config.precision,
             "tuning": tuner::to_json(&tuned.findings),
             "tuning_s": tuned.seconds,
         });

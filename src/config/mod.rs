@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-pub use settings::{KEYS, Sampling, Schedule, SettingFlags, Settings};
+pub use settings::{KEYS, Precision, Sampling, Schedule, SettingFlags, Settings};
 
 /// An error in a config file or flag.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,9 @@ pub struct ModelConfig {
     pub norm_eps: f64,
     /// Whether the head uses the embedding's matrix.
     pub tie_embeddings: bool,
+    /// What products and attention compute with; checkpoints of earlier versions say nothing, and are f32.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl ModelConfig {

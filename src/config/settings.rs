@@ -20,6 +20,38 @@ pub enum Sampling {
     Sequential,
 }
 
+/// What products and attention compute with.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// Operands in f16, sums in f32; weights, moments, norms, softmax and loss stay f32 (Micikevicius
+    /// et al. 2018).
+    Mixed,
+}
+
+impl Precision {
+    /// As in a config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
 /// Shape of the learning rate over a run.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
@@ -109,6 +141,9 @@ settings! {
         /// Use the embedding's matrix for the head too.
         @arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")
         tie_embeddings: bool = false,
+        /// What products and attention compute with: f32, or operands in f16 and sums in f32 (mixed), for
+        /// half of the memory of activations and, where the adapter has matrix units, several times the speed.
+        precision: Precision = Precision::F32,
         /// Order of the training windows.
         sampling: Sampling = Sampling::Random,
         /// Seed of initial weights, batches and the built-in corpus.

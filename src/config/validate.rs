@@ -37,6 +37,7 @@ impl Settings {
             rope_theta: self.rope_theta,
             norm_eps: self.norm_eps,
             tie_embeddings: self.tie_embeddings,
+            precision: self.precision,
         };
         model.check()?;
         let sequences = self.micro_batch_size.unwrap_or(self.batch_size);

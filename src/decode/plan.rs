@@ -83,7 +83,7 @@ impl DecodePlans {
             table,
             activation_checkpointing: false,
         };
-        let mut pass = Pass::new(&mut plan, &weights, &[], false);
+        let mut pass = Pass::new(&mut plan, &weights, &[], false, config.precision);
         let forward = self.transformer.forward(&mut pass, tokens, &shape);
         // Gathering a row is what an embedding does.
         let hidden = embedding::forward(pass.plan, &[forward.hidden], last);

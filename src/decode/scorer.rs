@@ -61,12 +61,13 @@ impl ScorePlan {
             },
             activation_checkpointing: false,
         };
-        let mut pass = Pass::new(&mut plan, &bound, &[], false);
+        let mut pass = Pass::new(&mut plan, &bound, &[], false, config.precision);
         let forward = transformer.forward(&mut pass, tensors.tokens, &pass_shape);
         let loss = LossTarget {
             total,
             scale: 1.0,
             accumulate: false,
+            gradient_factor: None,
         };
         transformer.loss(&mut pass, forward.hidden, tensors.targets, loss);
         Self {

@@ -135,7 +135,12 @@ fn describe(index: usize, adapter: &wgpu::Adapter, default: bool) -> AdapterDesc
 
 /// Features that are requested where the adapter has them; every op has a kernel that needs none.
 pub(super) const OPTIONAL_FEATURES: wgpu::Features =
-    wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);
+    wgpu::Features::TIMESTAMP_QUERY.union(MATRIX_FEATURES);
+
+/// What shaders with cooperative matrices use.
+pub(super) const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
 
 pub(super) fn feature_names(features: wgpu::Features) -> Vec<String> {
     features

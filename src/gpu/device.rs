@@ -42,6 +42,7 @@ pub struct Device {
     pub(super) queue: wgpu::Queue,
     pub(super) info: wgpu::AdapterInfo,
     limits: wgpu::Limits,
+    matrix_sides: Vec<u32>,
     class: AdapterClass,
     pub(super) checked: bool,
     pub(super) choices: Choices,
@@ -83,6 +84,7 @@ impl Device {
             label: Some("gpu-tlm"),
             required_features: features,
             required_limits: limits.clone(),
+            experimental_features: trusted::cooperative_matrices(features),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
@@ -107,6 +109,7 @@ impl Device {
                 adapter::driver_name(&info)
             );
         }
+        let matrix_sides = matrix_sides(&adapter, features);
         let pipelines = Arc::default();
         let real = AdapterClass::of(&info) == AdapterClass::Gpu;
         let work = if real { FIRST_SUBMISSION } else { u64::MAX };
@@ -118,6 +121,7 @@ impl Device {
             queue,
             info,
             limits,
+            matrix_sides,
             class,
             checked: options.checked,
             choices: Choices::default(),
@@ -186,6 +190,8 @@ impl Device {
         Target {
             class: self.class,
             subgroup_size: self.subgroup_size(),
+            matrix_sides: self.matrix_sides.clone(),
+            vendor: self.info.vendor,
             limits: LimitValues::of(&self.limits),
             max_binding_words: usize::try_from(bytes / 4).unwrap_or(usize::MAX),
             choices: self.choices.clone(),
@@ -406,6 +412,21 @@ fn layout_entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
             count: None,
         })
         .collect()
+}
+
+/// Rows of the square matrices that a device of `features` multiplies, f16 operands with f32 sums; none
+/// where it lacks what shaders use beside them.
+fn matrix_sides(adapter: &wgpu::Adapter, features: wgpu::Features) -> Vec<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    if !features.contains(adapter::MATRIX_FEATURES) {
+        return Vec::new();
+    }
+    let all = adapter.cooperative_matrix_properties().into_iter();
+    let usable = all.filter(|p| {
+        let is_square = p.m_size == p.n_size && p.n_size == p.k_size;
+        is_square && (p.ab_type, p.cr_type) == (F16, F32) && !p.saturating_accumulation
+    });
+    usable.map(|p| p.m_size).collect()
 }
 
 /// An adapter below WebGPU's defaults (some OpenGL ones) is refused.

@@ -164,6 +164,16 @@ pub(super) fn check_strides(dispatch: &Dispatch) {
     }
 }
 
+/// A kernel would take the words of halves for floats, and the other way round.
+pub(super) fn check_elements(dispatch: &Dispatch) {
+    for (binding, bound) in dispatch.kernel.bindings.iter().zip(&dispatch.bindings) {
+        if let (Some(elements), Bound::Tensor(tensor)) = (binding.elements, bound) {
+            let (kernel, name) = (dispatch.kernel.label(), binding.name);
+            assert_eq!(tensor.elements, elements, "{name} of {kernel}: {tensor:?}");
+        }
+    }
+}
+
 /// `value` as the `u32` that shaders count in.
 ///
 /// # Panics

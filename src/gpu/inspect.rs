@@ -27,7 +27,8 @@ impl Executable {
             .write_buffer(buffer, tensor.offset as u64 * 4, bytemuck::cast_slice(data));
     }
 
-    /// Reads a scratch tensor of an isolated plan, waiting for all submitted work.
+    /// Reads a scratch tensor of an isolated plan, waiting for all submitted work: its elements, or of
+    /// halves the words from the first to the last.
     ///
     /// # Errors
     /// When the device fails.
@@ -43,7 +44,11 @@ impl Executable {
             device,
             self.scratch_buffer(tensor),
             tensor.offset as u64 * 4,
-            tensor.len(),
+            if tensor.is_halves() {
+                tensor.span()
+            } else {
+                tensor.len()
+            },
         )
     }
 

@@ -1,5 +1,6 @@
 //! A kernel as data: its source, its bindings in order, and the layout of its `Params` uniform.
 
+use super::tensor::Elements;
 use crate::wgsl::Source;
 
 /// What a kernel does with a binding.
@@ -42,6 +43,8 @@ pub struct Binding {
     pub name: &'static str,
     /// What the kernel does with it.
     pub role: Role,
+    /// What a tensor has to consist of, unless a constant of the pipeline says so or nothing reads it.
+    pub elements: Option<Elements>,
 }
 
 /// A field of a `Params` struct; every field is one 4-byte scalar.
@@ -80,6 +83,11 @@ pub enum Requirement {
     Feature(Feature),
     /// Subgroups of exactly so many lanes.
     Lanes(u32),
+    /// Cooperative matrices of so many rows and columns, products of f16 added up in f32, and what their
+    /// shaders use beside them: f16 and the numbers of subgroups.
+    Matrices(u32),
+    /// Any vendor's but this one's.
+    NotOn(Vendor),
     /// A limit of [`LIMITS`](super::limits::LIMITS) above its floor.
     Limit {
         /// Its name there.
@@ -87,6 +95,22 @@ pub enum Requirement {
         /// The least that the kernel runs with.
         at_least: u64,
     },
+}
+
+/// Who makes GPUs for which some kernel is not meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// AMD.
+    Amd,
+}
+
+impl Vendor {
+    /// Its number in PCI's list.
+    pub fn pci_id(self) -> u32 {
+        match self {
+            Self::Amd => 0x1002,
+        }
+    }
 }
 
 /// An optional feature of WebGPU that kernels know how to use.
@@ -123,6 +147,14 @@ impl Kernel {
         }
     }
 
+    /// Rows of the cooperative matrices that its shader uses, if it does.
+    pub fn matrix_side(&self) -> Option<u32> {
+        self.requires.iter().find_map(|r| match r {
+            Requirement::Matrices(side) => Some(*side),
+            _ => None,
+        })
+    }
+
     /// Whether its shader uses `feature`.
     pub fn uses(&self, feature: Feature) -> bool {
         self.requires.contains(&Requirement::Feature(feature))
@@ -135,7 +167,14 @@ impl Kernel {
 
     /// The files that it is joined with.
     pub fn helpers(&self) -> Vec<&'static Source> {
-        self.source.helpers(self.variant == QUADS)
+        self.source.helpers(self.takes_second_helper())
+    }
+
+    /// Which of two helpers that are named as alternatives it is joined with: the one for quads, for halves,
+    /// or for the smaller matrices.
+    fn takes_second_helper(&self) -> bool {
+        let ends = |end| self.variant.ends_with(end);
+        self.variant == QUADS || ends(HALVES) || ends(MATRICES_OF_8)
     }
 
     /// The source with its helpers behind it, so that line numbers of the kernel's own file hold.
@@ -164,6 +203,10 @@ impl Kernel {
 pub const PORTABLE: &str = "portable";
 /// Variant name of a kernel for rows of whole quads, which takes four words at once.
 pub const QUADS: &str = "quads";
+/// How the variant name of a kernel ends that reads its operands as halves.
+pub const HALVES: &str = "f16";
+/// How the variant name of a kernel ends that takes matrices of 8 rows and columns, where others have 16.
+pub const MATRICES_OF_8: &str = "8x8";
 
 /// Declares a `Params` struct together with its [`ParamsLayout`].
 #[macro_export]

@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
-use super::dispatch::{Bound, Dispatch, MAX_WORKGROUPS, check_aliases, check_strides};
+use super::dispatch::{
+    Bound, Dispatch, MAX_WORKGROUPS, check_aliases, check_elements, check_strides,
+};
 use super::kernel::{Kernel, Role};
 use super::memory::{Memory, PersistentId};
-use super::tensor::{StorageId, Tensor, Texture, Window, align_words};
+use super::tensor::{HALVES_MULTIPLE, StorageId, Tensor, Texture, Window, align_words};
 pub use super::texture::TEXTURE_SIDE;
 use super::texture::texture_sides;
 use super::{AdapterClass, Chosen, Question, Target};
@@ -155,8 +157,18 @@ impl Plan {
         }
     }
 
+    /// A new scratch tensor of `[rows, cols]` halves.
+    pub fn scratch_halves(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
+        let row_words = cols.next_multiple_of(HALVES_MULTIPLE) / 2;
+        let words = align_words((rows * row_words).max(1));
+        Tensor::halves(self.add(label, StorageKind::Scratch { words }), rows, cols)
+    }
+
     /// A new scratch tensor that lies as another one does.
     pub fn scratch_like(&mut self, label: &str, other: Tensor) -> Tensor {
+        if other.is_halves() {
+            return self.scratch_halves(label, other.rows, other.cols);
+        }
         self.scratch(label, other.rows, other.row_stride)
             .columns(0, other.cols)
     }
@@ -253,6 +265,7 @@ impl Plan {
         );
         check_aliases(&dispatch);
         check_strides(&dispatch);
+        check_elements(&dispatch);
         for (binding, bound) in kernel.bindings.iter().zip(&dispatch.bindings) {
             if binding.role.is_written() {
                 self.staged

@@ -18,6 +18,10 @@ pub struct Target {
     pub class: AdapterClass,
     /// Lanes of a subgroup, if kernels may rely on it.
     pub subgroup_size: Option<u32>,
+    /// Rows of the square cooperative matrices that kernels may use.
+    pub matrix_sides: Vec<u32>,
+    /// PCI's number of who made it; zero where nothing is known.
+    pub vendor: u32,
     /// What it has of each limit.
     pub limits: LimitValues,
     /// Largest range that one binding may cover, in words; operations on larger tensors are split.
@@ -33,6 +37,8 @@ impl Target {
         Self {
             class,
             subgroup_size: None,
+            matrix_sides: Vec::new(),
+            vendor: 0,
             limits: LimitValues::floor(),
             max_binding_words: (128 << 20) / 4,
             choices: Choices::default(),
@@ -57,6 +63,13 @@ impl Target {
                     "it needs subgroups of {lanes} lanes, and the device's have {found}"
                 ))
             }
+            Requirement::Matrices(side) if !self.matrix_sides.contains(&side) => Some(format!(
+                "it needs cooperative matrices of {side}x{side} with f16 operands and f32 sums, which the \
+                 device has not"
+            )),
+            Requirement::NotOn(vendor) if self.vendor == vendor.pci_id() => {
+                Some(format!("it is not meant for GPUs of {vendor:?}"))
+            }
             Requirement::Limit { name, at_least } if self.limits.get(name) < at_least => {
                 let found = self.limits.get(name);
                 Some(format!(
@@ -76,7 +89,7 @@ impl Target {
         flops_per_row: usize,
     ) -> Vec<Range<usize>> {
         let rows = tensors[0].rows;
-        let strides = tensors.iter().map(|t| t.row_stride);
+        let strides = tensors.iter().map(Tensor::row_words);
         // Powers of two, so that the largest is a multiple of all.
         let aligned = strides
             .clone()

@@ -4,9 +4,31 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorageId(pub(crate) u32);
 
-/// A row-major matrix of 4-byte words inside one storage of a plan.
+/// What a tensor consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elements {
+    /// 4-byte words.
+    Words,
+    /// 2-byte floats, two in a word, the first in its lower half.
+    Halves,
+}
+
+impl Elements {
+    /// Elements of a word.
+    pub fn per_word(self) -> usize {
+        match self {
+            Self::Words => 1,
+            Self::Halves => 2,
+        }
+    }
+}
+
+/// Rows of halves begin at multiples of so many elements, 16 bytes, and may be read to their end.
+pub const HALVES_MULTIPLE: usize = 8;
+
+/// A row-major matrix inside one storage of a plan.
 ///
-/// A vector is a matrix of one row. Float or integer is for the kernel that binds it to say.
+/// A vector is a matrix of one row. Float or integer is for the kernel that binds words to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tensor {
     pub(crate) storage: StorageId,
@@ -16,8 +38,10 @@ pub struct Tensor {
     pub rows: usize,
     /// Number of columns.
     pub cols: usize,
-    /// Words from one row to the next: more than `cols` in a view of some columns.
+    /// Elements from one row to the next: more than `cols` in a view of some columns.
     pub row_stride: usize,
+    /// What a row consists of.
+    pub elements: Elements,
 }
 
 impl Tensor {
@@ -29,7 +53,27 @@ impl Tensor {
             rows,
             cols,
             row_stride: cols,
+            elements: Elements::Words,
         }
+    }
+
+    /// `[rows, cols]` of halves from a storage's start, with gaps up to [`HALVES_MULTIPLE`].
+    pub(crate) fn halves(storage: StorageId, rows: usize, cols: usize) -> Self {
+        Self {
+            row_stride: cols.next_multiple_of(HALVES_MULTIPLE),
+            elements: Elements::Halves,
+            ..Self::dense(storage, rows, cols)
+        }
+    }
+
+    /// Whether its elements are halves.
+    pub fn is_halves(&self) -> bool {
+        self.elements == Elements::Halves
+    }
+
+    /// Words from one row to the next.
+    pub fn row_words(&self) -> usize {
+        self.row_stride / self.elements.per_word()
     }
 
     /// Number of elements.
@@ -47,11 +91,16 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Words from its first element to its last, gaps included.
+    /// Words from its first element to its last, gaps included; of halves, to the end of the last row's
+    /// own gap, up to which kernels read.
     pub fn span(&self) -> usize {
+        let last = match self.elements {
+            Elements::Words => self.cols,
+            Elements::Halves => self.cols.next_multiple_of(HALVES_MULTIPLE) / 2,
+        };
         match self.rows {
             0 => 0,
-            rows => (rows - 1) * self.row_stride + self.cols,
+            rows => (rows - 1) * self.row_words() + last,
         }
     }
 
@@ -80,7 +129,11 @@ impl Tensor {
     }
 
     /// Its words from the first to the last as a vector, gaps included.
+    ///
+    /// # Panics
+    /// If it is of halves: a bug of the caller.
     pub fn with_gaps(self) -> Self {
+        assert!(!self.is_halves(), "halves as words: {self:?}");
         let len = self.span();
         Self {
             rows: 1,
@@ -101,8 +154,12 @@ impl Tensor {
             "columns {first}+{count} of {}",
             self.cols
         );
+        assert!(
+            !self.is_halves() || first.is_multiple_of(HALVES_MULTIPLE),
+            "columns from {first} of {self:?}"
+        );
         Self {
-            offset: self.offset + first,
+            offset: self.offset + first / self.elements.per_word(),
             cols: count,
             ..self
         }
@@ -119,7 +176,7 @@ impl Tensor {
             self.rows
         );
         Self {
-            offset: self.offset + first * self.row_stride,
+            offset: self.offset + first * self.row_words(),
             rows: count,
             ..self
         }
@@ -135,7 +192,8 @@ impl Tensor {
             "words {first}+{len} of {}",
             self.len()
         );
-        assert!(self.is_dense(), "slice of {self:?}, which has gaps");
+        let is_plain = self.is_dense() && !self.is_halves();
+        assert!(is_plain, "slice of {self:?}, which has gaps or halves");
         Self {
             offset: self.offset + first,
             rows: 1,

@@ -52,6 +52,19 @@ impl ShaderFormat {
     }
 }
 
+impl ShaderFormat {
+    /// Why naga 30 cannot write `kernel` in this language, if it cannot: no adapter of the language's backend
+    /// offers what the kernel requires.
+    pub fn obstacle(self, kernel: &Kernel) -> Option<&'static str> {
+        let side = kernel.matrix_side()?;
+        match self {
+            Self::Hlsl => Some("Direct3D has no cooperative matrices"),
+            Self::Msl if side != 8 => Some("Metal's matrices are of 8x8"),
+            _ => None,
+        }
+    }
+}
+
 /// A shader in some language, and what a host has to know to launch it.
 #[derive(Clone, Debug)]
 pub struct Translated {
@@ -85,7 +98,12 @@ pub fn translate(
     let module = naga::front::wgsl::parse_str(&source)
         .map_err(|error| failed(error.emit_to_string(&source)))?;
     let mut capabilities = Capabilities::empty();
-    capabilities.set(Capabilities::SUBGROUP, kernel.uses(Feature::Subgroups));
+    capabilities |= Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let matrices = kernel.matrix_side().is_some();
+    let subgroups = kernel.uses(Feature::Subgroups) || matrices;
+    capabilities.set(Capabilities::SUBGROUP, subgroups);
+    let for_matrices = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+    capabilities.set(for_matrices, matrices);
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|error| failed(error.emit_to_string(&source)))?;
@@ -259,6 +277,14 @@ fn spirv_capabilities(kernel: &Kernel) -> Vec<spv::Capability> {
         capabilities.extend([
             Capability::GroupNonUniform,
             Capability::GroupNonUniformShuffle,
+        ]);
+    }
+    if kernel.matrix_side().is_some() {
+        capabilities.extend([
+            Capability::CooperativeMatrixKHR,
+            Capability::Float16,
+            Capability::GroupNonUniform,
+            Capability::VulkanMemoryModel,
         ]);
     }
     capabilities

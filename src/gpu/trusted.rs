@@ -1,8 +1,19 @@
-//! The one place that creates shader modules without runtime checks.
+//! The one place that creates shader modules without runtime checks, and that asks for what wgpu calls
+//! experimental.
 #![allow(
     unsafe_code,
-    reason = "wgpu's unchecked shader modules; the proof is beside the call"
+    reason = "wgpu's unchecked shader modules and matrices; the proofs are beside the calls"
 )]
+
+/// Consent to cooperative matrices where `features` have them.
+pub(super) fn cooperative_matrices(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
+    if !features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: what may go wrong in wgpu 30 with them is a shader that is translated wrongly, and each of
+    // those that use them is compared with another kernel before a device's plans take it.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
+}
 
 /// Creates a shader module without bounds checks, loop guards and division checks.
 ///

@@ -8,11 +8,12 @@ pub use tables::*;
 pub use variants::{Pass, Use};
 
 use super::family::choose;
+use super::half::{halve, widen};
 use super::matmul_stage::stage;
 use super::rope::{self, RopeTable};
 use super::{FLAT_LANES, SUBGROUP_LANES, by_width};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
-use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Tensor, Window};
+use crate::gpu::{AdapterClass, Dispatch, Elements, Kernel, Plan, Tensor, Window};
 use crate::params;
 
 params!(AttentionParams {
@@ -78,6 +79,7 @@ impl Variant {
     /// `tensor` as this variant reads it.
     fn read(self, plan: &mut Plan, tensor: Tensor) -> Bound {
         match self {
+            Self::Storage if tensor.is_halves() => widen(plan, tensor).into(),
             Self::Storage => tensor.into(),
             Self::Texture | Self::TextureSubgroup => stage(plan, Window::whole(tensor)).into(),
         }
@@ -202,8 +204,21 @@ pub fn forward(plan: &mut Plan, qkv: Qkv, shape: AttentionShape) -> (Tensor, Ten
     forward_by(plan, variant, qkv, shape)
 }
 
-/// [`forward`] by a given variant.
+/// [`forward`] by a given variant. From halves the output is one of halves too.
 pub fn forward_by(
+    plan: &mut Plan,
+    variant: Variant,
+    qkv: Qkv,
+    shape: AttentionShape,
+) -> (Tensor, Tensor) {
+    let (output, log_sum_exp) = forward_to_words(plan, variant, qkv, shape);
+    if qkv.query.is_halves() {
+        return (halve(plan, output, None), log_sum_exp);
+    }
+    (output, log_sum_exp)
+}
+
+fn forward_to_words(
     plan: &mut Plan,
     variant: Variant,
     qkv: Qkv,
@@ -279,8 +294,23 @@ pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: Attentio
     backward_by(plan, variant, saved, d_output, shape)
 }
 
-/// [`backward`] by a given variant.
+/// [`backward`] by a given variant. From halves the gradients are halves too.
 pub fn backward_by(
+    plan: &mut Plan,
+    variant: Variant,
+    saved: Saved,
+    d_output: Tensor,
+    shape: AttentionShape,
+) -> Qkv {
+    let Qkv { query, key, value } = backward_to_words(plan, variant, saved, d_output, shape);
+    if !d_output.is_halves() {
+        return Qkv { query, key, value };
+    }
+    let [query, key, value] = [query, key, value].map(|gradient| halve(plan, gradient, None));
+    Qkv { query, key, value }
+}
+
+fn backward_to_words(
     plan: &mut Plan,
     variant: Variant,
     saved: Saved,
@@ -294,10 +324,20 @@ pub fn backward_by(
         value: plan.scratch("d_value", value.rows, value.cols),
     };
     let [q, k, v, d_out] = [query, key, value, d_output].map(|t| variant.read(plan, t));
+    let mut words = |tensor: Tensor| match tensor.elements {
+        Elements::Words => tensor,
+        Elements::Halves => widen(plan, tensor),
+    };
+    let output = words(saved.output);
+    let saved = Saved { output, ..saved };
     if variant == Variant::TextureSubgroup {
         push_backward_subgroup(plan, saved, [q, k, v, d_out], gradients, shape);
         return gradients;
     }
+    let d_output = match d_out {
+        Bound::Tensor(words) => words,
+        Bound::Texture(_) => words(d_output),
+    };
     let delta = backward_delta(plan, saved.output, d_output, shape);
     let inputs = [q, k, v, d_out, saved.log_sum_exp.into(), delta.into()];
     push_backward(plan, variant, inputs, gradients, shape);

@@ -54,6 +54,12 @@ fn block_len(len: usize) -> usize {
 /// Writes the L2 norm over all `gradients` and the clip factor for `max_norm` to `norm_and_clip`
 /// `[2]`; padding between tensors must be zero.
 pub fn norm_and_clip(plan: &mut Plan, gradients: &[Tensor], norm_and_clip: Tensor, max_norm: f32) {
+    let squares = squares(plan, gradients);
+    clip(plan, squares, norm_and_clip, max_norm);
+}
+
+/// Sums of squares over blocks of all `gradients`, `[1, blocks]`; padding between tensors must be zero.
+pub fn squares(plan: &mut Plan, gradients: &[Tensor]) -> Tensor {
     let blocks = gradients
         .iter()
         .map(|g| g.len().div_ceil(block_len(g.len())))
@@ -76,6 +82,12 @@ pub fn norm_and_clip(plan: &mut Plan, gradients: &[Tensor], norm_and_clip: Tenso
         );
         first_block += count;
     }
+    squares
+}
+
+/// Writes the norm and the clip factor for `max_norm` to `norm_and_clip` `[2]`, from what [`squares`] gave.
+pub fn clip(plan: &mut Plan, squares: Tensor, norm_and_clip: Tensor, max_norm: f32) {
+    let blocks = squares.len();
     let params = ClipParams {
         blocks: word(blocks),
         max_norm,

@@ -14,10 +14,11 @@ pub use recipe::{Recipe, UnknownRecipe};
 pub use variants::Use;
 
 use super::family::{choose, unmet};
+use super::half::{halve_into, widen};
 use super::sum::sum_partials;
-use super::{SUBGROUPS, binding};
+use super::{SUBGROUPS, binding, either, halves};
 use crate::gpu::limits::WORKGROUP_MEMORY;
-use crate::gpu::{Binding, Kernel, Plan, Requirement, Role, Tensor};
+use crate::gpu::{Binding, Elements, Kernel, Plan, Requirement, Role, Tensor, Vendor};
 use crate::{params, shader};
 
 params!(MatmulParams {
@@ -66,6 +67,74 @@ pub static TILED_SMALL: Kernel = Kernel {
     requires: &[],
 };
 
+/// [`TILED`] for operands of halves.
+pub static TILED_F16: Kernel = Kernel {
+    variant: "tiled_f16",
+    bindings: HALVES_BINDINGS,
+    ..TILED
+};
+
+/// [`TILED_QUADS`] for operands of halves.
+pub static TILED_QUADS_F16: Kernel = Kernel {
+    variant: "tiled_quads_f16",
+    bindings: HALVES_BINDINGS,
+    ..TILED_QUADS
+};
+
+/// Cooperative matrices of 16x16, 64x64 outputs a subgroup: for GPUs with matrix units.
+pub static COOPERATIVE: Kernel = Kernel {
+    variant: "cooperative",
+    source: shader!("matmul/matmul.cooperative.wgsl"),
+    bindings: MATRICES_BINDINGS,
+    requires: &[
+        Requirement::Matrices(16),
+        Requirement::Limit {
+            name: WORKGROUP_MEMORY,
+            at_least: 32_000,
+        },
+        // Its sums take more registers than RDNA has: 33 to 51 of them are spilled.
+        Requirement::NotOn(Vendor::Amd),
+    ],
+    ..TILED
+};
+
+/// The same from 32x32 outputs a subgroup.
+pub static COOPERATIVE_SMALL: Kernel = Kernel {
+    variant: "cooperative_small",
+    source: shader!("matmul/matmul.cooperative_small.wgsl"),
+    requires: &[
+        Requirement::Matrices(16),
+        Requirement::Limit {
+            name: WORKGROUP_MEMORY,
+            at_least: 21_760,
+        },
+    ],
+    ..COOPERATIVE
+};
+
+/// [`COOPERATIVE_SMALL`] from matrices of 8x8, 16x16 outputs a subgroup.
+pub static COOPERATIVE_SMALL_8X8: Kernel = Kernel {
+    variant: "cooperative_small_8x8",
+    requires: &[Requirement::Matrices(8)],
+    ..COOPERATIVE_SMALL
+};
+
+/// [`COOPERATIVE`] from matrices of 8x8, 32x32 outputs a subgroup.
+pub static COOPERATIVE_8X8: Kernel = Kernel {
+    variant: "cooperative_8x8",
+    requires: &[Requirement::Matrices(8)],
+    ..COOPERATIVE
+};
+
+const MATRICES_BINDINGS: &[Binding] = &[
+    halves("a", Role::In),
+    halves("b", Role::In),
+    either("aside", Role::In),
+    either("other", Role::In),
+    either("output", Role::OutOrAccumulate),
+    either("second", Role::OutOrUnused),
+];
+
 // The operands twice, since a shader cannot see a buffer both as words and as quads of words.
 const TILED_BINDINGS: &[Binding] = &[
     binding("a", Role::In),
@@ -76,6 +145,17 @@ const TILED_BINDINGS: &[Binding] = &[
     binding("other", Role::In),
     binding("output", Role::OutOrAccumulate),
     binding("second", Role::OutOrUnused),
+];
+
+const HALVES_BINDINGS: &[Binding] = &[
+    halves("a", Role::In),
+    halves("b", Role::In),
+    halves("a_quads", Role::In),
+    halves("b_quads", Role::In),
+    either("aside", Role::In),
+    either("other", Role::In),
+    either("output", Role::OutOrAccumulate),
+    either("second", Role::OutOrUnused),
 ];
 
 params!(MatmulTextureParams {
@@ -112,8 +192,8 @@ pub static TEXTURE_SUBGROUP: Kernel = Kernel {
     bindings: &[
         binding("a", Role::Texture),
         binding("b", Role::Texture),
-        binding("aside", Role::In),
-        binding("other", Role::In),
+        either("aside", Role::In),
+        either("other", Role::In),
         binding("aside_texels", Role::Texture),
         binding("other_texels", Role::Texture),
         binding("output", Role::OutOrAccumulate),
@@ -126,8 +206,8 @@ pub static TEXTURE_SUBGROUP: Kernel = Kernel {
 const TEXTURE_BINDINGS: &[Binding] = &[
     binding("a", Role::Texture),
     binding("b", Role::Texture),
-    binding("aside", Role::In),
-    binding("other", Role::In),
+    either("aside", Role::In),
+    either("other", Role::In),
     binding("output", Role::OutOrAccumulate),
     binding("second", Role::OutOrUnused),
 ];
@@ -172,6 +252,18 @@ pub enum Variant {
     TiledQuads,
     /// [`TILED_SMALL`].
     TiledSmall,
+    /// [`TILED_F16`].
+    TiledF16,
+    /// [`TILED_QUADS_F16`].
+    TiledQuadsF16,
+    /// [`COOPERATIVE`].
+    Cooperative,
+    /// [`COOPERATIVE_SMALL`].
+    CooperativeSmall,
+    /// [`COOPERATIVE_8X8`].
+    Cooperative8x8,
+    /// [`COOPERATIVE_SMALL_8X8`].
+    CooperativeSmall8x8,
     /// [`TEXTURE`].
     Texture {
         /// Longest side of a texture, a multiple of 8; a larger product takes several launches.
@@ -195,6 +287,12 @@ impl Variant {
             Self::Tiled => &TILED,
             Self::TiledQuads => &TILED_QUADS,
             Self::TiledSmall => &TILED_SMALL,
+            Self::TiledF16 => &TILED_F16,
+            Self::TiledQuadsF16 => &TILED_QUADS_F16,
+            Self::Cooperative => &COOPERATIVE,
+            Self::CooperativeSmall => &COOPERATIVE_SMALL,
+            Self::Cooperative8x8 => &COOPERATIVE_8X8,
+            Self::CooperativeSmall8x8 => &COOPERATIVE_SMALL_8X8,
             Self::Texture { .. } => &TEXTURE,
             Self::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
             Self::Row => &ROW,
@@ -212,8 +310,10 @@ impl Variant {
     /// Rows and columns of the output that one workgroup computes.
     fn tile(self) -> (usize, usize) {
         match self {
-            Self::Tiled | Self::TiledQuads => (128, 128),
-            Self::TiledSmall => (64, 64),
+            Self::Tiled | Self::TiledQuads | Self::TiledF16 | Self::TiledQuadsF16 => (128, 128),
+            Self::Cooperative => (128, 128),
+            Self::TiledSmall | Self::CooperativeSmall | Self::Cooperative8x8 => (64, 64),
+            Self::CooperativeSmall8x8 => (32, 32),
             Self::Texture { .. } => (64, 32),
             Self::TextureSubgroup { .. } => (32, 64),
             Self::Row => (1, 64),
@@ -232,6 +332,33 @@ impl Variant {
     }
 }
 
+impl Variant {
+    /// Whether it reads operands of halves where they lie, and stores halves too.
+    pub fn is_of_halves(self) -> bool {
+        self.takes_matrices() || matches!(self, Self::TiledF16 | Self::TiledQuadsF16)
+    }
+
+    /// Whether it computes by cooperative matrices.
+    fn takes_matrices(self) -> bool {
+        matches!(
+            self,
+            Self::Cooperative
+                | Self::CooperativeSmall
+                | Self::Cooperative8x8
+                | Self::CooperativeSmall8x8
+        )
+    }
+
+    /// What its operands consist of; those that read copies in textures take both.
+    pub fn operands(self) -> Elements {
+        if self.is_of_halves() {
+            Elements::Halves
+        } else {
+            Elements::Words
+        }
+    }
+}
+
 /// Which operand lies transposed in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -243,7 +370,8 @@ pub enum Form {
     Tn,
 }
 
-/// A product `output = A B` for `form`, `output` being `[m, n]`.
+/// A product `output = A B` for `form`, `output` being `[m, n]`: of words to words, or of halves to either,
+/// where what an epilogue reads and writes beside the output consists of what the output does.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     /// How the operands lie in memory.
@@ -275,9 +403,9 @@ impl Sizes {
 
 /// Shortest k of a split: shorter ones cost more to add up than they win.
 const SHORTEST_SPLIT: usize = 256;
-/// Splits begin at multiples of this: the words of an aligned load of the tiled variant, and twice
-/// the depth that the texture variants take at once.
-const SPLIT_MULTIPLE: usize = 4;
+/// Splits begin at multiples of this: the halves of an aligned load of the matrices' variants, twice the
+/// words of one of the tiled variants.
+const SPLIT_MULTIPLE: usize = 8;
 
 /// Pushes `output = A B` for `form`, `output` being `[m, n]`, by the variant that [`choose`]
 /// takes.
@@ -324,6 +452,9 @@ pub fn matmul_by(plan: &mut Plan, by: impl Into<Recipe>, product: Product) {
         output,
         epilogue,
     } = product;
+    if output.is_halves() && !recipe.variant.is_of_halves() {
+        return by_way_of_words(plan, recipe, product);
+    }
     let block = |tensor: Tensor, rows: &Range<usize>| tensor.slice_rows(rows.start, rows.len());
     if form == Form::Tn {
         // Rows are what is added up: every block but the first adds to the output.
@@ -351,6 +482,47 @@ pub fn matmul_by(plan: &mut Plan, by: impl Into<Recipe>, product: Product) {
             ..product
         };
         push_rows(plan, recipe, part);
+    }
+}
+
+/// A product to halves by a variant that stores words, which are rounded in a step of their own: for
+/// software adapters, whose kernels of products take long to compile.
+fn by_way_of_words(plan: &mut Plan, recipe: Recipe, product: Product) {
+    let output = product.output;
+    let words = |plan: &mut Plan| plan.scratch("product", output.rows, output.cols);
+    // Those that read gates from textures take them from halves as well.
+    let read = |plan: &mut Plan, halves| match recipe.variant {
+        Variant::TextureSubgroup { .. } => halves,
+        _ => widen(plan, halves),
+    };
+    let mut beside = None;
+    let epilogue = match product.epilogue {
+        Epilogue::Gate { gate, hidden } => {
+            let in_words = words(plan);
+            beside = Some((in_words, hidden));
+            let gate = read(plan, gate);
+            let hidden = in_words;
+            Epilogue::Gate { gate, hidden }
+        }
+        Epilogue::GateBackward { gate, up, d_up } => {
+            let in_words = words(plan);
+            beside = Some((in_words, d_up));
+            let [gate, up] = [gate, up].map(|t| read(plan, t));
+            let d_up = in_words;
+            Epilogue::GateBackward { gate, up, d_up }
+        }
+        other => other,
+    };
+    let in_words = words(plan);
+    let product = Product {
+        output: in_words,
+        epilogue,
+        ..product
+    };
+    matmul_by(plan, recipe, product);
+    halve_into(plan, in_words, None, output);
+    if let Some((in_words, halves)) = beside {
+        halve_into(plan, in_words, None, halves);
     }
 }
 
@@ -384,7 +556,8 @@ fn push_rows(plan: &mut Plan, recipe: Recipe, product: Product) {
     assert_eq!(unmet, None, "{recipe} of {product:?}");
     let splits = recipe.splits(m, n, k);
     // Adding up partial products has no such epilogue, and writes no view with gaps.
-    if splits == 1 || !epilogue.is_linear_in_parts() || !output.is_dense() {
+    let is_sum_of_parts = epilogue.is_linear_in_parts() && !output.is_halves();
+    if splits == 1 || !is_sum_of_parts || !output.is_dense() {
         launch::push(
             plan,
             variant,

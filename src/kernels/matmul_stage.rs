@@ -1,6 +1,6 @@
 //! Copies operands of a product into textures, once for all the products that read them.
 
-use super::binding;
+use super::{binding, halves};
 use crate::gpu::dispatch::{RowCopy, word};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::tensor::ALIGNMENT_WORDS;
@@ -35,6 +35,24 @@ pub static STAGE_TRANSPOSED: Kernel = Kernel {
     variant: "transposed",
     source: shader!("matmul/matmul_stage.transposed.wgsl"),
     ..STAGE
+};
+
+/// [`STAGE`] for a matrix of halves.
+pub static STAGE_F16: Kernel = Kernel {
+    variant: "f16",
+    source: shader!("matmul/matmul_stage.f16.wgsl"),
+    bindings: &[
+        halves("input", Role::In),
+        binding("staged", Role::TextureOut),
+    ],
+    ..STAGE
+};
+
+/// [`STAGE_F16`] for windows that lie transposed in memory.
+pub static STAGE_TRANSPOSED_F16: Kernel = Kernel {
+    variant: "transposed_f16",
+    source: shader!("matmul/matmul_stage.transposed_f16.wgsl"),
+    ..STAGE_F16
 };
 
 /// Texels that a workgroup writes along each side.
@@ -134,6 +152,10 @@ fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
         staged_y,
     };
     let kernel = kernel_for(&window);
+    assert!(
+        !window.tensor.is_halves() || first.is_multiple_of(4),
+        "a window of whole quads: {window:?}"
+    );
     let groups = |texels: usize| word(texels.div_ceil(WORKGROUP_SIDE));
     let mut dispatch = Dispatch::new(kernel, params, [window.tensor.into(), texture.into()])
         .workgroups([groups(cols / 4), groups(rows), 1]);
@@ -160,6 +182,13 @@ fn strides(window: &Window) -> [usize; 2] {
 
 /// The kernel that stages a window.
 fn kernel_for(window: &Window) -> &'static Kernel {
+    if window.tensor.is_halves() {
+        return if window.transposed {
+            &STAGE_TRANSPOSED_F16
+        } else {
+            &STAGE_F16
+        };
+    }
     let in_quads = window.rows | window.first_row | window.tensor.row_stride;
     if window.transposed && in_quads.is_multiple_of(4) {
         &STAGE_TRANSPOSED
@@ -172,6 +201,7 @@ fn kernel_for(window: &Window) -> &'static Kernel {
 /// to pad or to transpose. On a CPU that takes a twentieth of the kernel's time.
 fn is_copyable(window: &Window, first: usize) -> bool {
     !window.transposed
+        && !window.tensor.is_halves()
         && window.rows.is_multiple_of(ROWS_MULTIPLE)
         && window.cols.is_multiple_of(4)
         && window.tensor.row_stride.is_multiple_of(ALIGNMENT_WORDS)

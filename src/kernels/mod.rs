@@ -6,6 +6,8 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod family;
 pub mod grad_norm;
+pub mod half;
+pub mod loss_scale;
 pub mod matmul;
 pub mod matmul_stage;
 pub mod probe;
@@ -18,7 +20,7 @@ pub mod swiglu;
 
 use family::{AnyFamily, Of};
 
-use crate::gpu::{AdapterClass, Binding, Feature, Kernel, Plan, Requirement, Role};
+use crate::gpu::{AdapterClass, Binding, Elements, Feature, Kernel, Plan, Requirement, Role};
 
 /// Every kernel of every op and variant.
 pub static ALL: &[&Kernel] = &[
@@ -31,11 +33,23 @@ pub static ALL: &[&Kernel] = &[
     &matmul::TILED,
     &matmul::TILED_QUADS,
     &matmul::TILED_SMALL,
+    &matmul::TILED_F16,
+    &matmul::TILED_QUADS_F16,
+    &matmul::COOPERATIVE,
+    &matmul::COOPERATIVE_SMALL,
+    &matmul::COOPERATIVE_8X8,
+    &matmul::COOPERATIVE_SMALL_8X8,
     &matmul::TEXTURE,
     &matmul::TEXTURE_SUBGROUP,
     &matmul::ROW,
     &matmul_stage::STAGE,
     &matmul_stage::STAGE_TRANSPOSED,
+    &matmul_stage::STAGE_F16,
+    &matmul_stage::STAGE_TRANSPOSED_F16,
+    &half::HALVE,
+    &half::HALVE_QUADS,
+    &half::WIDEN,
+    &half::WIDEN_QUADS,
     &rmsnorm::FORWARD,
     &rmsnorm::FORWARD_QUADS,
     &rmsnorm::FORWARD_SUBGROUP,
@@ -70,6 +84,7 @@ pub static ALL: &[&Kernel] = &[
     &sum::PARTIALS_QUADS,
     &grad_norm::SQUARES,
     &grad_norm::CLIP,
+    &loss_scale::UPDATE,
     &adamw::UPDATE,
     &sample::TOP_K,
     &sample::TOP_P,
@@ -128,6 +143,16 @@ pub fn expect_forced(plan: &Plan, label: &str) -> Result<(), String> {
         return Err(format!("{label} was not dispatched"));
     }
     Ok(())
+}
+
+/// Whether every kernel of the member `label` reads operands of halves alone, which models of mixed precision
+/// have.
+pub fn takes_halves(label: &str) -> bool {
+    let takes = |k: &&Kernel| {
+        let mut bindings = k.bindings.iter();
+        bindings.any(|b| b.elements == Some(Elements::Halves))
+    };
+    family_of(label).is_some_and(|family| family.kernels(label).iter().all(takes))
 }
 
 /// Variants that can be forced on every op that they can compute, by `--variant`.
@@ -224,6 +249,29 @@ pub fn by_width(
     }
 }
 
+/// A binding of words, or a texture.
 const fn binding(name: &'static str, role: Role) -> Binding {
-    Binding { name, role }
+    Binding {
+        name,
+        role,
+        elements: Some(Elements::Words),
+    }
+}
+
+/// A binding of halves.
+const fn halves(name: &'static str, role: Role) -> Binding {
+    Binding {
+        name,
+        role,
+        elements: Some(Elements::Halves),
+    }
+}
+
+/// A binding of either, as a constant of the pipeline says, or of something that is not read.
+const fn either(name: &'static str, role: Role) -> Binding {
+    Binding {
+        name,
+        role,
+        elements: None,
+    }
 }

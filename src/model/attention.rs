@@ -27,7 +27,7 @@ pub struct Saved {
 }
 
 impl Attention {
-    /// Attends over the normed input `x` `[rows, d_model]` and adds the result to `residual`.
+    /// Attends over the normed input `x` `[rows, d_model]`, an operand, and adds the result to `residual`.
     pub fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -66,9 +66,10 @@ impl Attention {
     ) -> Tensor {
         let accumulate = pass.accumulates();
         let attended = saved.attended;
+        let d_y = pass.operand(d_y);
         self.output_proj
             .backward_weight(pass, attended.output, d_y, accumulate);
-        let d_output = pass.plan.scratch("d_attended", d_y.rows, d_y.cols);
+        let d_output = pass.scratch_operand("d_attended", d_y.rows, d_y.cols);
         self.output_proj.backward_input(pass, d_y, d_output);
         let d = attention::backward(pass.plan, attended, d_output, shape);
         let d_x = pass

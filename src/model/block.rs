@@ -71,9 +71,11 @@ impl Block {
     ) -> (Tensor, Saved) {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let (normed, ln1) = self.ln1.forward(pass, x);
+        let normed = pass.operand(normed);
         let (x, attn) = self.attn.forward(pass, normed, x, shape, table);
         pass.plan.set_scope(format!("{}.ffn", self.scope));
         let (normed, ln2) = self.ln2.forward(pass, x);
+        let normed = pass.operand(normed);
         let (x, ffn) = self.ffn.forward(pass, normed, x);
         (
             x,

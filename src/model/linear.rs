@@ -2,6 +2,7 @@
 
 use super::Pass;
 use crate::gpu::Tensor;
+use crate::kernels::half::widen;
 use crate::kernels::matmul::{Epilogue, Form, matmul, matmul_sum, takes_any_epilogue};
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::swiglu;
@@ -15,15 +16,23 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `[rows, in]` to `[rows, out]`.
+    /// `[rows, in]`, an operand, to `[rows, out]`, another one.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
         let y = self.output(pass, x);
         self.push_forward(pass, x, y, Epilogue::Store);
         y
     }
 
-    /// [`Linear::forward`] into rows that are operands of products and may have gaps between them.
+    /// [`Linear::forward`] into rows that may have gaps between them.
     pub fn forward_rows(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
+        if pass.is_mixed() {
+            return self.forward(pass, x);
+        }
+        self.forward_words(pass, x)
+    }
+
+    /// [`Linear::forward_rows`] of f32 in any precision.
+    pub fn forward_words(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
         let cols = self.output_cols(pass);
         let y = pass.plan.scratch_rows("projected", x.rows, cols);
         self.push_forward(pass, x, y, Epilogue::Store);
@@ -37,7 +46,9 @@ impl Linear {
 
     /// `[rows, in]` to `[rows, out]`, added to the residual stream `[rows, out]`.
     pub fn forward_residual(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> Tensor {
-        let y = self.output(pass, x);
+        let y = pass
+            .plan
+            .scratch("projected", x.rows, self.output_cols(pass));
         self.push_forward(pass, x, y, Epilogue::Residual(residual));
         y
     }
@@ -50,26 +61,32 @@ impl Linear {
         table: RopeTable,
         head_dim: usize,
     ) -> Tensor {
-        let y = self.output(pass, x);
         if self.takes_any_epilogue(pass) {
+            let y = self.output(pass, x);
             self.push_forward(pass, x, y, Epilogue::Rotate { table, head_dim });
-        } else {
-            self.push_forward(pass, x, y, Epilogue::Store);
-            rope::forward(pass.plan, table, y, y.cols / head_dim);
+            return y;
         }
-        y
+        let y = pass
+            .plan
+            .scratch("projected", x.rows, self.output_cols(pass));
+        self.push_forward(pass, x, y, Epilogue::Store);
+        rope::forward(pass.plan, table, y, y.cols / head_dim);
+        pass.operand(y)
     }
 
     /// The output `up`, and `silu(gate) * up`, for a `gate` that [`Linear::forward_rows`] made.
     pub fn forward_gated(&self, pass: &mut Pass<'_>, x: Tensor, gate: Tensor) -> (Tensor, Tensor) {
-        let up = pass.plan.scratch_like("up", gate);
         if self.takes_any_epilogue(pass) {
+            let up = pass.plan.scratch_like("up", gate);
             let hidden = pass.plan.scratch_like("gated", gate);
             self.push_forward(pass, x, up, Epilogue::Gate { gate, hidden });
             return (up, hidden);
         }
+        let gate = in_words(pass, gate);
+        let up = pass.plan.scratch_like("up", gate);
         self.push_forward(pass, x, up, Epilogue::Store);
-        (up, swiglu::forward(pass.plan, gate, up))
+        let hidden = swiglu::forward(pass.plan, gate, up);
+        (pass.operand(up), pass.operand(hidden))
     }
 
     /// Gradients for `gate` and `up` where the layer's input is `silu(gate) * up`.
@@ -80,15 +97,18 @@ impl Linear {
         gate: Tensor,
         up: Tensor,
     ) -> (Tensor, Tensor) {
-        let [d_gate, d_up] = ["d_gate", "d_up"].map(|name| pass.plan.scratch_like(name, gate));
-        if let ([weight], true) = (pass.weight(self.weight), self.takes_any_epilogue(pass)) {
+        if self.takes_any_epilogue(pass) {
+            let [d_gate, d_up] = ["d_gate", "d_up"].map(|name| pass.plan.scratch_like(name, gate));
+            let weight = pass.matrix(self.weight)[0];
             let epilogue = Epilogue::GateBackward { gate, up, d_up };
-            matmul(pass.plan, Form::Nn, d_y, *weight, d_gate, epilogue);
+            matmul(pass.plan, Form::Nn, d_y, weight, d_gate, epilogue);
             return (d_gate, d_up);
         }
+        let [gate, up] = [gate, up].map(|t| in_words(pass, t));
         let d_hidden = pass.plan.scratch_like("d_hidden", gate);
         self.backward_input(pass, d_y, d_hidden);
-        swiglu::backward(pass.plan, gate, up, d_hidden)
+        let (d_gate, d_up) = swiglu::backward(pass.plan, gate, up, d_hidden);
+        (pass.operand(d_gate), pass.operand(d_up))
     }
 
     /// Whether its products can do more with what they compute than to add it up.
@@ -101,7 +121,7 @@ impl Linear {
 
     fn output(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
         let cols = self.output_cols(pass);
-        pass.plan.scratch("projected", x.rows, cols)
+        pass.scratch_operand("projected", x.rows, cols)
     }
 
     fn output_cols(&self, pass: &Pass<'_>) -> usize {
@@ -110,12 +130,12 @@ impl Linear {
 
     /// Each part of the weight makes some columns of the output.
     fn push_forward(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor, epilogue: Epilogue) {
-        let parts = pass.weight(self.weight);
-        if let [whole] = parts {
-            matmul(pass.plan, Form::Nt, x, *whole, y, epilogue);
+        let parts = pass.matrix(self.weight);
+        if let [whole] = parts[..] {
+            matmul(pass.plan, Form::Nt, x, whole, y, epilogue);
             return;
         }
-        for (part, first) in with_first_rows(parts) {
+        for (part, first) in with_first_rows(&parts) {
             let epilogue = epilogue.columns(first, part.rows);
             let y = y.columns(first, part.rows);
             matmul(pass.plan, Form::Nt, x, part, y, epilogue);
@@ -142,13 +162,22 @@ impl Linear {
     }
 }
 
+/// `operand` as the kernels of single operations take it.
+fn in_words(pass: &mut Pass<'_>, operand: Tensor) -> Tensor {
+    if operand.is_halves() {
+        return widen(pass.plan, operand);
+    }
+    operand
+}
+
 /// Gradient for an input `[rows, in]` that several layers share, from those of their outputs.
 pub fn backward_shared_input(pass: &mut Pass<'_>, layers: &[(&Linear, Tensor)], d_x: Tensor) {
-    let parts = layers.iter().flat_map(|&(layer, d_y)| {
-        let weight = with_first_rows(pass.weight(layer.weight));
-        weight.map(move |(part, first)| (d_y.columns(first, part.rows), part))
-    });
-    let pairs: Vec<_> = parts.collect();
+    let mut pairs = Vec::new();
+    for &(layer, d_y) in layers {
+        let weight = pass.matrix(layer.weight);
+        let parts = with_first_rows(&weight);
+        pairs.extend(parts.map(|(part, first)| (d_y.columns(first, part.rows), part)));
+    }
     matmul_sum(pass.plan, &pairs, d_x);
 }
 

@@ -25,7 +25,7 @@ pub struct Saved {
 }
 
 impl Mlp {
-    /// Maps the normed input `x` `[rows, d_model]` and adds the result to `residual`.
+    /// Maps the normed input `x` `[rows, d_model]`, an operand, and adds the result to `residual`.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> (Tensor, Saved) {
         let gate = self.w1.forward_rows(pass, x);
         let (up, hidden) = self.w3.forward_gated(pass, x, gate);
@@ -50,6 +50,7 @@ impl Mlp {
             up,
             hidden,
         } = saved;
+        let d_y = pass.operand(d_y);
         self.w2.backward_weight(pass, hidden, d_y, accumulate);
         let (d_gate, d_up) = self.w2.backward_gated(pass, d_y, gate, up);
         let d_x = pass.plan.scratch("d_normed", input.rows, input.cols);

@@ -1,6 +1,10 @@
 //! What layers push to while a pass is built: the plan, the weights, and where gradients go.
 
+use std::collections::HashMap;
+
+use crate::config::Precision;
 use crate::gpu::{Plan, Tensor};
+use crate::kernels::half::halve;
 use crate::weights::ParameterId;
 
 /// One forward or forward-and-backward pass under construction.
@@ -10,6 +14,9 @@ pub struct Pass<'a> {
     weights: &'a [Vec<Tensor>],
     gradients: &'a [Vec<Tensor>],
     accumulate: bool,
+    precision: Precision,
+    /// Weights as operands, in the parts that were asked for.
+    halved: HashMap<usize, Vec<Tensor>>,
 }
 
 impl<'a> Pass<'a> {
@@ -20,12 +27,50 @@ impl<'a> Pass<'a> {
         weights: &'a [Vec<Tensor>],
         gradients: &'a [Vec<Tensor>],
         accumulate: bool,
+        precision: Precision,
     ) -> Self {
         Self {
             plan,
             weights,
             gradients,
             accumulate,
+            precision,
+            halved: HashMap::new(),
+        }
+    }
+
+    /// Whether products take halves.
+    pub fn is_mixed(&self) -> bool {
+        self.precision == Precision::Mixed
+    }
+
+    /// `tensor` as products take it: itself, or its halves.
+    pub fn operand(&mut self, tensor: Tensor) -> Tensor {
+        match self.precision {
+            Precision::F32 => tensor,
+            Precision::Mixed => halve(self.plan, tensor, None),
+        }
+    }
+
+    /// A new tensor of `[rows, cols]` that products read.
+    pub fn scratch_operand(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
+        match self.precision {
+            Precision::F32 => self.plan.scratch(label, rows, cols),
+            Precision::Mixed => self.plan.scratch_halves(label, rows, cols),
+        }
+    }
+
+    /// The values of a matrix as products take them, some rows in each part; halves are made once a pass.
+    pub fn matrix(&mut self, id: ParameterId) -> Vec<Tensor> {
+        let parts = self.weight(id);
+        match self.precision {
+            Precision::F32 => parts.to_vec(),
+            Precision::Mixed => {
+                let mut halve = |part: &Tensor| halve(self.plan, *part, None);
+                let halved = self.halved.entry(id.index());
+                let made = halved.or_insert_with(|| parts.iter().map(&mut halve).collect());
+                made.clone()
+            }
         }
     }
 

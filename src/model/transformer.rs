@@ -8,6 +8,7 @@ use super::norm::{self, RmsNorm};
 use crate::config::ModelConfig;
 use crate::gpu::{AdapterClass, Target, Tensor};
 use crate::kernels::attention::AttentionShape;
+use crate::kernels::half::halve;
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::{cross_entropy, embedding};
 use crate::weights::{ParameterId, ParameterTable};
@@ -65,6 +66,8 @@ pub struct LossTarget {
     pub scale: f32,
     /// Whether the sum is added to what `total` holds.
     pub accumulate: bool,
+    /// `[1]`: what every gradient is multiplied with, where products take halves.
+    pub gradient_factor: Option<Tensor>,
 }
 
 impl Transformer {
@@ -139,6 +142,7 @@ impl Transformer {
     /// as in decoding.
     pub fn logits_into(&self, pass: &mut Pass<'_>, hidden: Tensor, logits: Tensor) {
         pass.plan.set_scope("lm_head");
+        let hidden = pass.operand(hidden);
         self.lm_head.forward_into(pass, hidden, logits);
     }
 
@@ -146,10 +150,11 @@ impl Transformer {
     pub fn loss(&self, pass: &mut Pass<'_>, hidden: Tensor, targets: Tensor, loss: LossTarget) {
         pass.plan.set_scope("lm_head");
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
+        let hidden = pass.operand(hidden);
         for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
             let logits = self
                 .lm_head
-                .forward_rows(pass, hidden.slice_rows(first, rows));
+                .forward_words(pass, hidden.slice_rows(first, rows));
             let chunk = losses.slice(first, rows);
             cross_entropy::forward(pass.plan, logits, targets.slice(first, rows), chunk, None);
         }
@@ -205,16 +210,22 @@ impl Transformer {
         pass.plan.set_scope("lm_head");
         let d_hidden = pass.plan.scratch("d_hidden", hidden.rows, hidden.cols);
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
+        let hidden = pass.operand(hidden);
         for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
             let x = hidden.slice_rows(first, rows);
-            let logits = self.lm_head.forward_rows(pass, x);
+            let logits = self.lm_head.forward_words(pass, x);
             let targets = inputs.targets.slice(first, rows);
             let chunk = losses.slice(first, rows);
             cross_entropy::forward(pass.plan, logits, targets, chunk, Some(loss.scale));
+            let d_logits = if pass.is_mixed() {
+                halve(pass.plan, logits, loss.gradient_factor)
+            } else {
+                logits
+            };
             let d_x = d_hidden.slice_rows(first, rows);
-            self.lm_head.backward_input(pass, logits, d_x);
+            self.lm_head.backward_input(pass, d_logits, d_x);
             let accumulate = pass.accumulates() || first > 0;
-            self.lm_head.backward_weight(pass, x, logits, accumulate);
+            self.lm_head.backward_weight(pass, x, d_logits, accumulate);
         }
         cross_entropy::loss_sum(pass.plan, losses, loss.total, loss.scale, loss.accumulate);
         d_hidden
@@ -254,6 +265,7 @@ const GPU_CHUNK_WORDS: usize = 32 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Precision;
 
     fn transformer(vocab_size: usize, d_model: usize) -> Transformer {
         let config = ModelConfig {
@@ -267,6 +279,7 @@ mod tests {
             rope_theta: 10_000.0,
             norm_eps: 1e-5,
             tie_embeddings: true,
+            precision: Precision::F32,
         };
         let table = ParameterTable::new(&config, &[], 1 << 28);
         Transformer::new(&config, &table)

@@ -9,6 +9,8 @@ pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod grad_norm;
+pub mod half;
+pub mod loss_scale;
 pub mod matmul;
 pub mod matmul_stage;
 pub mod philox;

@@ -11,6 +11,7 @@ use super::attention::AttentionShape;
 use super::cross_entropy;
 use super::embedding;
 use super::exact_parts;
+use super::half;
 use super::matmul;
 use super::matmul::MatmulShape;
 use super::rmsnorm;
@@ -46,9 +47,20 @@ pub struct TransformerShape {
     pub batch: usize,
     /// Tokens of a sequence.
     pub time: usize,
+    /// Where operands of products and of attention are rounded to binary16: what gradients are multiplied
+    /// with meanwhile.
+    pub loss_scale: Option<f64>,
 }
 
 impl TransformerShape {
+    /// `values` as a product takes them.
+    fn operand(&self, values: Vec<f64>) -> Vec<f64> {
+        match self.loss_scale {
+            Some(_) => half::halve(&values, 1.0),
+            None => values,
+        }
+    }
+
     /// The name and the shape of every parameter, a linear weight as `[out, in]`.
     pub fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let query_dim = self.num_heads * self.head_dim();
@@ -140,8 +152,12 @@ pub fn loss_and_gradients(
 ) -> (f64, Parameters) {
     let model = Model::new(parameters, shape);
     let saved = model.forward(tokens);
-    let d_logits = cross_entropy::backward(&saved.logits, targets, 1.0 / counted(targets));
-    let gradients = model.backward(tokens, &saved, &d_logits);
+    let scale = shape.loss_scale.unwrap_or(1.0);
+    let d_logits = cross_entropy::backward(&saved.logits, targets, scale / counted(targets));
+    let mut gradients = model.backward(tokens, &saved, &shape.operand(d_logits));
+    for value in gradients.values_mut().flatten() {
+        *value /= scale;
+    }
     (mean_loss(&saved.logits, targets), gradients)
 }
 
@@ -263,9 +279,12 @@ impl<'a> Model<'a> {
         let q = self.linear_forward(&name("attn.q_proj"), &norm.output);
         let k = self.linear_forward(&name("attn.k_proj"), &norm.output);
         let v = self.linear_forward(&name("attn.v_proj"), &norm.output);
-        let q = rope::forward(&q, self.shape.rope(self.shape.num_heads));
-        let k = rope::forward(&k, self.shape.rope(self.shape.num_kv_heads));
-        let (attended, _) = attention::forward(&q, &k, &v, self.shape.attention());
+        let shape = self.shape;
+        let q = shape.operand(rope::forward(&q, shape.rope(shape.num_heads)));
+        let k = shape.operand(rope::forward(&k, shape.rope(shape.num_kv_heads)));
+        let v = shape.operand(v);
+        let (attended, _) = attention::forward(&q, &k, &v, shape.attention());
+        let attended = shape.operand(attended);
         let output = self.linear_forward(&name("attn.output_proj"), &attended);
         let saved = AttentionSaved {
             norm,
@@ -292,10 +311,14 @@ impl<'a> Model<'a> {
             v,
             attended,
         } = saved;
-        let d_attended = self.linear_backward(&name("attn.output_proj"), attended, d_output, into);
-        let (d_q, d_k, d_v) = attention::backward(q, k, v, &d_attended, self.shape.attention());
-        let d_q = rope::backward(&d_q, self.shape.rope(self.shape.num_heads));
-        let d_k = rope::backward(&d_k, self.shape.rope(self.shape.num_kv_heads));
+        let shape = self.shape;
+        let d_output = shape.operand(d_output.to_vec());
+        let d_attended = self.linear_backward(&name("attn.output_proj"), attended, &d_output, into);
+        let d_attended = shape.operand(d_attended);
+        let (d_q, d_k, d_v) = attention::backward(q, k, v, &d_attended, shape.attention());
+        let d_q = shape.operand(rope::backward(&d_q, shape.rope(shape.num_heads)));
+        let d_k = shape.operand(rope::backward(&d_k, shape.rope(shape.num_kv_heads)));
+        let d_v = shape.operand(d_v);
         let mut d_norm = self.linear_backward(&name("attn.q_proj"), &norm.output, &d_q, into);
         for (part, d_part) in [("attn.k_proj", d_k), ("attn.v_proj", d_v)] {
             let d_input = self.linear_backward(&name(part), &norm.output, &d_part, into);
@@ -308,8 +331,11 @@ impl<'a> Model<'a> {
         let name = |part: &str| layer_name(layer, part);
         let norm = self.norm_forward(&name("ln2"), x);
         let gate = self.linear_forward(&name("ffn.w1"), &norm.output);
+        let gate = self.shape.operand(gate);
         let up = self.linear_forward(&name("ffn.w3"), &norm.output);
-        let hidden = swiglu::forward(&gate, &up);
+        // It meets the gate before it is rounded for the backward pass.
+        let hidden = self.shape.operand(swiglu::forward(&gate, &up));
+        let up = self.shape.operand(up);
         let output = self.linear_forward(&name("ffn.w2"), &hidden);
         let saved = FfnSaved {
             norm,
@@ -328,8 +354,10 @@ impl<'a> Model<'a> {
         into: &mut Parameters,
     ) -> Vec<f64> {
         let name = |part: &str| layer_name(layer, part);
-        let d_hidden = self.linear_backward(&name("ffn.w2"), &saved.hidden, d_output, into);
+        let d_output = self.shape.operand(d_output.to_vec());
+        let d_hidden = self.linear_backward(&name("ffn.w2"), &saved.hidden, &d_output, into);
         let (d_gate, d_up) = swiglu::backward(&saved.gate, &saved.up, &d_hidden);
+        let [d_gate, d_up] = [d_gate, d_up].map(|d| self.shape.operand(d));
         let input = &saved.norm.output;
         let mut d_norm = self.linear_backward(&name("ffn.w1"), input, &d_gate, into);
         add(
@@ -343,7 +371,7 @@ impl<'a> Model<'a> {
         let (output, inv_rms) = rmsnorm::forward(input, self.parameter(name), self.shape.norm_eps);
         NormSaved {
             input: input.to_vec(),
-            output,
+            output: self.shape.operand(output),
             inv_rms,
         }
     }
@@ -364,11 +392,11 @@ impl<'a> Model<'a> {
 
     /// `input` `[rows, in]` times the transposed weight `[out, in]`.
     fn linear_forward(&self, name: &str, input: &[f64]) -> Vec<f64> {
-        let weight = self.parameter(name);
+        let weight = self.shape.operand(self.parameter(name).to_vec());
         let rows = self.shape.batch * self.shape.time;
         let k = exact_parts("input", input.len(), rows);
         let n = exact_parts(name, weight.len(), k);
-        matmul::nt(input, weight, MatmulShape { m: rows, n, k })
+        matmul::nt(input, &weight, MatmulShape { m: rows, n, k })
     }
 
     /// Adds the gradient of the weight to `into` and returns that of the input `[rows, in]`.
@@ -379,7 +407,7 @@ impl<'a> Model<'a> {
         d_output: &[f64],
         into: &mut Parameters,
     ) -> Vec<f64> {
-        let weight = self.parameter(name);
+        let weight = self.shape.operand(self.parameter(name).to_vec());
         let rows = self.shape.batch * self.shape.time;
         let in_dim = exact_parts("input", input.len(), rows);
         let out_dim = exact_parts(name, weight.len(), in_dim);
@@ -394,7 +422,7 @@ impl<'a> Model<'a> {
             k: out_dim,
         };
         accumulate(into, name, matmul::tn(d_output, input, weight_shape));
-        matmul::nn(d_output, weight, input_shape)
+        matmul::nn(d_output, &weight, input_shape)
     }
 
     fn head_name(&self) -> &'static str {

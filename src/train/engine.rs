@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use super::step_plan::{self, LOSS_WORD, METRICS_WORDS, NORM_WORD, StepPlan};
+use super::step_plan::{self, LOSS_WORD, METRICS_WORDS, NORM_WORD, SCALE_WORD, StepPlan};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::dataset::Batch;
 use crate::gpu::executable::check_limits;
 use crate::gpu::recorder::Recorder;
 use crate::gpu::{Buffers, Device, DispatchTime, Executable, GpuError, Readback};
 use crate::kernels::adamw::{self, AdamwSettings};
+use crate::kernels::loss_scale::LossScale;
 use crate::model::score::Score;
 use crate::model::{InputLayout, Transformer};
 use crate::weights::{EngineState, FlatIds, HostTensor, Parameter, ParameterTable, Role};
@@ -20,6 +21,8 @@ pub struct StepMetrics {
     pub loss: f32,
     /// L2 norm of all gradients, before clipping.
     pub grad_norm: f32,
+    /// In mixed precision, the state of the loss scale after the step.
+    pub loss_scale: Option<LossScale>,
 }
 
 /// Which of the four copies of the parameters' shape.
@@ -124,6 +127,8 @@ impl Engine {
         buffers.write(&device, plan.step.angles, 0, &angles);
         let adamw = step_plan::adamw_settings(train);
         let readback = Readback::new(METRICS_WORDS);
+        let first = LossScale::default().to_words();
+        buffers.write(&device, plan.step.metrics, SCALE_WORD, &first);
         Ok(Self {
             device,
             plan,
@@ -247,10 +252,11 @@ impl Engine {
     }
 
     fn take(&mut self) -> Result<Option<StepMetrics>, GpuError> {
-        let words: Option<Vec<f32>> = self.readback.take(&self.device)?;
+        let words: Option<Vec<u32>> = self.readback.take(&self.device)?;
         Ok(words.map(|w| StepMetrics {
-            loss: w[LOSS_WORD],
-            grad_norm: w[NORM_WORD],
+            loss: f32::from_bits(w[LOSS_WORD]),
+            grad_norm: f32::from_bits(w[NORM_WORD]),
+            loss_scale: self.plan.is_mixed.then(|| loss_scale_of(&w)),
         }))
     }
 
@@ -329,9 +335,15 @@ impl Engine {
         let trained = self.trained();
         let moments = [Part::Moment1, Part::Moment2].map(|part| read(part, &trained));
         let [first, second] = moments;
+        let read_metrics = || {
+            self.buffers
+                .read(&self.device, self.plan.step.metrics, 0, METRICS_WORDS)
+        };
+        let metrics: Option<Vec<u32>> = self.plan.is_mixed.then(read_metrics).transpose()?;
         Ok(EngineState {
             parameters: read(Part::Parameters, &all)?,
             moments: Some([first?, second?]),
+            loss_scale: metrics.map(|words| loss_scale_of(&words)),
         })
     }
 
@@ -342,6 +354,12 @@ impl Engine {
     pub fn restore(&self, state: &EngineState) {
         for (index, tensor) in state.parameters.iter().enumerate() {
             self.write(Part::Parameters, index, tensor);
+        }
+        if let Some(scale) = state.loss_scale {
+            let metrics = self.plan.step.metrics;
+            let words = scale.to_words();
+            self.buffers
+                .write(&self.device, metrics, SCALE_WORD, &words);
         }
         for (part, tensors) in [Part::Moment1, Part::Moment2]
             .iter()
@@ -371,6 +389,12 @@ impl Engine {
         let parameter = self.plan.table.iter().nth(index);
         (ids, parameter.expect("an index of the table"))
     }
+}
+
+/// The state of the loss scale among the words of the metrics.
+fn loss_scale_of(metrics: &[u32]) -> LossScale {
+    let words = std::array::from_fn(|i| metrics[SCALE_WORD + i]);
+    LossScale::from_words(words)
 }
 
 fn record_step(plan: &StepPlan, buffers: &Buffers, recorder: &mut Recorder<'_>) {

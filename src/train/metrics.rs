@@ -13,6 +13,7 @@ use super::TrainError;
 use super::loss_plot::{self, Curve, Floor, LossPlot};
 use super::tensorboard::EventWriter;
 use crate::files;
+use crate::kernels::loss_scale::LossScale;
 
 /// One finished iteration.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +26,11 @@ pub struct TrainRecord {
     pub loss: f32,
     /// Learning rate of the update.
     pub learning_rate: f64,
-    /// L2 norm of the gradients before clipping.
+    /// L2 norm of the gradients before clipping; no number where they were not finite and the step was
+    /// skipped.
     pub grad_norm: f32,
+    /// In mixed precision, the state of the loss scale after the step.
+    pub loss_scale: Option<LossScale>,
     /// Tokens a second, over the last few iterations.
     pub tokens_per_s: f64,
 }
@@ -128,7 +132,7 @@ impl Metrics {
     /// When a file cannot be written.
     pub fn train(&mut self, record: &TrainRecord, logged: bool) -> Result<(), TrainError> {
         if logged {
-            self.line(&json!({
+            let mut line = json!({
                 "kind": "train",
                 "iteration": record.iteration,
                 "tokens": record.tokens,
@@ -137,7 +141,13 @@ impl Metrics {
                 "grad_norm": record.grad_norm,
                 "tokens_per_s": record.tokens_per_s,
                 "elapsed_s": self.started.elapsed().as_secs_f64(),
-            }))?;
+            });
+            if let Some(state) = record.loss_scale {
+                line["loss_scale"] = state.scale.into();
+                line["skipped_steps"] = state.skipped_steps.into();
+                self.scalar("train/loss_scale", record.iteration, state.scale)?;
+            }
+            self.line(&line)?;
             self.scalar("train/loss", record.iteration, record.loss)?;
             #[allow(clippy::cast_possible_truncation, reason = "event files hold f32")]
             self.scalar(

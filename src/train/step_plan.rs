@@ -1,22 +1,24 @@
 //! The plan of a training step as data: what it keeps, and its four sections.
 
-use crate::config::{ModelConfig, TrainConfig};
+use crate::config::{ModelConfig, Precision, TrainConfig};
 use crate::gpu::{Memory, PersistentId, Plan, SectionId, Target, Tensor};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
-use crate::kernels::grad_norm;
 use crate::kernels::rope::RopeTable;
+use crate::kernels::{grad_norm, loss_scale};
 use crate::model::inputs::Inputs;
 use crate::model::transformer::{LossTarget, PassShape};
 use crate::model::{BatchShape, InputLayout, Pass, Transformer};
 use crate::weights::{FlatIds, ParameterMemory, ParameterTable};
 
-/// Words of the metrics buffer up to and with the clip factor.
-pub const METRICS_WORDS: usize = NORM_WORD + 2;
+/// Words of the metrics buffer up to and with the state of the loss scale.
+pub const METRICS_WORDS: usize = SCALE_WORD + loss_scale::WORDS;
 /// Word of the metrics buffer that holds the loss.
 pub const LOSS_WORD: usize = 0;
 /// Word of the metrics buffer that holds the gradient norm; the clip factor follows. It is at the
 /// next binding offset, since the loss and the norm are bound alone.
 pub const NORM_WORD: usize = 64;
+/// Word of the metrics buffer at which the state of the loss scale begins, if there is one.
+pub const SCALE_WORD: usize = 128;
 
 /// Persistent buffers of a step besides the parameters.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ pub struct StepMemory {
     pub inputs: PersistentId,
     /// Learning rate and bias corrections.
     pub step: PersistentId,
-    /// Loss, gradient norm and clip factor.
+    /// Loss, gradient norm and clip factor, and the state of the loss scale.
     pub metrics: PersistentId,
     /// Cosines and sines of the rotary angles.
     pub angles: PersistentId,
@@ -66,6 +68,8 @@ pub struct StepPlan {
     pub shape: BatchShape,
     /// Passes of a step.
     pub micro_batches: usize,
+    /// Whether products take halves, and gradients are scaled.
+    pub is_mixed: bool,
 }
 
 /// The AdamW settings of `config`, with the decay of parameters that decay.
@@ -108,6 +112,10 @@ impl StepPlan {
             angles: memory.declare("rope_angles", shape.time * model.head_dim()),
         };
         let mut plan = Plan::new(target);
+        let loss_scale = (model.precision == Precision::Mixed).then(|| {
+            let metrics = plan.persistent(&memory, step.metrics);
+            loss_scale::State(metrics.slice(SCALE_WORD, loss_scale::WORDS))
+        });
         let mut builder = Builder {
             transformer: Transformer::new(model, &table),
             weights: table.bind(&mut plan, &memory, &parameters.parameters),
@@ -124,6 +132,8 @@ impl StepPlan {
                 activation_checkpointing: train.activation_checkpointing,
             },
             loss: plan.persistent(&memory, step.metrics).slice(LOSS_WORD, 1),
+            precision: model.precision,
+            loss_scale: loss_scale.map(|state| state.scale()),
             plan,
         };
         #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
@@ -134,10 +144,10 @@ impl StepPlan {
         let update = push_update(
             &mut builder.plan,
             &memory,
-            &table,
-            &parameters,
+            (&table, &parameters),
             &step,
             train,
+            loss_scale,
         );
         Self {
             plan: builder.plan,
@@ -154,6 +164,7 @@ impl StepPlan {
             layout,
             shape,
             micro_batches,
+            is_mixed: model.precision == Precision::Mixed,
         }
     }
 }
@@ -176,12 +187,21 @@ struct Builder {
     inputs: Inputs,
     pass_shape: PassShape,
     loss: Tensor,
+    precision: Precision,
+    /// What gradients are multiplied with before they are rounded, if they are.
+    loss_scale: Option<Tensor>,
 }
 
 impl Builder {
     fn forward_backward(&mut self, mean: f32, accumulate: bool) -> SectionId {
         let section = self.plan.section();
-        let mut pass = Pass::new(&mut self.plan, &self.weights, &self.gradients, accumulate);
+        let mut pass = Pass::new(
+            &mut self.plan,
+            &self.weights,
+            &self.gradients,
+            accumulate,
+            self.precision,
+        );
         let forward = self
             .transformer
             .forward(&mut pass, self.inputs.tokens, &self.pass_shape);
@@ -189,6 +209,7 @@ impl Builder {
             total: self.loss,
             scale: mean,
             accumulate,
+            gradient_factor: self.loss_scale,
         };
         let shape = &self.pass_shape;
         self.transformer
@@ -198,7 +219,7 @@ impl Builder {
 
     fn evaluate(&mut self) -> SectionId {
         let section = self.plan.section();
-        let mut pass = Pass::new(&mut self.plan, &self.weights, &[], false);
+        let mut pass = Pass::new(&mut self.plan, &self.weights, &[], false, self.precision);
         let forward = self
             .transformer
             .forward(&mut pass, self.inputs.tokens, &self.pass_shape);
@@ -206,6 +227,7 @@ impl Builder {
             total: self.loss,
             scale: 1.0,
             accumulate: false,
+            gradient_factor: None,
         };
         self.transformer
             .loss(&mut pass, forward.hidden, self.inputs.targets, loss);
@@ -216,10 +238,10 @@ impl Builder {
 fn push_update(
     plan: &mut Plan,
     memory: &Memory,
-    table: &ParameterTable,
-    parameters: &ParameterMemory,
+    (table, parameters): (&ParameterTable, &ParameterMemory),
     step: &StepMemory,
     train: &TrainConfig,
+    loss_scale: Option<loss_scale::State>,
 ) -> SectionId {
     let section = plan.section();
     plan.set_scope("update");
@@ -235,10 +257,21 @@ fn push_update(
     } else {
         f32::MAX
     };
-    grad_norm::norm_and_clip(plan, &gradients, norm_and_clip, max_norm);
+    let squares = grad_norm::squares(plan, &gradients);
     let step_words = plan
         .persistent(memory, step.step)
         .slice(0, adamw::STEP_WORDS);
+    let step_words = match loss_scale {
+        None => {
+            grad_norm::clip(plan, squares, norm_and_clip, max_norm);
+            step_words
+        }
+        Some(state) => {
+            let settings = adamw_settings(train);
+            let inputs = (squares, step_words);
+            loss_scale::update(plan, inputs, norm_and_clip, state, max_norm, &settings)
+        }
+    };
     for (buffer, first, words, decays) in table.decay_ranges() {
         let mut range = |ids: &FlatIds| plan.persistent(memory, ids.of(buffer)).slice(first, words);
         let tensors = AdamwTensors {
@@ -254,4 +287,53 @@ fn push_update(
         adamw::update(plan, tensors, step_words, norm_and_clip, &settings);
     }
     section
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::gpu::AdapterClass;
+
+    /// Bytes of the scratch tensors, and of everything, of a step of eight sequences on a GPU.
+    fn bytes(settings: &Settings, precision: Precision) -> [u64; 2] {
+        let model = ModelConfig {
+            precision,
+            ..settings.model(None).unwrap()
+        };
+        let target = Target {
+            max_binding_words: 1 << 29,
+            ..Target::portable(AdapterClass::Gpu)
+        };
+        let parts = StepPlan::new(&model, &settings.train().unwrap(), target).device_bytes();
+        let scratch = parts.iter().find(|(name, _)| name == "scratch").unwrap().1;
+        [scratch, parts.iter().map(|(_, bytes)| bytes).sum()]
+    }
+
+    /// Half of the activations, beside the halves of all matrices.
+    #[test]
+    fn mixed_precision_takes_less_memory() {
+        let medium = Settings {
+            vocab_size: Some(10_000),
+            context_length: 256,
+            d_model: 512,
+            num_heads: 16,
+            d_ff: Some(1344),
+            ..Settings::default()
+        };
+        let large = Settings {
+            vocab_size: Some(50_257),
+            context_length: 1024,
+            d_model: 768,
+            num_layers: 12,
+            num_heads: 12,
+            d_ff: Some(2048),
+            ..Settings::default()
+        };
+        for settings in [medium, large] {
+            let [f32, mixed] = [Precision::F32, Precision::Mixed].map(|p| bytes(&settings, p));
+            assert!(100 * mixed[0] < 87 * f32[0], "{mixed:?} of {f32:?}");
+            assert!(mixed[1] < f32[1], "{mixed:?} of {f32:?}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use crate::config::TrainConfig;
 use crate::data::batches::BatchOrder;
 use crate::data::dataset::Dataset;
 use crate::files;
+use crate::kernels::loss_scale::{LossScale, SMALLEST_SCALE};
 use crate::tuner::Record;
 use crate::weights::EngineState;
 
@@ -254,10 +255,30 @@ impl Trainer {
         Ok(())
     }
 
-    fn report_one(&mut self, StepMetrics { loss, grad_norm }: StepMetrics) -> Result<(), Error> {
+    fn report_one(&mut self, metrics: StepMetrics) -> Result<(), Error> {
+        let StepMetrics {
+            loss,
+            grad_norm,
+            loss_scale,
+        } = metrics;
         let iteration = self.reported;
         self.reported += 1;
-        for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+        let skipped = loss_scale.filter(|_| !grad_norm.is_finite());
+        if let Some(LossScale {
+            scale,
+            skipped_steps,
+            ..
+        }) = skipped
+        {
+            tracing::warn!(
+                "iteration {iteration} was skipped, since its gradients do not fit f16; the loss scale \
+                 is {scale} from here on ({skipped_steps} skipped so far)"
+            );
+        }
+        // What a smaller scale can mend is no failure.
+        let mendable = skipped.is_some_and(|state| state.scale > SMALLEST_SCALE);
+        let of_gradients = (!mendable).then_some(("gradient norm", grad_norm));
+        for (what, value) in std::iter::once(("loss", loss)).chain(of_gradients) {
             if !value.is_finite() {
                 let checkpoints = self.options.logdir.join("checkpoints");
                 return Err(TrainError::NotFinite {
@@ -276,6 +297,7 @@ impl Trainer {
             loss,
             learning_rate: schedule::learning_rate(&self.train, iteration),
             grad_norm,
+            loss_scale,
             tokens_per_s: self.pace.finished(tokens),
         };
         let interval = self.options.log_interval;

@@ -3,6 +3,9 @@
 
 use std::time::Instant;
 
+use half::f16;
+
+use super::soundness::Soundness;
 use super::{Candidate, Findings, Tuned};
 use crate::gpu::{
     AdapterClass, Device, Executable, GpuError, Kernel, Memory, Plan, Question, SectionId,
@@ -55,6 +58,7 @@ fn measure_within(
         budget_s,
     };
     let mut findings = Findings::new();
+    let mut sound = Soundness::default();
     for question in questions {
         let short = |family: &dyn AnyFamily| family.within(question, most_flops(device.class()));
         let found = FAMILIES.into_iter().find_map(|f| Some((f, short(f)?)));
@@ -62,7 +66,7 @@ fn measure_within(
             continue;
         };
         let recipes = family.candidates(&device.target(), question, &short);
-        let candidates = race(device, family, &short, &recipes, &mut clock)?;
+        let candidates = race(device, family, &short, &recipes, (&mut clock, &mut sound))?;
         let choice = winner(&candidates).unwrap_or_else(|| recipes[0].clone());
         findings.insert(question.class(), Tuned { choice, candidates });
     }
@@ -119,12 +123,18 @@ fn race(
     family: &dyn AnyFamily,
     question: &Question,
     recipes: &[String],
-    clock: &mut Clock,
+    (clock, sound): (&mut Clock, &mut Soundness),
 ) -> Result<Vec<Candidate>, GpuError> {
     let mut runners: Vec<Runner> = Vec::new();
     for (index, recipe) in recipes.iter().enumerate() {
         if clock.is_over() {
             return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let is_sound = sound.of(device, family, recipe)?;
+        clock.needed_s += began.elapsed().as_secs_f64();
+        if !is_sound {
+            continue;
         }
         let began = Instant::now();
         match prepare(device, family, question, recipe) {
@@ -188,7 +198,11 @@ fn prepare(
     assert_ran(family, &plan, recipe);
     let executable = Executable::compile(&plan, device, &Memory::default().allocate(device)?)?;
     for operand in operands {
-        executable.write_scratch(device, operand, &values(operand.len()));
+        if operand.is_halves() {
+            executable.write_scratch(device, operand, &halves(operand.span()));
+        } else {
+            executable.write_scratch(device, operand, &values(operand.len()));
+        }
     }
     let mut runner = Runner {
         name: recipe.to_owned(),
@@ -226,6 +240,12 @@ fn values(len: usize) -> Vec<f32> {
         f32::from(u16::try_from(mixed).unwrap_or_default()) / 32_768.0 - 1.0
     };
     (0..len).map(value).collect()
+}
+
+/// Words of two such numbers each.
+fn halves(words: usize) -> Vec<[u16; 2]> {
+    let of = |pair: &[f32]| [0, 1].map(|i| f16::from_f32(pair[i]).to_bits());
+    values(2 * words).chunks_exact(2).map(of).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod cache;
 mod measure;
+mod soundness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

@@ -458,6 +458,7 @@ fn matches_pattern(name: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Precision;
 
     #[test]
     fn patterns_match_parts_of_names() {
@@ -480,6 +481,7 @@ mod tests {
             rope_theta: 1e4,
             norm_eps: 1e-5,
             tie_embeddings: false,
+            precision: Precision::F32,
         };
         let table = ParameterTable::new(&config, &["ln".to_owned()], 1024);
         assert_eq!(table[table.id("lm_head.weight")].parts.len(), 4);

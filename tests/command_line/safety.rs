@@ -137,8 +137,9 @@ fn a_flipped_bit_in_a_checkpoint_is_found_and_older_files_still_load() {
         assert!(!project.path("other").exists(), "nothing is written");
     }
     // A digit of the metadata's iteration is no less of a damage.
-    let text = String::from_utf8_lossy(&sound[..data]).into_owned();
-    let at = text.find("\"iteration\":\"2\"").unwrap() + "\"iteration\":\"".len();
+    let text = std::str::from_utf8(&sound[8..data]).unwrap();
+    let key = "\"iteration\":\"";
+    let at = 8 + text.find(&format!("{key}2\"")).unwrap() + key.len();
     let mut bytes = sound.clone();
     bytes[at] = b'3';
     std::fs::write(&damaged, &bytes).unwrap();

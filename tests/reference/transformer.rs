@@ -17,6 +17,7 @@ const MODEL: TransformerShape = TransformerShape {
     tie_embeddings: false,
     batch: 2,
     time: 4,
+    loss_scale: None,
 };
 const TOKENS: [u32; 8] = [3, 1, 6, 1, 0, 3, 3, 2];
 const TARGETS: [u32; 8] = [1, 6, 1, 0, 3, cross_entropy::IGNORED, 2, 5];

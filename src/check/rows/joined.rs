@@ -3,7 +3,7 @@
 
 use super::{Table, added};
 use crate::check::{Case, Data};
-use crate::gpu::{AdapterClass, Window};
+use crate::gpu::{AdapterClass, Elements, Window};
 use crate::kernels::family::unmet;
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Use, Variant};
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
@@ -80,6 +80,7 @@ fn unmet_by(variant: Variant, cols: usize) -> Option<&'static str> {
     let used = Use {
         form: Form::Nn,
         sizes: [1, cols, 1],
+        operands: Elements::Words,
         in_quads: cols.is_multiple_of(4),
         epilogue: Epilogue::Store,
     };

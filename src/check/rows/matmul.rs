@@ -3,7 +3,7 @@
 
 use super::{Table, added};
 use crate::check::Case;
-use crate::gpu::{AdapterClass, Plan, Target, Tensor, Window};
+use crate::gpu::{AdapterClass, Elements, Kernel, Plan, Target, Tensor, Window};
 use crate::kernels::family::unmet;
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Use, Variant};
 use crate::kernels::matmul_stage::{self, COLS_MULTIPLE, ROWS_MULTIPLE};
@@ -52,6 +52,12 @@ pub(super) fn rows(table: &mut Table) {
         product_rows(table, sizes, Variant::Tiled);
         product_rows(table, sizes, Variant::TiledQuads);
         product_rows(table, sizes, Variant::TiledSmall);
+        product_rows(table, sizes, Variant::TiledF16);
+        product_rows(table, sizes, Variant::TiledQuadsF16);
+        product_rows(table, sizes, Variant::Cooperative);
+        product_rows(table, sizes, Variant::CooperativeSmall);
+        product_rows(table, sizes, Variant::Cooperative8x8);
+        product_rows(table, sizes, Variant::CooperativeSmall8x8);
         product_rows(table, sizes, Variant::Texture { side: TEXTURE_SIDE });
         product_rows(
             table,
@@ -103,12 +109,8 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
     for &form in forms {
         // Blocks of k are added up, for which the gate's epilogues are no sums.
         let in_blocks = side < k;
-        let gates: &[&str] = if in_blocks {
-            &[]
-        } else {
-            &["gate", "gate backward"]
-        };
-        for &epilogue in ["store", "accumulate", "residual"].iter().chain(gates) {
+        let sums_alone = |epilogue: &&str| !(in_blocks && epilogue.starts_with("gate"));
+        for epilogue in epilogues(variant, form).iter().copied().filter(sums_alone) {
             let shape = format!("{m}x{n}x{k} {form:?} {epilogue}{blocks}");
             table.add_for(class, kernel, shape, move |case| {
                 build(case, variant, (m, n, k), form, epilogue);
@@ -117,11 +119,27 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
             let used = Use {
                 form,
                 sizes: [m, n, k],
+                operands: variant.operands(),
                 in_quads: n.is_multiple_of(4),
                 epilogue: Epilogue::Store,
             };
             table.last_cannot_run(unmet(&used, variant.into()));
         }
+    }
+}
+
+/// The epilogues that a variant is checked with: all of them where they share a pipeline or nearly so, and
+/// where each is one of its own, which takes SwiftShader a second to compile, those that layers use.
+fn epilogues(variant: Variant, form: Form) -> &'static [&'static str] {
+    if class_of(variant) == AdapterClass::Software {
+        return &["store", "accumulate", "residual", "gate", "gate backward"];
+    }
+    match (form, variant.is_of_halves()) {
+        (Form::Nn, false) => &["store", "accumulate", "gate backward"],
+        (Form::Nn, true) => &["store", "accumulate", "store halves", "gate backward"],
+        (Form::Nt, false) => &["store", "residual", "gate"],
+        (Form::Nt, true) => &["store", "residual", "store halves", "gate"],
+        (Form::Tn, _) => &["store", "accumulate"],
     }
 }
 
@@ -134,10 +152,18 @@ fn build(
 ) {
     let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
     let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
-    let a = case.random(a_rows, a_cols, 1.0);
-    let b = case.random(b_rows, b_cols, 1.0);
-    let output = case.random(m, n, 1.0);
-    let residual = case.random(m, n, 1.0);
+    let operands = variant.operands();
+    let a = case.random_of(operands, a_rows, a_cols, 1.0);
+    let b = case.random_of(operands, b_rows, b_cols, 1.0);
+    // What products of halves read is of halves, and what sums are added to is not.
+    let beside = if epilogue.contains("gate") || epilogue == "store halves" {
+        operands
+    } else {
+        Elements::Words
+    };
+    let output = case.random_of(beside, m, n, 1.0);
+    let residual = case.random_of(beside, m, n, 1.0);
+    let like_output = |case: &mut Case, name| case.plan.scratch_like(name, output.tensor);
     let shape = reference::MatmulShape { m, n, k };
     let product = match form {
         Form::Nn => reference::nn(&a.values, &b.values, shape),
@@ -152,15 +178,15 @@ fn build(
             added(&residual.values, product),
         ),
         "gate" => {
-            let hidden = case.plan.scratch("hidden", m, n);
+            let hidden = like_output(case, "hidden");
             let want = swiglu::forward(&residual.values, &product);
             also = Some(("hidden", hidden, want));
             let gate = residual.tensor;
             (Epilogue::Gate { gate, hidden }, product)
         }
         "gate backward" => {
-            let up = case.random(m, n, 1.0);
-            let d_up = case.plan.scratch("d_up", m, n);
+            let up = case.random_of(beside, m, n, 1.0);
+            let d_up = like_output(case, "d_up");
             let (want, want_up) = swiglu::backward(&residual.values, &up.values, &product);
             also = Some(("d_up", d_up, want_up));
             let (gate, up) = (residual.tensor, up.tensor);
@@ -176,8 +202,16 @@ fn build(
         epilogue: how,
     };
     matmul::matmul_by(&mut case.plan, variant, product);
-    case.expect("output", output.tensor, want);
+    expect(case, "output", output.tensor, want);
     if let Some((name, tensor, want)) = also {
+        expect(case, name, tensor, want);
+    }
+}
+
+fn expect(case: &mut Case, name: &'static str, tensor: Tensor, want: Vec<f64>) {
+    if tensor.is_halves() {
+        case.expect_halves(name, tensor, want);
+    } else {
         case.expect(name, tensor, want);
     }
 }
@@ -189,6 +223,12 @@ fn rotated_rows(table: &mut Table) {
         Variant::Tiled,
         Variant::TiledQuads,
         Variant::TiledSmall,
+        Variant::TiledF16,
+        Variant::TiledQuadsF16,
+        Variant::Cooperative,
+        Variant::CooperativeSmall,
+        Variant::Cooperative8x8,
+        Variant::CooperativeSmall8x8,
         Variant::Texture { side },
         Variant::TextureSubgroup { side },
     ] {
@@ -226,6 +266,7 @@ fn unmet_rotated(
     let used = Use {
         form: Form::Nt,
         sizes: [batch * time, n, 20],
+        operands: variant.operands(),
         in_quads: n.is_multiple_of(4),
         epilogue: Epilogue::Rotate { table, head_dim },
     };
@@ -240,9 +281,13 @@ fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {
         theta,
     } = shape;
     let (rows, cols) = (batch * time, num_heads * head_dim);
-    let a = case.random(rows, 20, 1.0);
-    let b = case.random(cols, 20, 1.0);
-    let output = case.plan.scratch("output", rows, cols);
+    let operands = variant.operands();
+    let a = case.random_of(operands, rows, 20, 1.0);
+    let b = case.random_of(operands, cols, 20, 1.0);
+    let output = match operands {
+        Elements::Words => case.plan.scratch("output", rows, cols),
+        Elements::Halves => case.plan.scratch_halves("output", rows, cols),
+    };
     let angles = rope::angles(time, head_dim, theta);
     let angles = angles.into_iter().map(f64::from).collect();
     let table = RopeTable {
@@ -262,7 +307,12 @@ fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {
         k: 20,
     };
     let want = reference::nt(&a.values, &b.values, sizes);
-    case.expect("output", output, rope_reference::forward(&want, shape));
+    expect(
+        case,
+        "output",
+        output,
+        rope_reference::forward(&want, shape),
+    );
 }
 
 /// `c = a b`, then `a += d`, then `e = a b`: the second product must not read the first one's copy.
@@ -296,41 +346,58 @@ const STAGED_WINDOWS: [(usize, usize, usize, usize); 8] = [
 fn stage_rows(table: &mut Table) {
     for (rows, cols, first_row, first_col) in STAGED_WINDOWS {
         for transposed in [false, true] {
-            let shape =
-                format!("{rows}x{cols} from {first_row}, {first_col}, transposed {transposed}");
-            let (all_rows, all_cols) = if transposed {
-                (cols, rows)
-            } else {
-                (rows, cols)
-            };
             let quads = transposed && cols % 4 == 0 && first_row % 4 == 0;
             let kernel = if quads {
                 &matmul_stage::STAGE_TRANSPOSED
             } else {
                 &matmul_stage::STAGE
             };
-            table.add_once(kernel, shape, move |case| {
-                let input = case.random(rows, cols, 1.0);
-                let window = Window {
-                    tensor: input.tensor,
-                    transposed,
-                    first_row,
-                    rows: all_rows - 2 * first_row,
-                    first_col,
-                    cols: all_cols - 2 * first_col,
-                };
-                let staged = matmul_stage::stage(&mut case.plan, window);
-                let part = (
-                    first_row..all_rows - first_row,
-                    first_col..all_cols - first_col,
-                );
-                let padded = (
-                    part.0.len().next_multiple_of(ROWS_MULTIPLE),
-                    part.1.len().next_multiple_of(COLS_MULTIPLE),
-                );
-                let want = stage_reference::stage(&input.values, cols, transposed, part, padded);
-                case.expect_texture("staged", staged, want);
-            });
+            staged_row(
+                table,
+                kernel,
+                (rows, cols),
+                (first_row, first_col),
+                transposed,
+            );
         }
     }
+}
+
+/// A matrix of `[rows, cols]`, and a window in it or in its transpose that begins at `first`.
+pub(super) fn staged_row(
+    table: &mut Table,
+    kernel: &'static Kernel,
+    (rows, cols): (usize, usize),
+    (first_row, first_col): (usize, usize),
+    transposed: bool,
+) {
+    let shape = format!("{rows}x{cols} from {first_row}, {first_col}, transposed {transposed}");
+    let (all_rows, all_cols) = if transposed {
+        (cols, rows)
+    } else {
+        (rows, cols)
+    };
+    let operands = kernel.bindings[0].elements.unwrap_or(Elements::Words);
+    table.add_once(kernel, shape, move |case| {
+        let input = case.random_of(operands, rows, cols, 1.0);
+        let window = Window {
+            tensor: input.tensor,
+            transposed,
+            first_row,
+            rows: all_rows - 2 * first_row,
+            first_col,
+            cols: all_cols - 2 * first_col,
+        };
+        let staged = matmul_stage::stage(&mut case.plan, window);
+        let part = (
+            first_row..all_rows - first_row,
+            first_col..all_cols - first_col,
+        );
+        let padded = (
+            part.0.len().next_multiple_of(ROWS_MULTIPLE),
+            part.1.len().next_multiple_of(COLS_MULTIPLE),
+        );
+        let want = stage_reference::stage(&input.values, cols, transposed, part, padded);
+        case.expect_texture("staged", staged, want);
+    });
 }

@@ -1,6 +1,7 @@
 //! The table of rows: for every kernel its ragged shapes and its reference.
 
 mod attention;
+mod half;
 mod joined;
 mod large;
 mod layers;
@@ -20,6 +21,7 @@ pub(super) fn all() -> Vec<Row> {
     layers::rows(&mut table);
     rmsnorm::rows(&mut table);
     matmul::rows(&mut table);
+    half::rows(&mut table);
     joined::rows(&mut table);
     attention::rows(&mut table);
     loss::rows(&mut table);

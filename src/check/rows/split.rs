@@ -4,7 +4,7 @@
 use super::Table;
 use super::large::cheap;
 use crate::check::{Case, Data};
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Precision};
 use crate::gpu::{AdapterClass, Tensor};
 use crate::kernels::embedding::{self, Segments};
 use crate::kernels::matmul::{self, Epilogue, Form};
@@ -180,6 +180,7 @@ impl Vocabulary {
             rope_theta: 1.0,
             norm_eps: 0.0,
             tie_embeddings: false,
+            precision: Precision::F32,
         };
         ParameterTable::new(&config, &[], self.max_binding_words)
     }
@@ -246,7 +247,7 @@ fn read_vocabulary(case: &mut Case, v: &Vocabulary) {
     let d_hidden = case.plan.scratch("d_hidden", 3, v.d_model);
     let weights = for_head(tensors);
     let head = v.head(&table);
-    let mut pass = Pass::new(&mut case.plan, &weights, &[], false);
+    let mut pass = Pass::new(&mut case.plan, &weights, &[], false, Precision::F32);
     let logits = head.forward(&mut pass, hidden.tensor);
     head.backward_input(&mut pass, d_logits.tensor, d_hidden);
     let mut want_logits = vec![0.0; 3 * v.vocab_size];
@@ -302,7 +303,7 @@ fn head_gradient(case: &mut Case, v: &Vocabulary) {
     let d_logits = case.random(3, v.vocab_size, 1.0);
     let d_parts = empty_parts(case, &v.part_rows(&table), v.d_model);
     let gradients = for_head(d_parts.clone());
-    let mut pass = Pass::new(&mut case.plan, &[], &gradients, false);
+    let mut pass = Pass::new(&mut case.plan, &[], &gradients, false, Precision::F32);
     v.head(&table)
         .backward_weight(&mut pass, hidden.tensor, d_logits.tensor, false);
     let shape = MatmulShape {

@@ -13,7 +13,15 @@ use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
 pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
     match variant {
         Variant::Row => push_row(plan, product, sizes),
-        variant @ (Variant::Tiled | Variant::TiledQuads | Variant::TiledSmall) => {
+        variant @ (Variant::Tiled
+        | Variant::TiledQuads
+        | Variant::TiledSmall
+        | Variant::TiledF16
+        | Variant::TiledQuadsF16
+        | Variant::Cooperative
+        | Variant::CooperativeSmall
+        | Variant::Cooperative8x8
+        | Variant::CooperativeSmall8x8) => {
             push_tiled(plan, variant, product, sizes);
         }
         variant @ (Variant::Texture { side } | Variant::TextureSubgroup { side }) => {
@@ -50,12 +58,25 @@ fn push_tiled(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes)
     let params = buffer_params(&product, &sizes);
     // Bindings begin at multiples of 256 bytes, so rows are aligned where their strides are.
     let aligned = a.row_stride.is_multiple_of(4) && b.row_stride.is_multiple_of(4);
+    let to_halves = output.is_halves();
     let extra = epilogue.bindings(plan, a);
-    let bindings = [a, b, a, b, extra.aside, extra.other, output, extra.second].map(Bound::from);
+    let [a, b, aside, other, output, second] =
+        [a, b, extra.aside, extra.other, output, extra.second].map(Bound::from);
     let (tile_rows, tile_cols) = variant.tile();
+    let kernel = variant.kernel();
+    let dispatch = if variant.takes_matrices() {
+        Dispatch::new(kernel, params, [a, b, aside, other, output, second])
+    } else {
+        // Once by elements, once by quads.
+        Dispatch::new(kernel, params, [a, b, a, b, aside, other, output, second])
+    };
+    let dispatch = if variant.is_of_halves() {
+        dispatch.constant("OUTPUT_HALVES", to_halves.into())
+    } else {
+        dispatch.constant("ALIGNED", aligned.into())
+    };
     plan.push(
-        Dispatch::new(variant.kernel(), params, bindings)
-            .constant("ALIGNED", aligned.into())
+        dispatch
             .constant("A_TRANSPOSED", (form == Form::Tn).into())
             .constant("B_TRANSPOSED", (form == Form::Nt).into())
             .constant("EPILOGUE", epilogue.code())

@@ -2,21 +2,25 @@
 
 use super::super::family::{Family, Member, Need};
 use super::{
-    Epilogue, Form, Product, ROW, Recipe, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED,
-    TILED_QUADS, TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
+    COOPERATIVE, COOPERATIVE_8X8, COOPERATIVE_SMALL, COOPERATIVE_SMALL_8X8, Epilogue, Form,
+    Product, ROW, Recipe, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED, TILED_F16, TILED_QUADS,
+    TILED_QUADS_F16, TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
 };
-use crate::gpu::{AdapterClass, Plan, Question, Tensor};
+use crate::gpu::{AdapterClass, Elements, Plan, Question, Tensor};
 
 impl Form {
     /// All forms.
     pub const ALL: [Self; 3] = [Self::Nn, Self::Nt, Self::Tn];
 
-    /// What a plan's questions call a product of this form.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::Nn => "matmul nn",
-            Self::Nt => "matmul nt",
-            Self::Tn => "matmul tn",
+    /// What a plan's questions call a product of this form, by what its operands consist of.
+    pub fn kind(self, operands: Elements) -> &'static str {
+        match (self, operands) {
+            (Self::Nn, Elements::Words) => "matmul nn",
+            (Self::Nt, Elements::Words) => "matmul nt",
+            (Self::Tn, Elements::Words) => "matmul tn",
+            (Self::Nn, Elements::Halves) => "matmul nn f16",
+            (Self::Nt, Elements::Halves) => "matmul nt f16",
+            (Self::Tn, Elements::Halves) => "matmul tn f16",
         }
     }
 }
@@ -28,6 +32,8 @@ pub struct Use {
     pub form: Form,
     /// m, n and k.
     pub sizes: [usize; 3],
+    /// What the operands consist of.
+    pub operands: Elements,
     /// Whether the output's rows are whole quads.
     pub in_quads: bool,
     /// How the product goes to memory.
@@ -41,6 +47,7 @@ impl Use {
         Self {
             form: product.form,
             sizes: [output.rows, output.cols, k],
+            operands: product.a.elements,
             in_quads: (output.cols | output.row_stride).is_multiple_of(4),
             epilogue: product.epilogue,
         }
@@ -53,6 +60,19 @@ const WHOLE_SUMS: Need<Use> = Need {
     met: |used| used.epilogue.is_sum() || takes_any_epilogue(used.sizes[2]),
 };
 
+const WORDS: Need<Use> = Need {
+    words: "its operands are f32",
+    met: |used| used.operands == Elements::Words,
+};
+const HALVES: Need<Use> = Need {
+    words: "its operands are f16",
+    met: |used| used.operands == Elements::Halves,
+};
+
+/// Classes for which members with cooperative matrices are taken untimed: who times them checks them first,
+/// since drivers and naga are young in these.
+const UNTIMED_NOWHERE: &[AdapterClass] = &[];
+
 impl Family for Use {
     const OP: &'static str = "matmul";
     const MEMBERS: &'static [Member<Self>] = &[
@@ -60,10 +80,13 @@ impl Family for Use {
             name: "row",
             kernels: &[&ROW],
             default_for: &[AdapterClass::Software],
-            needs: &[Need {
-                words: "it takes one row in the form nt",
-                met: |used| (used.sizes[0], used.form) == (1, Form::Nt),
-            }],
+            needs: &[
+                Need {
+                    words: "it takes one row in the form nt",
+                    met: |used| (used.sizes[0], used.form) == (1, Form::Nt),
+                },
+                WORDS,
+            ],
         },
         Member {
             name: "texture_subgroup",
@@ -91,36 +114,76 @@ impl Family for Use {
             name: "tiled_quads",
             kernels: &[&TILED_QUADS],
             default_for: &[AdapterClass::Gpu],
-            needs: &[],
+            needs: &[WORDS],
         },
         Member {
             name: "tiled",
             kernels: &[&TILED],
             default_for: &[AdapterClass::Gpu],
-            needs: &[],
+            needs: &[WORDS],
         },
         Member {
             name: "tiled_small",
             kernels: &[&TILED_SMALL],
             default_for: &[],
-            needs: &[],
+            needs: &[WORDS],
+        },
+        Member {
+            name: "tiled_quads_f16",
+            kernels: &[&TILED_QUADS_F16],
+            default_for: &[AdapterClass::Gpu],
+            needs: &[HALVES],
+        },
+        Member {
+            name: "tiled_f16",
+            kernels: &[&TILED_F16],
+            default_for: &[AdapterClass::Gpu],
+            needs: &[HALVES],
+        },
+        Member {
+            name: "cooperative",
+            kernels: &[&COOPERATIVE],
+            default_for: UNTIMED_NOWHERE,
+            needs: &[HALVES],
+        },
+        Member {
+            name: "cooperative_small",
+            kernels: &[&COOPERATIVE_SMALL],
+            default_for: UNTIMED_NOWHERE,
+            needs: &[HALVES],
+        },
+        Member {
+            name: "cooperative_8x8",
+            kernels: &[&COOPERATIVE_8X8],
+            default_for: UNTIMED_NOWHERE,
+            needs: &[HALVES],
+        },
+        Member {
+            name: "cooperative_small_8x8",
+            kernels: &[&COOPERATIVE_SMALL_8X8],
+            default_for: UNTIMED_NOWHERE,
+            needs: &[HALVES],
         },
     ];
     type Recipe = Recipe;
 
     fn question(&self) -> Question {
         Question {
-            kind: self.form.kind(),
+            kind: self.form.kind(self.operands),
             sizes: self.sizes.to_vec(),
         }
     }
 
     fn asked(question: &Question) -> Option<Self> {
-        let form = Form::ALL.into_iter().find(|f| f.kind() == question.kind)?;
+        let of = |operands| Form::ALL.map(|form| (form, operands));
+        let all = of(Elements::Words).into_iter().chain(of(Elements::Halves));
+        let mut asked = all.filter(|(form, operands)| form.kind(*operands) == question.kind);
+        let (form, operands) = asked.next()?;
         let sizes: [usize; 3] = question.sizes.as_slice().try_into().ok()?;
         Some(Self {
             form,
             sizes,
+            operands,
             in_quads: sizes[1].is_multiple_of(4),
             epilogue: Epilogue::Store,
         })
@@ -160,6 +223,12 @@ impl Family for Use {
                 add(Variant::Tiled, &[128, 1]);
                 add(Variant::TiledSmall, &[128, 1, 512]);
                 add(Variant::Tiled, &[512]);
+                add(Variant::Cooperative, &[128, 1, 512]);
+                add(Variant::CooperativeSmall, &[128, 1, 512]);
+                add(Variant::Cooperative8x8, &[128, 1, 512]);
+                add(Variant::CooperativeSmall8x8, &[128]);
+                add(Variant::TiledQuadsF16, &[128, 1]);
+                add(Variant::TiledF16, &[128]);
                 add(textures[1], &[8]);
                 // For GPUs whose subgroups happen to have its lanes.
                 add(textures[0], &[8]);
@@ -222,8 +291,12 @@ impl Family for Use {
         let form = self.form;
         let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
         let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
-        let a = plan.scratch("a", a_rows, a_cols);
-        let b = plan.scratch("b", b_rows, b_cols);
+        let mut operand = |name, rows, cols| match self.operands {
+            Elements::Words => plan.scratch(name, rows, cols),
+            Elements::Halves => plan.scratch_halves(name, rows, cols),
+        };
+        let a = operand("a", a_rows, a_cols);
+        let b = operand("b", b_rows, b_cols);
         let output = plan.scratch("output", m, n);
         let product = Product {
             form,
@@ -288,14 +361,14 @@ mod tests {
             "matmul.texture split 8",
             "matmul.texture side 12 split 8",
             "matmul.texture side 16384 split 8",
-            "matmul.cooperative split 8",
+            "matmul.unheard_of split 8",
         ] {
             assert_eq!(wrong.parse::<Recipe>(), Err(UnknownRecipe), "{wrong}");
         }
     }
 
     fn used(form: Form, sizes: [usize; 3]) -> Use {
-        let (kind, sizes) = (form.kind(), sizes.to_vec());
+        let (kind, sizes) = (form.kind(Elements::Words), sizes.to_vec());
         Use::asked(&Question { kind, sizes }).unwrap()
     }
 
@@ -352,7 +425,7 @@ mod tests {
     fn a_large_product_is_cut_to_a_short_one_of_its_kind() {
         const MOST: usize = 1 << 29;
         let of = |sizes: [usize; 3]| {
-            let (kind, sizes) = (Form::Nt.kind(), sizes.to_vec());
+            let (kind, sizes) = (Form::Nt.kind(Elements::Words), sizes.to_vec());
             let cut = Of::<Use>::NEW.within(&Question { kind, sizes }, MOST);
             cut.unwrap().sizes
         };

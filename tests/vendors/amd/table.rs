@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::hot_loop::HotLoop;
+use crate::vulkan::NO_FIGURES;
 use crate::{FAMILIES, Failure};
 
 const HEAD: &str = "\
@@ -14,7 +15,7 @@ const HEAD: &str = "\
 What Mesa's AMD compiler makes of every shader, for chips that were not there: `make amd-shader-stats` writes this file, `make test-compilers` fails where a shader of the first table spills, uses scratch memory, or has fewer waves or a worse hot loop than here. docs/kernels-amd.md tells what was tried.
 
 A cell has the vector registers of a lane, the scalar registers of a wave, and the waves that a SIMD can hold, which hide each other's waits; more is better, up to 8 (Polaris), 10 (Vega), 40 (RDNA1) or 32 (RDNA2 and newer).
-Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time, and no shader of the first table may have them.
+Then, if there are any, registers that did not fit and were spilled to memory, and bytes of scratch memory a wave, where arrays that are indexed at run time end up. Both cost time, and no shader of the first table may have them. A dash stands where a chip has no matrix units, which the shader needs.
 ";
 const HOT_HEAD: &str = "
 ## Hot loops
@@ -54,7 +55,8 @@ pub(crate) struct Figures {
 
 struct Row {
     gpu: bool,
-    cells: Vec<Cell>,
+    /// By family; none where it cannot run the shader.
+    cells: Vec<Option<Cell>>,
     hot: Vec<HotLoop>,
 }
 
@@ -66,7 +68,9 @@ impl Row {
             share_percent: hot.share_percent(),
         };
         let is_hot = |hot: &HotLoop| hot.multiply_adds >= FEWEST_MULTIPLY_ADDS;
-        (self.gpu && self.hot.iter().all(is_hot)).then(|| self.hot.iter().map(cell).collect())
+        let on_all = self.hot.len() == FAMILIES.len();
+        (self.gpu && on_all && self.hot.iter().all(is_hot))
+            .then(|| self.hot.iter().map(cell).collect())
     }
 }
 
@@ -83,10 +87,14 @@ impl Figures {
                 hot: Vec::new(),
             }
         };
+        // AMD's matrix units have 16 rows.
+        let has_units = |e: &Value| e["matrices"].is_null() || e["matrices"] == 16;
+        let is_for_amd = |e: &&Value| has_units(e) && e["not_on_amd"] != true;
+        let entries = entries.iter().filter(is_for_amd);
         let name = |entry: &Value| stem(entry["file"].as_str().unwrap_or_default());
         Self {
             driver: String::new(),
-            rows: entries.iter().map(|e| (name(e), row(e))).collect(),
+            rows: entries.map(|e| (name(e), row(e))).collect(),
         }
     }
 
@@ -103,6 +111,13 @@ impl Figures {
             }
             let mut words = line.split(' ');
             let name = stem(words.next().unwrap_or_default());
+            let Some(row) = self.rows.get_mut(&name) else {
+                continue;
+            };
+            if line.ends_with(NO_FIGURES) {
+                row.cells.push(None);
+                continue;
+            }
             let figures: Vec<u64> = words.map(str::parse).collect::<Result<_, _>>()?;
             let [
                 vgprs,
@@ -119,14 +134,13 @@ impl Figures {
             let &[multiply_adds, workgroup, others] = hot else {
                 return Err(format!("cannot read '{line}'").into());
             };
-            let row = self.rows.get_mut(&name).ok_or("a shader without a row")?;
-            row.cells.push(Cell {
+            row.cells.push(Some(Cell {
                 vgprs,
                 sgprs,
                 waves,
                 spilled: spilled_vgprs + spilled_sgprs,
                 scratch,
-            });
+            }));
             row.hot.push(HotLoop {
                 multiply_adds,
                 workgroup,
@@ -226,7 +240,10 @@ impl Figures {
 
     /// Shaders that GPUs run and that spill or use scratch memory, with the most of both.
     fn spilling(&self) -> Vec<String> {
-        let most = |row: &Row, of: fn(&Cell) -> u64| row.cells.iter().map(of).max().unwrap_or(0);
+        let most = |row: &Row, of: fn(&Cell) -> u64| {
+            let cells = row.cells.iter().flatten();
+            cells.map(of).max().unwrap_or(0)
+        };
         let rows = self.rows.iter().filter(|(_, row)| row.gpu);
         rows.map(|(name, row)| (name, most(row, |c| c.spilled), most(row, |c| c.scratch)))
             .filter(|(_, spilled, scratch)| spilled + scratch > 0)
@@ -245,7 +262,8 @@ fn write_head(text: &mut String) {
 fn write_rows(text: &mut String, figures: &Figures, gpu: bool) {
     write_head(text);
     for (name, row) in figures.rows.iter().filter(|(_, row)| row.gpu == gpu) {
-        let cells: Vec<String> = row.cells.iter().map(Cell::text).collect();
+        let text_of = |cell: &Option<Cell>| cell.map_or(NO_FIGURES.to_owned(), |c| c.text());
+        let cells: Vec<String> = row.cells.iter().map(text_of).collect();
         let _ = writeln!(text, "| `{name}` | {} |", cells.join(" | "));
     }
 }
@@ -275,11 +293,15 @@ fn faults(figures: &Figures, table: &str) -> Result<Vec<String>, Failure> {
     let (hot, software) = hot_and_software
         .split_once(SOFTWARE_HEAD)
         .ok_or("no shaders for software adapters")?;
-    let mut known = read(rest, Cell::read)?;
+    let read_cell = |text: &str| match text {
+        NO_FIGURES => Some(None),
+        _ => Cell::read(text).map(Some),
+    };
+    let mut known = read(rest, read_cell)?;
     if known.is_empty() {
         return Err("the table is empty".into());
     }
-    known.extend(read(software, Cell::read)?);
+    known.extend(read(software, read_cell)?);
     let known_hot = read(hot, HotCell::read)?;
     let mut worse = figures.spilling();
     for (name, row) in figures.rows.iter().filter(|(_, row)| row.gpu) {
@@ -294,9 +316,13 @@ fn faults(figures: &Figures, table: &str) -> Result<Vec<String>, Failure> {
             ));
         }
         for ((family, now), was) in FAMILIES.iter().zip(&row.cells).zip(cells) {
-            if now.waves < was.waves {
-                let (now, was) = (now.text(), was.text());
-                worse.push(format!("{name} on {family}: {now} was {was}"));
+            match (now, was) {
+                (Some(now), Some(was)) if now.waves < was.waves => {
+                    let (now, was) = (now.text(), was.text());
+                    worse.push(format!("{name} on {family}: {now} was {was}"));
+                }
+                (None, Some(_)) => worse.push(format!("{name} does not compile for {family}")),
+                _ => {}
             }
         }
         worse.extend(worse_hot_loops(name, row, known_hot.get(name)));

@@ -18,6 +18,8 @@ const STATISTICS: [&str; 6] = [
     "Spilled SGPRs",
     "Scratch size",
 ];
+/// What stands for them where the family cannot run the shader.
+pub(crate) const NO_FIGURES: &str = "-";
 const ENTRY_POINT: &CStr = c"main";
 
 /// Prints the driver's line, then one line a shader: its file, the driver's figures, then those of
@@ -29,6 +31,10 @@ pub(crate) fn print_figures(shaders: &Path) -> Result<(), Failure> {
     println!("driver {}", compiler.driver);
     for entry in manifest["shaders"].as_array().ok_or("no shaders")? {
         let file = entry["file"].as_str().ok_or("a shader has no file")?;
+        if !entry["matrices"].is_null() && !compiler.has_matrices {
+            println!("{file} {NO_FIGURES}");
+            continue;
+        }
         let figures = compiler
             .compile(&shaders.join(file), entry)
             .map_err(|error| format!("{file}: {error}"))?;
@@ -42,6 +48,8 @@ struct Compiler {
     device: ash::Device,
     executables: ash::khr::pipeline_executable_properties::Device,
     driver: String,
+    /// Whether the family has matrix units.
+    has_matrices: bool,
     // The loader and the instance have to outlive the device.
     _instance: ash::Instance,
     _entry: ash::Entry,
@@ -54,13 +62,10 @@ impl Compiler {
         let queues = [vk::DeviceQueueCreateInfo::default()
             .queue_family_index(0)
             .queue_priorities(&[1.0])];
-        let extensions = [ash::khr::pipeline_executable_properties::NAME.as_ptr()];
+        let statistics_of = ash::khr::pipeline_executable_properties::NAME;
+        let matrices = ash::khr::cooperative_matrix::NAME;
         let mut statistics = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
             .pipeline_executable_info(true);
-        let device_info = vk::DeviceCreateInfo::default()
-            .queue_create_infos(&queues)
-            .enabled_extension_names(&extensions)
-            .push_next(&mut statistics);
         // SAFETY: the loader is the system's; each call gets structures that live through it and
         // handles that the calls before it made. RADV has queue family 0 and the extension, or
         // the calls fail.
@@ -78,6 +83,17 @@ impl Compiler {
                 text(vulkan12.driver_name_as_c_str()?),
                 text(vulkan12.driver_info_as_c_str()?)
             );
+            let offered = instance.enumerate_device_extension_properties(adapter)?;
+            let offers = |e: &vk::ExtensionProperties| e.extension_name_as_c_str() == Ok(matrices);
+            let offers_matrices = offered.iter().any(offers);
+            // This Mesa compiles them for RDNA4 too, though it does not offer them there yet.
+            let family = std::env::var("RADV_FORCE_FAMILY").unwrap_or_default();
+            let has_matrices = offers_matrices || family == "gfx1201";
+            let both = [statistics_of.as_ptr(), matrices.as_ptr()];
+            let device_info = vk::DeviceCreateInfo::default()
+                .queue_create_infos(&queues)
+                .enabled_extension_names(&both[..if offers_matrices { 2 } else { 1 }])
+                .push_next(&mut statistics);
             let device = instance.create_device(adapter, &device_info, None)?;
             let executables =
                 ash::khr::pipeline_executable_properties::Device::new(&instance, &device);
@@ -85,6 +101,7 @@ impl Compiler {
                 device,
                 executables,
                 driver,
+                has_matrices,
                 _instance: instance,
                 _entry: entry,
             })

@@ -1,15 +1,16 @@
 #!/bin/sh
-# Makes sure that FOLDER is the root of a Debian 13, whose Mesa compiles for AMD's RDNA3 and RDNA4. Nothing
+# Makes sure that FOLDER is the root of the Debian RELEASE, whose Mesa has DRIVER (`radeon`, `lvp`). Nothing
 # of it is installed on this system: tests take its loader and libraries by their paths.
 #
-# Usage: ensure-newer-mesa.sh FOLDER
+# Usage: ensure-mesa-of.sh RELEASE DRIVER FOLDER
+# `trixie` compiles for AMD's RDNA3 and RDNA4; `sid` runs cooperative matrices without a GPU.
 set -eu
 # shellcheck source=scripts/packages.sh
 . "$(dirname "$0")/packages.sh"
 
-folder=$1
-release=trixie
-driver=usr/lib/x86_64-linux-gnu/libvulkan_radeon.so
+release=$1
+driver=usr/lib/x86_64-linux-gnu/libvulkan_$2.so
+folder=$3
 
 if [ -e "$folder/$driver" ] && [ -e "$folder/.complete" ]; then
     exit 0

@@ -1,0 +1,88 @@
+// output = A B for A [m, k] and B [k, n] of 2-byte floats, either of which may lie transposed in memory,
+// by cooperative matrices: the matrix units' products of SIDE x SIDE, whose sums are f32.
+// As matmul.cooperative.wgsl, of tiles of 4 SIDE rows and columns: four matrices a subgroup, for GPUs whose
+// registers hold no more, and for outputs too small to make work for a whole GPU.
+// With several splits of k, split z writes its own partial product.
+// Joined with cooperative_16.wgsl or cooperative_8.wgsl, matmul_slices_f16.wgsl.
+// Joined with matmul_store_f16.wgsl, matmul_store_pair.wgsl.
+enable f16;
+enable wgpu_cooperative_matrix;
+
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    k_per_split: u32,    // a multiple of eight, or k
+    a_stride: u32,       // elements from one row to the next, of the matrix as it lies in memory
+    b_stride: u32,
+    output_stride: u32,  // of the epilogue's tensors as well
+    time: u32,           // rows of a sequence, for an epilogue that rotates
+    head_dim: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f16>>;           // [m, k], or [k, m] if A_TRANSPOSED
+@group(0) @binding(2) var<storage, read> b: array<vec4<f16>>;           // [k, n], or [n, k] if B_TRANSPOSED
+@group(0) @binding(3) var<storage, read> aside: array<Stored>;          // what the epilogue reads, if anything
+@group(0) @binding(4) var<storage, read> other: array<Stored>;          // what else it reads
+@group(0) @binding(5) var<storage, read_write> output: array<Stored>;   // [m, n], or [splits, m, n]
+@group(0) @binding(6) var<storage, read_write> second: array<Stored>;   // what else it writes
+
+override A_TRANSPOSED: bool = false;
+override B_TRANSPOSED: bool = false;
+
+const LANES: u32 = 128u;
+const PART: u32 = 2u * SIDE;  // of a subgroup
+const TILE: u32 = 2u * PART;
+const DEPTH: u32 = 2u * SIDE;
+// Of a row of the workgroup's memory, so that lanes meet different banks.
+const LINE_PITCH: u32 = DEPTH + 8u;
+const STEP_PITCH: u32 = TILE + 8u;
+
+var<workgroup> a_tile: array<f16, TILE * LINE_PITCH>;  // [row, step], or [step, row] if A_TRANSPOSED
+var<workgroup> b_tile: array<f16, TILE * LINE_PITCH>;  // [step, column], or [column, step] if B_TRANSPOSED
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_id) subgroup: u32,
+) {
+    let row0 = group.y * TILE;
+    let col0 = group.x * TILE;
+    let k_start = group.z * params.k_per_split;
+    let k_end = min(k_start + params.k_per_split, params.k);
+    let part_row = subgroup / 2u % 2u * PART;
+    let part_col = subgroup % 2u * PART;
+    var c00 = Sums();
+    var c01 = Sums();
+    var c10 = Sums();
+    var c11 = Sums();
+    var next_a = fetch_a(lane, row0, k_start, k_end);
+    var next_b = fetch_b(lane, col0, k_start, k_end);
+    for (var k0 = k_start; k0 < k_end; k0 += DEPTH) {
+        // Every subgroup is done with the slice before.
+        workgroupBarrier();
+        keep_a(lane, next_a);
+        keep_b(lane, next_b);
+        // The slice is whole.
+        workgroupBarrier();
+        if (k0 + DEPTH < k_end) {
+            next_a = fetch_a(lane, row0, k0 + DEPTH, k_end);
+            next_b = fetch_b(lane, col0, k0 + DEPTH, k_end);
+        }
+        for (var step = 0u; step < DEPTH; step += SIDE) {
+            let a0 = matrix_a(part_row, step);
+            let a1 = matrix_a(part_row + SIDE, step);
+            let b0 = matrix_b(part_col, step);
+            let b1 = matrix_b(part_col + SIDE, step);
+            c00 = coopMultiplyAdd(a0, b0, c00);
+            c01 = coopMultiplyAdd(a0, b1, c01);
+            c10 = coopMultiplyAdd(a1, b0, c10);
+            c11 = coopMultiplyAdd(a1, b1, c11);
+        }
+    }
+    let place = Place(group.z, row0, col0, lane, min(subgroup, 4u));
+    store_pair(place, c00, c01, 0u, 0u);
+    store_pair(place, c10, c11, 1u, 0u);
+}
