@@ -8,12 +8,12 @@ pub use tables::*;
 pub use variants::{Pass, Use};
 
 use super::family::choose;
-use super::half::{halve, widen};
+use super::half::{halve, in_words};
 use super::matmul_stage::stage;
 use super::rope::{self, RopeTable};
 use super::{FLAT_LANES, SUBGROUP_LANES, by_width};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
-use crate::gpu::{AdapterClass, Dispatch, Elements, Kernel, Plan, Tensor, Window};
+use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Tensor, Window};
 use crate::params;
 
 params!(AttentionParams {
@@ -79,8 +79,7 @@ impl Variant {
     /// `tensor` as this variant reads it.
     fn read(self, plan: &mut Plan, tensor: Tensor) -> Bound {
         match self {
-            Self::Storage if tensor.is_halves() => widen(plan, tensor).into(),
-            Self::Storage => tensor.into(),
+            Self::Storage => in_words(plan, tensor).into(),
             Self::Texture | Self::TextureSubgroup => stage(plan, Window::whole(tensor)).into(),
         }
     }
@@ -324,11 +323,7 @@ fn backward_to_words(
         value: plan.scratch("d_value", value.rows, value.cols),
     };
     let [q, k, v, d_out] = [query, key, value, d_output].map(|t| variant.read(plan, t));
-    let mut words = |tensor: Tensor| match tensor.elements {
-        Elements::Words => tensor,
-        Elements::Halves => widen(plan, tensor),
-    };
-    let output = words(saved.output);
+    let output = in_words(plan, saved.output);
     let saved = Saved { output, ..saved };
     if variant == Variant::TextureSubgroup {
         push_backward_subgroup(plan, saved, [q, k, v, d_out], gradients, shape);
@@ -336,7 +331,7 @@ fn backward_to_words(
     }
     let d_output = match d_out {
         Bound::Tensor(words) => words,
-        Bound::Texture(_) => words(d_output),
+        Bound::Texture(_) => in_words(plan, d_output),
     };
     let delta = backward_delta(plan, saved.output, d_output, shape);
     let inputs = [q, k, v, d_out, saved.log_sum_exp.into(), delta.into()];

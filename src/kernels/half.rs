@@ -3,7 +3,7 @@
 use super::{FLAT_LANES, binding, by_width, either, halves};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::{PORTABLE, QUADS};
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::{Dispatch, Elements, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(HalveParams {
@@ -85,6 +85,14 @@ pub fn halve_into(plan: &mut Plan, input: Tensor, factor: Option<Tensor>, output
                 .constant("SCALED", factor.is_some().into())
                 .workgroups(flat_workgroups(rows.len() * quads, FLAT_LANES)),
         );
+    }
+}
+
+/// `tensor` as kernels of words take it: itself, or [`widen`] of it.
+pub fn in_words(plan: &mut Plan, tensor: Tensor) -> Tensor {
+    match tensor.elements {
+        Elements::Words => tensor,
+        Elements::Halves => widen(plan, tensor),
     }
 }
 

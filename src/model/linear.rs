@@ -2,7 +2,7 @@
 
 use super::Pass;
 use crate::gpu::Tensor;
-use crate::kernels::half::widen;
+use crate::kernels::half::in_words;
 use crate::kernels::matmul::{Epilogue, Form, matmul, matmul_sum, takes_any_epilogue};
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::swiglu;
@@ -82,7 +82,7 @@ impl Linear {
             self.push_forward(pass, x, up, Epilogue::Gate { gate, hidden });
             return (up, hidden);
         }
-        let gate = in_words(pass, gate);
+        let gate = in_words(pass.plan, gate);
         let up = pass.plan.scratch_like("up", gate);
         self.push_forward(pass, x, up, Epilogue::Store);
         let hidden = swiglu::forward(pass.plan, gate, up);
@@ -104,7 +104,7 @@ impl Linear {
             matmul(pass.plan, Form::Nn, d_y, weight, d_gate, epilogue);
             return (d_gate, d_up);
         }
-        let [gate, up] = [gate, up].map(|t| in_words(pass, t));
+        let [gate, up] = [gate, up].map(|t| in_words(pass.plan, t));
         let d_hidden = pass.plan.scratch_like("d_hidden", gate);
         self.backward_input(pass, d_y, d_hidden);
         let (d_gate, d_up) = swiglu::backward(pass.plan, gate, up, d_hidden);
@@ -160,14 +160,6 @@ impl Linear {
             matmul(pass.plan, Form::Tn, d_y, x, d_part, epilogue);
         }
     }
-}
-
-/// `operand` as the kernels of single operations take it.
-fn in_words(pass: &mut Pass<'_>, operand: Tensor) -> Tensor {
-    if operand.is_halves() {
-        return widen(pass.plan, operand);
-    }
-    operand
 }
 
 /// Gradient for an input `[rows, in]` that several layers share, from those of their outputs.
