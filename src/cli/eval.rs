@@ -50,6 +50,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let config = checkpoint.model()?;
     let dataset = Dataset::open(&args.data, config.vocab_size, config.context_length)?;
+    let iteration = checkpoint.metadata()?.iteration;
     let tokenizer_hash = &checkpoint.metadata()?.tokenizer_hash;
     if let Some(hash) = tokenizer_hash
         .as_deref()
@@ -72,7 +73,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
             "perplexity": perplexity,
             "tokens": tokens,
             "windows": windows,
-            "iteration": model.checkpoint().metadata()?.iteration,
+            "iteration": iteration,
             "planned_device_bytes": scorer.planned_bytes(),
             "allocated_device_bytes": scorer.device().allocated_bytes(),
         }));

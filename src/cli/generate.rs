@@ -79,9 +79,10 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
     };
     let device = args.adapter.open()?;
     let model = InferenceModel::open(&args.checkpoint, device.target().max_binding_words)?;
-    if !args.ignore_tokenizer_mismatch {
+    let checkpoint = model.checkpoint();
+    if let Some(checkpoint) = checkpoint.filter(|_| !args.ignore_tokenizer_mismatch) {
         let hash = tokenizer.as_ref().map(Tokenizer::hash);
-        model.checkpoint().expect_tokenizer(hash.as_deref())?;
+        checkpoint.expect_tokenizer(hash.as_deref())?;
     }
     let mut generator = Generator::new(device, model, sampling)?;
     let lengths = prompt.len()..=prompt.len() + args.max_new_tokens.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! A checkpoint's weights on a device, without gradients and moments.
+//! A model's weights on a device, without gradients and moments.
 
 use std::path::Path;
 
@@ -14,7 +14,14 @@ pub struct InferenceModel {
     pub config: ModelConfig,
     /// Names and places of its weights.
     pub table: ParameterTable,
-    checkpoint: Checkpoint,
+    source: Source,
+}
+
+/// Where the weights come from.
+enum Source {
+    Checkpoint(Checkpoint),
+    /// The initial values of this seed.
+    Seed(u64),
 }
 
 impl InferenceModel {
@@ -36,13 +43,26 @@ impl InferenceModel {
         Ok(Self {
             config,
             table,
-            checkpoint,
+            source: Source::Checkpoint(checkpoint),
         })
     }
 
-    /// The file that the model came from.
-    pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+    /// A model that was never trained: its weights are the initial ones of `seed`. It says nothing, but
+    /// takes as long for it as a trained one.
+    pub fn initial(config: &ModelConfig, seed: u64, max_binding_words: usize) -> Self {
+        Self {
+            config: config.clone(),
+            table: ParameterTable::new(config, &[], max_binding_words),
+            source: Source::Seed(seed),
+        }
+    }
+
+    /// The file that the model came from; none for initial weights.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        match &self.source {
+            Source::Checkpoint(checkpoint) => Some(checkpoint),
+            Source::Seed(_) => None,
+        }
     }
 
     /// Writes the weights to buffers that the table has declared.
@@ -55,9 +75,14 @@ impl InferenceModel {
         buffers: &crate::gpu::Buffers,
         ids: &FlatIds,
     ) -> Result<(), Error> {
-        for parameter in self.table.iter() {
-            let tensor = self.checkpoint.weights().read("", parameter);
-            let tensor = tensor.map_err(CheckpointError::from)?;
+        for (index, parameter) in self.table.iter().enumerate() {
+            let tensor = match &self.source {
+                Source::Checkpoint(checkpoint) => {
+                    let read = checkpoint.weights().read("", parameter);
+                    read.map_err(CheckpointError::from)?
+                }
+                Source::Seed(seed) => self.table.initial_values(index, *seed),
+            };
             parameter.write(device, buffers, ids, &tensor);
         }
         Ok(())
