@@ -80,6 +80,15 @@ pub struct CheckFailed {
     kernels: String,
 }
 
+impl RowReport {
+    /// How near its tolerance its error is: 1 there, and infinite where nothing could be compared.
+    pub fn nearness(&self) -> f64 {
+        self.worst.map_or(f64::INFINITY, |worst| {
+            worst / self.tolerance.max(f64::MIN_POSITIVE)
+        })
+    }
+}
+
 impl Report {
     /// Number of rows that were right.
     pub fn passed(&self) -> usize {
@@ -95,6 +104,21 @@ impl Report {
             *of.entry(kernel).or_default() += 1;
         }
         ops
+    }
+
+    /// The rows of each kernel, in the order of the table.
+    pub fn by_kernel(&self) -> Vec<Vec<&RowReport>> {
+        let mut groups: Vec<Vec<&RowReport>> = Vec::new();
+        for row in &self.rows {
+            let same = |group: &&mut Vec<&RowReport>| {
+                (&group[0].kernel, &group[0].variant) == (&row.kernel, &row.variant)
+            };
+            match groups.iter_mut().find(same) {
+                Some(group) => group.push(row),
+                None => groups.push(vec![row]),
+            }
+        }
+        groups
     }
 
     /// The rows that were wrong.

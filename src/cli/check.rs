@@ -118,16 +118,11 @@ fn table(report: &Report, every_row: bool) -> String {
         "{:<30} {:<16} {:>5} {:>9} {:>9}  result\n",
         "kernel", "variant", "rows", "worst", "tolerance"
     );
-    let mut groups: Vec<Vec<&RowReport>> = Vec::new();
-    for row in &report.rows {
-        let same = |group: &&mut Vec<&RowReport>| {
-            (&group[0].kernel, &group[0].variant) == (&row.kernel, &row.variant)
-        };
-        match groups.iter_mut().find(same) {
-            Some(group) if !every_row => group.push(row),
-            _ => groups.push(vec![row]),
-        }
-    }
+    let groups = if every_row {
+        report.rows.iter().map(|row| vec![row]).collect()
+    } else {
+        report.by_kernel()
+    };
     for group in &groups {
         text.push_str(&describe_group(group, every_row));
     }
@@ -185,15 +180,9 @@ fn kernels_that_ran(report: &Report) -> String {
 }
 
 fn describe_group(group: &[&RowReport], every_row: bool) -> String {
-    // How near its tolerance a row is; what could not be compared is nearest of all.
-    let nearness = |row: &&&RowReport| {
-        row.worst.map_or(f64::INFINITY, |worst| {
-            worst / row.tolerance.max(f64::MIN_POSITIVE)
-        })
-    };
     let nearest = group
         .iter()
-        .max_by(|a, b| nearness(a).total_cmp(&nearness(b)))
+        .max_by(|a, b| a.nearness().total_cmp(&b.nearness()))
         .expect("a group has a row");
     let failed = group.iter().filter(|row| !row.ok).count();
     let result = match failed {
