@@ -1,4 +1,4 @@
-//! Whole training steps of two standard models, beside the matrix product of the same run.
+//! Whole training steps of standard models, beside the matrix product of the same run.
 
 use std::time::Instant;
 
@@ -19,28 +19,43 @@ pub enum Model {
     /// 23 million parameters, CS336's TinyStories model: d_model 512, 4 layers, 16 heads,
     /// d_ff 1,344, vocabulary 10,000, context 256, batch 8.
     Medium,
+    /// 162 million parameters, of GPT-2's sizes: d_model 768, 12 layers, 12 heads, d_ff 2,048,
+    /// vocabulary 50,257, context 1,024, batch 8.
+    Large,
 }
 
 impl Model {
-    /// `S` or `M`.
+    /// `S`, `M` or `G`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Small => "S",
             Self::Medium => "M",
+            Self::Large => "G",
         }
     }
 
     /// Its shape.
     pub fn config(self) -> ModelConfig {
-        let (d_model, num_heads, d_ff, vocab_size, context_length) = match self {
-            Self::Small => (128, 4, 344, 1024, 128),
-            Self::Medium => (512, 16, 1344, 10_000, 256),
+        let (d_model, d_ff) = match self {
+            Self::Small => (128, 344),
+            Self::Medium => (512, 1344),
+            Self::Large => (768, 2048),
+        };
+        let (num_layers, num_heads) = match self {
+            Self::Small => (4, 4),
+            Self::Medium => (4, 16),
+            Self::Large => (12, 12),
+        };
+        let (vocab_size, context_length) = match self {
+            Self::Small => (1024, 128),
+            Self::Medium => (10_000, 256),
+            Self::Large => (50_257, 1024),
         };
         ModelConfig {
             vocab_size,
             context_length,
             d_model,
-            num_layers: 4,
+            num_layers,
             num_heads,
             num_kv_heads: num_heads,
             d_ff,
@@ -52,7 +67,7 @@ impl Model {
     }
 }
 
-/// Sequences of a batch of both models.
+/// Sequences of a batch of these models.
 pub const BATCH_SIZE: usize = 8;
 
 /// What the steps took.
@@ -98,8 +113,8 @@ pub fn step_flops(model: &ModelConfig, tokens: usize) -> f64 {
 }
 
 /// Steps that are timed at least and at most, and the time after which no further one begins.
-const STEPS: std::ops::RangeInclusive<usize> = 5..=50;
-const ENOUGH_S: f64 = 10.0;
+pub(super) const STEPS: std::ops::RangeInclusive<usize> = 5..=50;
+pub(super) const ENOUGH_S: f64 = 10.0;
 
 /// Trains a model on random tokens for some seconds.
 ///
