@@ -1,6 +1,7 @@
 //! Times each kernel at shapes of real models on the adapter in hand, beside the adapter's own
 //! measured ceilings.
 
+pub mod all;
 mod compare;
 mod report;
 mod rows;
@@ -18,6 +19,7 @@ use crate::check::Case;
 use crate::gpu::{
     AdapterClass, Device, Executable, GpuError, Kernel, Memory, Plan, SectionId, Target,
 };
+use crate::kernels::matmul;
 
 /// One kernel at one shape.
 pub struct Row {
@@ -31,6 +33,8 @@ pub struct Row {
     bytes: Option<Count>,
     /// Why the kernel cannot run the shape on any adapter, if so.
     obstacle: Option<&'static str>,
+    /// The matrix product that it computes, if it is one.
+    product: Option<matmul::Use>,
     build: Box<dyn Fn(&mut Case) + Send + Sync>,
 }
 
@@ -74,6 +78,20 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file that holds no page of measurements.
+    #[error(
+        "cannot read '{}' as a page of measurements: {reason}; give the JSON that this benchmark wrote",
+        path.display()
+    )]
+    NoPage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Some parts of a page failed, or some of its checks.
+    #[error("{0}; the page says more, and the rest of it holds")]
+    Parts(String),
     /// Some outputs were wrong.
     #[error("{failed} of {total} rows gave wrong outputs; `gpu-tlm check` says more")]
     Wrong {
@@ -89,8 +107,8 @@ impl BenchError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Gpu(error) => error.is_usage(),
-            Self::NoRow { .. } | Self::NoBaseline { .. } => true,
-            Self::Wrong { .. } => false,
+            Self::NoRow { .. } | Self::NoBaseline { .. } | Self::NoPage { .. } => true,
+            Self::Wrong { .. } | Self::Parts(_) => false,
         }
     }
 }
@@ -232,7 +250,6 @@ impl Row {
 mod tests {
     use super::*;
     use crate::gpu::DeviceOptions;
-    use crate::kernels::matmul;
 
     #[test]
     fn every_row_dispatches_the_kernel_that_it_names() {

@@ -6,7 +6,7 @@ use crate::gpu::{Device, GpuError, Kernel};
 use crate::kernels::probe;
 
 /// What the adapter reaches at best, by the probes of the same run.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Ceilings {
     /// Multiply-adds in registers, two operations each.
     pub fma_gflops: f64,
@@ -17,7 +17,7 @@ pub struct Ceilings {
 }
 
 /// One row's figures; none but `failure` where its outputs were wrong.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RowReport {
     /// The kernel.
     pub kernel: String,
@@ -88,13 +88,26 @@ pub fn run(device: &Device, rows: &[Row], done: impl Fn(&Row)) -> Result<Report,
     };
     for row in rows {
         match row.run(device) {
-            Ok(timing) => report.rows.push(row_report(row, timing, &ceilings)),
+            Ok(timing) => report.rows.push(row_report(row, timing, Some(&ceilings))),
             Err(error) if error.is_unsupported() => report.skipped.push(skipped(row, &error)),
             Err(error) => return Err(in_kernel(row, error)),
         }
         done(row);
     }
     Ok(report)
+}
+
+/// Times one row; its shares are left out where no ceilings are known.
+///
+/// # Errors
+/// When the kernel cannot run the shape, or the device fails.
+pub(super) fn run_row(
+    device: &Device,
+    row: &Row,
+    ceilings: Option<&Ceilings>,
+) -> Result<RowReport, BenchError> {
+    let timing = row.run(device).map_err(|error| in_kernel(row, error))?;
+    Ok(row_report(row, timing, ceilings))
 }
 
 fn probe(device: &Device, kernel: &'static Kernel) -> Result<Timing, BenchError> {
@@ -137,12 +150,12 @@ fn skipped(row: &Row, error: &GpuError) -> Skipped {
     }
 }
 
-fn row_report(row: &Row, timing: Result<Timing, String>, ceilings: &Ceilings) -> RowReport {
+fn row_report(row: &Row, timing: Result<Timing, String>, ceilings: Option<&Ceilings>) -> RowReport {
     let (timing, failure) = match timing {
         Ok(timing) => (Some(timing), None),
         Err(wrong) => (None, Some(wrong)),
     };
-    let share = |timing: Timing| {
+    let share = |timing: Timing, ceilings: &Ceilings| {
         // Loads from workgroup memory have a ceiling of their own.
         let memory = if std::ptr::eq(row.kernel, &probe::WORKGROUP) {
             ceilings.workgroup_gb_per_s
@@ -159,7 +172,7 @@ fn row_report(row: &Row, timing: Result<Timing, String>, ceilings: &Ceilings) ->
         spread: timing.map(|t| t.spread),
         gflops: timing.map(|t| t.gflops()),
         gb_per_s: timing.map(|t| t.gb_per_s()),
-        share_of_ceiling: timing.map(share),
+        share_of_ceiling: timing.zip(ceilings).map(|(t, c)| share(t, c)),
         ratio: None,
         failure,
     }

@@ -58,6 +58,7 @@ impl Table {
             alone: true,
             bytes: None,
             obstacle: None,
+            product: None,
             build: Box::new(build),
         });
     }
@@ -169,6 +170,7 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
                 epilogue: Epilogue::Store,
             };
             row.obstacle = unmet(&used, variant.into());
+            row.product = Some(used);
         }
     }
 }

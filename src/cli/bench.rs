@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::AdapterArgs;
 use crate::Error;
+use crate::bench::all::{self, Page};
 use crate::bench::scaling;
 use crate::bench::train::{BATCH_SIZE, Model, TrainReport, run as run_steps};
 use crate::bench::{Earlier, Report, RowReport, run as run_rows, select};
@@ -26,6 +28,17 @@ pub struct BenchArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
+    /// Everything at once, as one page: the check, the ceilings, products, training, generation
+    #[command(
+        long_about = "Measures this machine's adapter and writes one page, as Markdown and as JSON: every kernel \
+            and whole steps against the f64 reference, the adapter's ceilings, matrix products, training steps of \
+            the models S, M and G, and generation, each in every precision.\n\n\
+            It takes as long as --minutes allows and no longer: what would not fit, be it time or memory, is left \
+            out, and the page says why. Ctrl-C ends it after the part that runs. The page is written anew after \
+            each part, so that nothing is lost; it is named by the adapter, and replaces one of that name. \
+            Stdout gets the paths of both files."
+    )]
+    All(AllArgs),
     /// Each kernel alone: time, GFLOP/s, GB/s, and the share of the adapter's own ceilings
     Kernels(KernelsArgs),
     /// Whole training steps of a standard model, beside the matrix product's speed in the same run
@@ -42,6 +55,35 @@ enum ModelName {
     S,
     /// d_model 512, 4 layers, 16 heads, d_ff 1,344, vocabulary 10,000, context 256, batch 8
     M,
+    /// d_model 768, 12 layers, 12 heads, d_ff 2,048, vocabulary 50,257, context 1,024, batch 8
+    G,
+}
+
+/// Arguments of `gpu-tlm bench all`.
+#[derive(Debug, clap::Args)]
+pub struct AllArgs {
+    /// Write ADAPTER.md and ADAPTER.json into this folder, which is created where it is missing
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// Take at most about this many minutes
+    #[arg(long, value_name = "N", default_value = "10", value_parser = parse_minutes)]
+    minutes: Duration,
+    /// Measure nothing, and write the page of this JSON file of an earlier run
+    #[arg(long, value_name = "FILE", conflicts_with = "minutes")]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    tuning: super::TuningArgs,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    /// Print one JSON object, the same as in the file, in place of the paths
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_minutes(text: &str) -> Result<Duration, String> {
+    let minutes = text.parse().ok().filter(|&minutes: &f64| minutes > 0.0);
+    let seconds = minutes.and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes).ok());
+    seconds.ok_or_else(|| "give a number of minutes over 0, such as 10 or 0.5".to_owned())
 }
 
 /// Arguments of `gpu-tlm bench train`.
@@ -114,6 +156,7 @@ impl BenchArgs {
     /// Which adapter runs it.
     pub(super) fn adapter(&self) -> &AdapterArgs {
         match &self.what {
+            What::All(args) => &args.adapter,
             What::Kernels(args) => &args.adapter,
             What::Train(args) => &args.adapter,
             What::Scaling(args) => &args.adapter,
@@ -127,16 +170,51 @@ impl BenchArgs {
 /// When the request is wrong, the device fails, or outputs are wrong.
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
     match &args.what {
+        What::All(args) => everything(args, args.tuning.options()?),
         What::Kernels(args) => kernels(args, &args.tuning.options()?),
         What::Train(args) => train(args, &args.tuning.options()?),
         What::Scaling(args) => scale(args, &args.tuning.options()?),
     }
 }
 
+/// Measures a page, or reads it, and writes it.
+fn everything(args: &AllArgs, tuning: tuner::Options) -> Result<(), Error> {
+    let page = match &args.from {
+        Some(file) => Page::load(file)?,
+        None => {
+            let device = args.adapter.open()?;
+            let stop = super::stop_on_interrupt(
+                "stopping after this part; once more to stop at once, with what the page has",
+            );
+            let reopen = || Device::open(&args.adapter.options()?);
+            let options = all::Options {
+                budget_s: args.minutes.as_secs_f64(),
+                tuning,
+                stop: &stop,
+            };
+            let page = all::run(device, &reopen, &options, &mut |page, line| {
+                tracing::info!("{line}");
+                page.write(&args.out).map(|_| ())
+            })?;
+            let absent = page.absent_count();
+            tracing::info!("{absent} parts were not measured; the page says why");
+            page
+        }
+    };
+    let paths = page.write(&args.out)?;
+    if args.json {
+        super::print(&page.to_json())?;
+    } else {
+        super::print(&paths.map(|path| format!("{}\n", path.display())).concat())?;
+    }
+    Ok(page.verdict()?)
+}
+
 fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
     let model = match args.model {
         ModelName::S => Model::Small,
         ModelName::M => Model::Medium,
+        ModelName::G => Model::Large,
     };
     let own = model.config();
     let settings = Settings {

@@ -31,6 +31,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Bench(BenchError::NoBaseline { .. }) => {
             Some("`gpu-tlm bench kernels --json` writes one")
         }
+        Error::Bench(BenchError::NoPage { .. }) => Some("`gpu-tlm bench all` writes one"),
         Error::Config(ConfigError::UnknownKey { nearest: None, .. }) => {
             Some("`gpu-tlm train --help` lists the keys")
         }

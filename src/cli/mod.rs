@@ -312,15 +312,16 @@ mod tests {
         };
         assert_eq!(
             having("validation"),
-            "bench kernels, bench scaling, bench train, check, devices, eval, generate, plan, train"
+            "bench all, bench kernels, bench scaling, bench train, check, devices, eval, generate, \
+             plan, train"
         );
         assert_eq!(
             having("no-tune"),
-            "bench kernels, bench scaling, bench train, eval, generate, train"
+            "bench all, bench kernels, bench scaling, bench train, eval, generate, train"
         );
         assert_eq!(
             having("variant"),
-            "bench kernels, bench scaling, bench train, check, eval, generate, plan, train"
+            "bench all, bench kernels, bench scaling, bench train, check, eval, generate, plan, train"
         );
     }
 

@@ -1,0 +1,505 @@
+//! A page of measurements as Markdown, from nothing but its data.
+
+use std::fmt::Write;
+
+use super::budget::span;
+use super::page::{Absent, CheckFigures, Entry, Outcome, Page, ProductFigures, TrainingFigures};
+use crate::bench::RowReport;
+
+const TRAINING: &str = "
+## Training
+
+Whole steps on random tokens: the median of several. S has 1 million parameters, M 23 million, G 162 million; `gpu-tlm bench train --help` has their sizes. The ceiling is that of f32 multiply-adds, which matrix units for f16 can pass; the product is one of 1024x1024x1024 in f32, in the same run.
+
+| model | precision | tokens/s | ms a step | spread | GFLOP/s | of the ceiling | of the product | host | allocated, MiB | planned, MiB | first step, s |
+|---|---|---|---|---|---|---|---|---|---|---|---|
+";
+
+const GENERATION: &str = "
+## Generation
+
+One text, token by token, by a model of initial weights.
+
+| model | precision | prompt | new tokens | tokens/s |
+|---|---|---|---|---|
+";
+
+const PRODUCTS: &str = "
+## Matrix products
+
+`MxNxK`, with n or t for each operand that lies as it is or transposed; the fastest of the kernels that plans for this adapter may take, copies of operands included. The ceiling is the nearer one, of f32 multiply-adds or of copies, which operands that stay in a cache can pass.
+
+| shape | precision | fastest kernel | ms | spread | GFLOP/s | of the ceiling | others, ms |
+|---|---|---|---|---|---|---|---|
+";
+
+const ABSENT: &str = "
+## Not measured
+
+| part | what | precision | why |
+|---|---|---|---|
+";
+
+const KERNELS: &str = "
+## The check by kernel
+
+Of each kernel the row that is nearest to its tolerance.
+
+| kernel | rows | worst | tolerance | result |
+|---|---|---|---|---|
+";
+
+/// The whole page.
+pub(super) fn render(page: &Page) -> String {
+    let mut text = head(page);
+    text.push_str(&check(page));
+    text.push_str(&ceilings(page));
+    let training = page.training.iter().filter_map(|entry| {
+        let figures = entry.outcome.figures()?;
+        Some(training_row(entry, figures))
+    });
+    add_table(&mut text, TRAINING, training);
+    let generation = page.generation.iter().filter_map(|entry| {
+        let figures = entry.outcome.figures()?;
+        Some(format!(
+            "| {} | {} | {} | {} | {} |\n",
+            entry.name,
+            entry.precision.name(),
+            or_dash(figures.prompt_tokens, |n| n.to_string()),
+            figures.new_tokens,
+            number(figures.tokens_per_s),
+        ))
+    });
+    add_table(&mut text, GENERATION, generation);
+    let products = page.products.iter().filter_map(|entry| {
+        let figures = entry.outcome.figures()?;
+        Some(product_row(entry, figures))
+    });
+    add_table(&mut text, PRODUCTS, products);
+    add_table(&mut text, ABSENT, absent_rows(&page.absent()).into_iter());
+    let kernels = page.check.figures().map(kernel_rows).unwrap_or_default();
+    add_table(&mut text, KERNELS, kernels.into_iter());
+    text
+}
+
+fn head(page: &Page) -> String {
+    let mut text = format!(
+        "# {}\n\nMeasured on {} by `gpu-tlm bench all`; not written by hand.\n\n| | |\n|---|---|\n",
+        escape(&page.adapter),
+        page.date
+    );
+    let kind = if page.software {
+        "a driver that runs shaders on the CPU"
+    } else {
+        "a GPU"
+    };
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| {name} | {} |", escape(value));
+    };
+    line("program", &format!("gpu-tlm {}", page.version));
+    line("kind", kind);
+    line("driver", &page.driver);
+    line("backend", &page.backend);
+    if let Some(bytes) = page.memory_bytes {
+        line("memory", &format!("{} MiB", mib(bytes)));
+    }
+    line("system", &page.system);
+    if let Some(cores) = page.host_cores {
+        line("cores of the host", &cores.to_string());
+    }
+    if let (Some(elapsed_s), Some(minutes)) = (page.elapsed_s, page.budget_minutes) {
+        let text = format!(
+            "{} of a budget of {}",
+            span(elapsed_s),
+            span(60.0 * minutes)
+        );
+        line("time", &text);
+    }
+    text
+}
+
+fn check(page: &Page) -> String {
+    let mut text = String::from(
+        "\n## Check\n\nEvery kernel, and whole training steps, against the f64 reference: ",
+    );
+    match &page.check {
+        Outcome::Measured(check) => {
+            let ran = check.passed + check.failed;
+            let verdict = match (check.failed, check.left_out.is_empty()) {
+                (0, true) => "PASS",
+                (0, false) => "PASS as far as it ran",
+                _ => "FAIL",
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "{verdict}, {} of {ran} checks passed in {}; {} skipped for the adapter, {} for the kernel.",
+                check.passed,
+                span(check.seconds),
+                check.skipped_for_adapter,
+                check.skipped_for_kernel,
+            );
+            if !check.failures.is_empty() {
+                text.push('\n');
+            }
+            for failure in &check.failures {
+                let _ = writeln!(text, "- {}", escape(failure));
+            }
+        }
+        Outcome::Skipped { .. } => text.push_str("not checked.\n"),
+        Outcome::Failed { .. } => text.push_str("FAIL, it broke off.\n"),
+    }
+    text
+}
+
+fn ceilings(page: &Page) -> String {
+    let Some(ceilings) = page.ceilings.figures() else {
+        return String::new();
+    };
+    format!(
+        "\n## Ceilings\n\nWhat probes reach in registers, between two buffers, and in workgroup memory.\n\n\
+         | multiply-add, GFLOP/s | copy, GB/s | workgroup memory, GB/s |\n|---|---|---|\n| {} | {} | {} |\n",
+        number(ceilings.fma_gflops),
+        number(ceilings.copy_gb_per_s),
+        number(ceilings.workgroup_gb_per_s),
+    )
+}
+
+fn training_row(entry: &Entry<TrainingFigures>, figures: &TrainingFigures) -> String {
+    let of_product = figures
+        .matmul_gflops
+        .map(|product| figures.gflops / product);
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        entry.name,
+        entry.precision.name(),
+        number(figures.tokens_per_s),
+        number(figures.ms_per_step),
+        or_dash(figures.spread, percent),
+        number(figures.gflops),
+        or_dash(figures.share_of_ceiling, percent),
+        or_dash(of_product, percent),
+        or_dash(figures.host_share, percent),
+        or_dash(figures.peak_device_bytes, mib),
+        or_dash(figures.planned_device_bytes, mib),
+        or_dash(figures.first_step_s, number),
+    )
+}
+
+fn product_row(entry: &Entry<ProductFigures>, figures: &ProductFigures) -> String {
+    let fastest = figures.fastest();
+    let is_other = |row: &&RowReport| fastest.is_none_or(|fastest| row.variant != fastest.variant);
+    let others = figures.kernels.iter().filter(is_other);
+    let others: Vec<String> = others
+        .map(|row| match &row.failure {
+            None => format!("{} {}", row.variant, or_dash(row.ms, number)),
+            Some(failure) => format!("{} WRONG: {}", row.variant, escape(failure)),
+        })
+        .collect();
+    let of = |figure: fn(&RowReport) -> Option<f64>, show: fn(f64) -> String| {
+        or_dash(fastest.and_then(figure), show)
+    };
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        entry.name,
+        entry.precision.name(),
+        or_dash(fastest, |row| format!("{}.{}", row.kernel, row.variant)),
+        of(|row| row.ms, number),
+        of(|row| row.spread, percent),
+        of(|row| row.gflops, number),
+        of(|row| row.share_of_ceiling, percent),
+        others.join(", "),
+    )
+}
+
+/// A row for each part, precision and reason, with all that they stand for.
+fn absent_rows(absent: &[Absent<'_>]) -> Vec<String> {
+    let mut groups: Vec<(&Absent<'_>, Vec<&str>)> = Vec::new();
+    for one in absent {
+        let same = |(known, _): &&mut (&Absent<'_>, Vec<&str>)| {
+            (known.part, known.precision, known.reason) == (one.part, one.precision, one.reason)
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, names)) => names.push(one.name),
+            None => groups.push((one, vec![one.name])),
+        }
+    }
+    let row = |(absent, names): &(&Absent<'_>, Vec<&str>)| {
+        let failed = if absent.failed { "FAILED: " } else { "" };
+        format!(
+            "| {} | {} | {} | {failed}{} |\n",
+            absent.part,
+            names.join(", "),
+            or_dash(absent.precision, |precision| precision.name().to_owned()),
+            escape(absent.reason),
+        )
+    };
+    groups.iter().map(row).collect()
+}
+
+fn kernel_rows(check: &CheckFigures) -> Vec<String> {
+    let rows = check.kernels.iter().map(|kernel| {
+        let result = match kernel.failed {
+            0 => "ok".to_owned(),
+            n => format!("FAIL: {n}"),
+        };
+        format!(
+            "| {} | {} | {} | {:.0e} | {result} |\n",
+            kernel.kernel,
+            kernel.rows,
+            or_dash(kernel.worst, |worst| format!("{worst:.1e}")),
+            kernel.tolerance,
+        )
+    });
+    rows.collect()
+}
+
+/// Adds a heading with its table, where the table has a row.
+fn add_table(text: &mut String, heading: &str, rows: impl Iterator<Item = String>) {
+    let rows: String = rows.collect();
+    if !rows.is_empty() {
+        text.push_str(heading);
+        text.push_str(&rows);
+    }
+}
+
+fn or_dash<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), show)
+}
+
+/// Three digits at least, and none behind the point of what has them before it.
+fn number(value: f64) -> String {
+    let digits = match value.abs() {
+        v if v >= 100.0 => 0,
+        v if v >= 10.0 => 1,
+        v if v >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.digits$}")
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}
+
+fn mib(bytes: u64) -> String {
+    number(bytes as f64 / f64::from(1 << 20))
+}
+
+/// Text of a driver or an error in a cell: on one line, and without what Markdown would take for a
+/// cell's end or for HTML.
+fn escape(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.replace('|', "\\|").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Ceilings;
+    use crate::bench::all::{GenerationFigures, KernelCheck};
+    use crate::config::Precision;
+
+    fn row(variant: &str, ms: Option<f64>, failure: Option<&str>) -> RowReport {
+        RowReport {
+            kernel: "matmul".to_owned(),
+            variant: variant.to_owned(),
+            shape: "64x64x64 Nt".to_owned(),
+            ms,
+            spread: ms.map(|_| 0.02),
+            gflops: ms.map(|ms| 0.524_288 / ms),
+            gb_per_s: ms.map(|_| 1.0),
+            share_of_ceiling: ms.map(|_| 0.5),
+            ratio: None,
+            failure: failure.map(str::to_owned),
+        }
+    }
+
+    fn entry<T>(name: &str, precision: Precision, outcome: Outcome<T>) -> Entry<T> {
+        Entry {
+            name: name.to_owned(),
+            precision,
+            outcome,
+        }
+    }
+
+    fn no_time<T>() -> Outcome<T> {
+        Outcome::Skipped {
+            reason: "the time budget is used up".to_owned(),
+        }
+    }
+
+    /// A page with something of each kind: measured, wrong, skipped and failed.
+    fn page() -> Page {
+        let kernel = |kernel: &str, failed, worst| KernelCheck {
+            kernel: kernel.to_owned(),
+            rows: 12,
+            failed,
+            worst,
+            tolerance: 1e-5,
+        };
+        let training = TrainingFigures {
+            tokens_per_s: 488_435.0,
+            ms_per_step: 2.1,
+            spread: Some(0.04),
+            steps: Some(50),
+            gflops: 2_900.0,
+            share_of_ceiling: Some(0.0496),
+            matmul_gflops: Some(20_000.0),
+            host_share: Some(0.35),
+            peak_device_bytes: Some(56 << 20),
+            planned_device_bytes: Some(55 << 20),
+            first_step_s: Some(0.512),
+        };
+        let of_an_older_page = TrainingFigures {
+            spread: None,
+            share_of_ceiling: None,
+            matmul_gflops: None,
+            host_share: None,
+            peak_device_bytes: None,
+            planned_device_bytes: None,
+            first_step_s: None,
+            ..training.clone()
+        };
+        let (f32, mixed) = (Precision::F32, Precision::Mixed);
+        let product = |kernels| Outcome::Measured(ProductFigures { kernels });
+        Page {
+            format: 1,
+            version: "0.1.0".to_owned(),
+            date: "2026-11-26".to_owned(),
+            adapter: "Example <GPU> | 9000".to_owned(),
+            driver: "example 1.2".to_owned(),
+            backend: "vulkan".to_owned(),
+            software: false,
+            memory_bytes: Some(8 << 30),
+            system: "linux x86_64".to_owned(),
+            host_cores: Some(16),
+            budget_minutes: Some(10.0),
+            elapsed_s: Some(71.5),
+            check: Outcome::Measured(CheckFigures {
+                passed: 23,
+                failed: 1,
+                skipped_for_adapter: 4,
+                skipped_for_kernel: 2,
+                seconds: 12.3,
+                left_out: vec!["whole training steps: the run was stopped before them".to_owned()],
+                failures: vec!["softmax_forward.portable 7x8 (gpu): output[3] is\n2".to_owned()],
+                kernels: vec![
+                    kernel("matmul.tiled", 0, Some(1.5e-7)),
+                    kernel("softmax_forward.portable", 1, None),
+                ],
+            }),
+            ceilings: Outcome::Measured(Ceilings {
+                fma_gflops: 58_500.0,
+                copy_gb_per_s: 2854.0,
+                workgroup_gb_per_s: 30_900.0,
+            }),
+            training: vec![
+                entry("S", f32, Outcome::Measured(training)),
+                entry("S", mixed, Outcome::Measured(of_an_older_page)),
+                entry("G", f32, no_time()),
+                entry(
+                    "G",
+                    mixed,
+                    Outcome::Failed {
+                        error: "the device was lost".to_owned(),
+                    },
+                ),
+            ],
+            generation: vec![
+                entry(
+                    "S",
+                    f32,
+                    Outcome::Measured(GenerationFigures {
+                        prompt_tokens: Some(16),
+                        new_tokens: 112,
+                        tokens_per_s: 555.0,
+                    }),
+                ),
+                entry("M", f32, no_time()),
+            ],
+            products: vec![
+                entry(
+                    "64x64x64 Nt",
+                    f32,
+                    product(vec![
+                        row("tiled", Some(0.05), None),
+                        row("tiled_quads", Some(0.025), None),
+                        row("tiled_small", None, Some("two runs gave different bits")),
+                    ]),
+                ),
+                entry("128x128x128 Nt", f32, no_time()),
+                entry("256x256x256 Nt", f32, no_time()),
+                entry(
+                    "64x64x64 Nt",
+                    mixed,
+                    product(vec![row(
+                        "tiled_f16",
+                        None,
+                        Some("element 0 is not a number"),
+                    )]),
+                ),
+                entry("128x128x128 Nt", mixed, no_time()),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_page_shows_what_was_measured_and_what_was_not_and_why() {
+        assert_eq!(render(&page()), include_str!("example.md"));
+    }
+
+    #[test]
+    fn a_page_is_read_from_its_json_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = page().write(&folder.path().join("new")).unwrap();
+        let names = paths
+            .clone()
+            .map(|path| path.file_name().unwrap().to_owned());
+        assert_eq!(names, ["example-gpu-9000.md", "example-gpu-9000.json"]);
+        assert_eq!(Page::load(&paths[1]).unwrap(), page());
+        for (broken, said) in [
+            (r#"{"format": 1}"#.to_owned(), "missing field"),
+            (
+                page()
+                    .to_json()
+                    .replacen("\"format\": 1", "\"format\": 7", 1),
+                "format is 7",
+            ),
+            (page().to_json().replacen("driver", "drivel", 1), "drivel"),
+        ] {
+            crate::files::write(&paths[1], broken).unwrap();
+            let error = Page::load(&paths[1]).unwrap_err();
+            assert!(
+                error.is_usage() && error.to_string().contains(said),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_is_sound_unless_something_failed_or_was_wrong() {
+        let message = page().verdict().unwrap_err().to_string();
+        for part in [
+            "1 of 24 checks failed",
+            "2 products gave wrong outputs",
+            "1 parts failed",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        let mut page = page();
+        page.check = no_time();
+        for product in &mut page.products {
+            product.outcome = no_time();
+        }
+        page.training[3].outcome = no_time();
+        assert!(page.verdict().is_ok());
+    }
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        let shown = [0.0256, 2.345, 23.45, 234.5, 23_450.0].map(number);
+        assert_eq!(shown, ["0.026", "2.35", "23.4", "234", "23450"]);
+    }
+}
