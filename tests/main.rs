@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "tests are named by what they claim")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod adapter_pages;
 mod barriers;
 mod bench_rows;
 mod command_line;

@@ -197,3 +197,86 @@ fn a_profile_is_a_trace_of_every_dispatch_and_changes_no_result() {
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     assert!(run.stderr.contains("missing/trace.json"), "{}", run.stderr);
 }
+
+#[test]
+fn bench_all_keeps_to_its_budget_and_its_page_says_what_was_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("pages");
+    let started = std::time::Instant::now();
+    let args = ["bench", "all", "--minutes", "0.2", "--out", utf8(&out)];
+    let page = json(&[&args[..], &["--json"]].concat());
+    // The budget, and the part that was begun last.
+    let took_s = started.elapsed().as_secs_f64();
+    assert!(took_s < 60.0, "{took_s} s");
+    assert!(page["elapsed_s"].as_f64().unwrap() < 60.0);
+    assert_eq!(page["check"]["status"], "measured");
+    assert_eq!(page["check"]["failed"], 0);
+    assert!(page["check"]["passed"].as_u64() > Some(0));
+    assert!(page["ceilings"]["fma_gflops"].as_f64() > Some(0.0));
+    let entries = |key: &str| page[key].as_array().unwrap().clone();
+    let largest = entries("training")
+        .into_iter()
+        .find(|e| e["name"] == "G")
+        .unwrap();
+    assert_eq!(largest["status"], "skipped");
+    let reason = largest["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("budget") || reason.contains("memory"),
+        "{reason}"
+    );
+    for entry in [
+        entries("training"),
+        entries("generation"),
+        entries("products"),
+    ]
+    .concat()
+    {
+        let known = ["measured", "skipped"].contains(&entry["status"].as_str().unwrap());
+        assert!(known, "{entry}");
+    }
+    // The files, whose names are the adapter's, hold the same.
+    let files: Vec<_> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+    let file = files
+        .iter()
+        .find(|f| f.extension().unwrap() == "json")
+        .unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), page);
+    let markdown = std::fs::read_to_string(file.with_extension("md")).unwrap();
+    for part in [
+        "## Check",
+        "## Ceilings",
+        "## Not measured",
+        page["adapter"].as_str().unwrap(),
+    ] {
+        assert!(markdown.contains(part), "no {part} in\n{markdown}");
+    }
+    // A page is made of its JSON alone.
+    let again = folder.path().join("again");
+    let paths = succeed(&["bench", "all", "--from", utf8(file), "--out", utf8(&again)]);
+    let path = paths.lines().find(|path| path.ends_with(".md")).unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), markdown);
+}
+
+#[test]
+fn bench_all_refuses_a_budget_that_is_none_and_a_file_that_is_no_page() {
+    for (flag, value, said) in [
+        ("--minutes", "0", "over 0"),
+        ("--minutes", "soon", "over 0"),
+        ("--minutes", "-1", "over 0"),
+        ("--minutes", "1e300", "over 0"),
+        ("--from", "missing.json", "gpu-tlm bench all"),
+    ] {
+        let run = gpu_tlm(&["bench", "all", flag, value]);
+        assert_eq!(run.code, Some(2), "{value}: {}", run.stderr);
+        assert!(
+            run.stdout.is_empty() && run.stderr.contains(said),
+            "{}",
+            run.stderr
+        );
+    }
+}

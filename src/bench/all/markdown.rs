@@ -5,12 +5,9 @@ use std::fmt::Write;
 use super::budget::span;
 use super::page::{Absent, CheckFigures, Entry, Outcome, Page, ProductFigures, TrainingFigures};
 use crate::bench::RowReport;
+use crate::bench::train::{BATCH_SIZE, Model};
 
 const TRAINING: &str = "
-## Training
-
-Whole steps on random tokens: the median of several. S has 1 million parameters, M 23 million, G 162 million; `gpu-tlm bench train --help` has their sizes. The ceiling is that of f32 multiply-adds, which matrix units for f16 can pass; the product is one of 1024x1024x1024 in f32, in the same run.
-
 | model | precision | tokens/s | ms a step | spread | GFLOP/s | of the ceiling | of the product | host | allocated, MiB | planned, MiB | first step, s |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 ";
@@ -58,7 +55,7 @@ pub(super) fn render(page: &Page) -> String {
         let figures = entry.outcome.figures()?;
         Some(training_row(entry, figures))
     });
-    add_table(&mut text, TRAINING, training);
+    add_table(&mut text, &(models() + TRAINING), training);
     let generation = page.generation.iter().filter_map(|entry| {
         let figures = entry.outcome.figures()?;
         Some(format!(
@@ -84,7 +81,7 @@ pub(super) fn render(page: &Page) -> String {
 
 fn head(page: &Page) -> String {
     let mut text = format!(
-        "# {}\n\nMeasured on {} by `gpu-tlm bench all`; not written by hand.\n\n| | |\n|---|---|\n",
+        "# {}\n\nMeasured on {}; `gpu-tlm bench all` made this page of the JSON file beside it.\n\n| | |\n|---|---|\n",
         escape(&page.adapter),
         page.date
     );
@@ -115,6 +112,9 @@ fn head(page: &Page) -> String {
             span(60.0 * minutes)
         );
         line("time", &text);
+    }
+    for note in &page.notes {
+        line("note", note);
     }
     text
 }
@@ -163,6 +163,29 @@ fn ceilings(page: &Page) -> String {
         number(ceilings.fma_gflops),
         number(ceilings.copy_gb_per_s),
         number(ceilings.workgroup_gb_per_s),
+    )
+}
+
+/// The heading of training, with the sizes of the models.
+fn models() -> String {
+    let models = [Model::Small, Model::Medium, Model::Large].map(|model| {
+        let config = model.config();
+        format!(
+            "{} has d_model {}, {} layers, {} heads, d_ff {}, a vocabulary of {} and a context of {}",
+            model.name(),
+            config.d_model,
+            config.num_layers,
+            config.num_heads,
+            config.d_ff,
+            config.vocab_size,
+            config.context_length,
+        )
+    });
+    format!(
+        "\n## Training\n\nWhole steps on {BATCH_SIZE} sequences of random tokens: the median of several. {}. \
+         The ceiling is that of f32 multiply-adds, which matrix units for f16 can pass; the product is one of \
+         1024x1024x1024 in f32, in the same run.\n",
+        models.join("; ")
     )
 }
 
@@ -230,12 +253,23 @@ fn absent_rows(absent: &[Absent<'_>]) -> Vec<String> {
         format!(
             "| {} | {} | {} | {failed}{} |\n",
             absent.part,
-            names.join(", "),
+            list(names),
             or_dash(absent.precision, |precision| precision.name().to_owned()),
             escape(absent.reason),
         )
     };
     groups.iter().map(row).collect()
+}
+
+/// All of a few names, and the first ones of many.
+fn list(names: &[&str]) -> String {
+    const MOST: usize = 6;
+    const SHOWN: usize = 3;
+    if names.len() <= MOST {
+        return names.join(", ");
+    }
+    let further = names.len() - SHOWN;
+    format!("{} and {further} more", names[..SHOWN].join(", "))
 }
 
 fn kernel_rows(check: &CheckFigures) -> Vec<String> {
@@ -377,6 +411,7 @@ mod tests {
             host_cores: Some(16),
             budget_minutes: Some(10.0),
             elapsed_s: Some(71.5),
+            notes: vec!["on battery".to_owned()],
             check: Outcome::Measured(CheckFigures {
                 passed: 23,
                 failed: 1,
@@ -495,6 +530,15 @@ mod tests {
         }
         page.training[3].outcome = no_time();
         assert!(page.verdict().is_ok());
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(list(&["a"; 6]), "a, a, a, a, a, a");
+        assert_eq!(
+            list(&["a", "b", "c", "d", "e", "f", "g"]),
+            "a, b, c and 4 more"
+        );
     }
 
     #[test]

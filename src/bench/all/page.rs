@@ -42,6 +42,9 @@ pub struct Page {
     pub budget_minutes: Option<f64>,
     /// Seconds that all took.
     pub elapsed_s: Option<f64>,
+    /// What a person has added: a power limit, what else ran on the machine.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Every kernel and whole steps against the f64 reference.
     pub check: Outcome<CheckFigures>,
     /// What the adapter reaches at best.

@@ -94,6 +94,7 @@ fn empty_page(device: &Device, options: &Options<'_>, parts: &[Part]) -> Page {
         host_cores: std::thread::available_parallelism().ok().map(usize::from),
         budget_minutes: Some(options.budget_s / 60.0),
         elapsed_s: None,
+        notes: Vec::new(),
         check: not_reached(),
         ceilings: not_reached(),
         training: Vec::new(),
