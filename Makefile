@@ -179,6 +179,15 @@ performance: toolchain loader build ## time whole steps and products, and write 
 	@scripts/ensure-torch.sh $(PYTHON)
 	$(PYTHON) scripts/performance.py "$(RELEASE)" docs/performance.md
 
+.PHONY: adapters
+adapters: ## write docs/adapters/README.md from the JSON pages beside it
+	$(PYTHON) scripts/adapters.py docs/adapters
+
+.PHONY: test-adapters
+test-adapters: ## check that docs/adapters/README.md is what the JSON pages beside it say
+	@echo "==> the table of adapters"
+	$(PYTHON) scripts/adapters.py docs/adapters --check
+
 .PHONY: oracle
 oracle: ## check the PyTorch oracle and write its fixtures anew
 	@scripts/ensure-torch.sh $(PYTHON)
