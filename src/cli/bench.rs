@@ -33,8 +33,8 @@ enum What {
         long_about = "Measures this machine's adapter and writes one page, as Markdown and as JSON: every kernel \
             and whole steps against the f64 reference, the adapter's ceilings, matrix products, training steps of \
             the models S, M and G, and generation, each in every precision.\n\n\
-            It takes as long as --minutes allows and no longer: what would not fit, be it time or memory, is left \
-            out, and the page says why. Ctrl-C ends it after the part that runs. The page is written anew after \
+            It takes about ten minutes at most, or what --minutes says: what would not fit, be it time or memory, is \
+            left out, and the page says why. Ctrl-C ends it after the part that runs. The page is written anew after \
             each part, so that nothing is lost; it is named by the adapter, and replaces one of that name. \
             Stdout gets the paths of both files."
     )]
@@ -65,7 +65,7 @@ pub struct AllArgs {
     /// Write ADAPTER.md and ADAPTER.json into this folder, which is created where it is missing
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Take at most about this many minutes
+    /// Minutes that it may take, the last part's estimate being as good as it is
     #[arg(long, value_name = "N", default_value = "10", value_parser = parse_minutes)]
     minutes: Duration,
     /// Measure nothing, and write the page of this JSON file of an earlier run

@@ -19,7 +19,7 @@ pub struct InferenceModel {
 
 /// Where the weights come from.
 enum Source {
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
     /// The initial values of this seed.
     Seed(u64),
 }
@@ -43,7 +43,7 @@ impl InferenceModel {
         Ok(Self {
             config,
             table,
-            source: Source::Checkpoint(checkpoint),
+            source: Source::Checkpoint(Box::new(checkpoint)),
         })
     }
 

@@ -2,7 +2,10 @@
 //! ceilings, matrix products, training steps and generation.
 
 mod budget;
+mod checked;
 mod date;
+#[cfg(test)]
+mod example;
 mod markdown;
 mod page;
 mod parts;

@@ -340,3 +340,59 @@ fn add_absent<'a, T>(
         failed,
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::example;
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_from_its_json_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = example::page().write(&folder.path().join("new")).unwrap();
+        let names = paths
+            .clone()
+            .map(|path| path.file_name().unwrap().to_owned());
+        assert_eq!(names, ["example-gpu-9000.md", "example-gpu-9000.json"]);
+        assert_eq!(Page::load(&paths[1]).unwrap(), example::page());
+        for (broken, said) in [
+            (r#"{"format": 1}"#.to_owned(), "missing field"),
+            (
+                example::page()
+                    .to_json()
+                    .replacen("\"format\": 1", "\"format\": 7", 1),
+                "format is 7",
+            ),
+            (
+                example::page().to_json().replacen("driver", "drivel", 1),
+                "drivel",
+            ),
+        ] {
+            crate::files::write(&paths[1], broken).unwrap();
+            let error = Page::load(&paths[1]).unwrap_err();
+            assert!(
+                error.is_usage() && error.to_string().contains(said),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_is_sound_unless_something_failed_or_was_wrong() {
+        let message = example::page().verdict().unwrap_err().to_string();
+        for part in [
+            "1 of 24 checks failed",
+            "2 products gave wrong outputs",
+            "1 parts failed",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        let mut page = example::page();
+        page.check = example::no_time();
+        for product in &mut page.products {
+            product.outcome = example::no_time();
+        }
+        page.training[3].outcome = example::no_time();
+        assert!(page.verdict().is_ok());
+    }
+}

@@ -1,22 +1,19 @@
 //! Measures the parts of a page one after the other; none takes the others down with it.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::budget::{Budget, Kind};
 use super::date;
 use super::page::{
-    CheckFigures, Entry, FORMAT, GenerationFigures, KernelCheck, Outcome, Page, ProductFigures,
-    TrainingFigures,
+    Entry, FORMAT, GenerationFigures, Outcome, Page, ProductFigures, TrainingFigures,
 };
-use super::parts::{self, CEILINGS_S, CHECKED_STEPS_S, Part, Shape, Speed};
+use super::parts::{self, CEILINGS_S, Part, Shape, Speed};
 use crate::Error;
 use crate::bench::train::{BATCH_SIZE, Model, run as run_steps};
 use crate::bench::{BenchError, Ceilings, report};
 use crate::check::step::train_config;
-use crate::check::{self, SkippedBy};
 use crate::config::{ModelConfig, Precision};
 use crate::decode::{Generator, InferenceModel, Request};
 use crate::gpu::{AdapterClass, Device, GpuError};
@@ -47,15 +44,7 @@ pub fn run(
     note: &mut dyn FnMut(&Page, &str) -> Result<(), Error>,
 ) -> Result<Page, Error> {
     let parts = parts::all();
-    let mut run = Run {
-        page: empty_page(&device, options, &parts),
-        device,
-        reopen,
-        spare: RefCell::default(),
-        options,
-        budget: Budget::new(options.budget_s),
-        started: Instant::now(),
-    };
+    let mut run = Run::new(device, reopen, options, &parts);
     for (index, &part) in parts.iter().enumerate() {
         let said = run.part(part);
         run.page.elapsed_s = Some(run.elapsed_s());
@@ -68,14 +57,14 @@ pub fn run(
     Ok(run.page)
 }
 
-struct Run<'a> {
+pub(super) struct Run<'a> {
     page: Page,
-    device: Device,
-    reopen: &'a dyn Fn() -> Result<Device, GpuError>,
+    pub(super) device: Device,
+    pub(super) reopen: &'a dyn Fn() -> Result<Device, GpuError>,
     /// Further devices that the check runs rows on, kept from one block of rows to the next.
-    spare: RefCell<Vec<Device>>,
+    pub(super) spare: RefCell<Vec<Device>>,
     options: &'a Options<'a>,
-    budget: Budget,
+    pub(super) budget: Budget,
     started: Instant,
 }
 
@@ -149,7 +138,24 @@ fn system() -> String {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        device: Device,
+        reopen: &'a dyn Fn() -> Result<Device, GpuError>,
+        options: &'a Options<'a>,
+        parts: &[Part],
+    ) -> Self {
+        Self {
+            page: empty_page(&device, options, parts),
+            device,
+            reopen,
+            spare: RefCell::default(),
+            options,
+            budget: Budget::new(options.budget_s),
+            started: Instant::now(),
+        }
+    }
+
     /// Measures or skips a part, puts it on the page, and says what became of it where it began.
     fn part(&mut self, part: Part) -> Option<String> {
         match part {
@@ -206,11 +212,11 @@ impl Run<'_> {
         }
     }
 
-    fn elapsed_s(&self) -> f64 {
+    pub(super) fn elapsed_s(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.options.stop.load(Ordering::Relaxed)
     }
 
@@ -265,7 +271,7 @@ impl Run<'_> {
     }
 
     /// A device that was lost stays so: it is opened anew before the next part.
-    fn mend(&mut self) -> Result<(), GpuError> {
+    pub(super) fn mend(&mut self) -> Result<(), GpuError> {
         if self.device.wait().is_err() {
             self.device = (self.reopen)()?;
         }
@@ -274,82 +280,6 @@ impl Run<'_> {
 
     fn ceilings(&mut self) -> Result<Ceilings, Error> {
         Ok(report::run(&self.device, &[], |_| ())?.ceilings)
-    }
-
-    /// Checks the table row by row until it has used its share of the budget, and then whole steps.
-    fn check(&mut self) -> Result<CheckFigures, Error> {
-        /// What the check may take of the budget.
-        const SHARE: f64 = 0.4;
-        let (began_s, until_s) = (
-            self.elapsed_s(),
-            self.elapsed_s() + SHARE * self.budget.total_s(),
-        );
-        // On a software adapter a row takes a fraction of a second.
-        let at_once = match self.device.class() {
-            AdapterClass::Gpu => 256,
-            AdapterClass::Software => 32,
-        };
-        let rows = by_turns(check::all_rows());
-        let (mut found, mut ran, mut left_out) = (check::Report::default(), 0, Vec::new());
-        let mut broken = None;
-        for block in rows.chunks(at_once) {
-            if self.is_stopped() || self.elapsed_s() >= until_s {
-                break;
-            }
-            match self.check_block(block, false, &mut found) {
-                Ok(()) => ran += block.len(),
-                Err(error) if found.rows.is_empty() => return Err(error.into()),
-                Err(error) => {
-                    broken = Some(error.to_string());
-                    break;
-                }
-            }
-        }
-        let why = |run: &Self| match (&broken, run.is_stopped()) {
-            (Some(error), _) => error.clone(),
-            (None, true) => "the run was stopped before them".to_owned(),
-            (None, false) => format!("the check takes {:.0} % of the time budget", 100.0 * SHARE),
-        };
-        if ran < rows.len() {
-            let left = rows.len() - ran;
-            left_out.push(format!("{left} of {} rows: {}", rows.len(), why(self)));
-        }
-        if broken.is_some() || self.is_stopped() || self.elapsed_s() + CHECKED_STEPS_S > until_s {
-            left_out.push(format!("whole training steps: {}", why(self)));
-        } else if let Err(error) = self.check_block(&[], true, &mut found) {
-            left_out.push(format!("whole training steps: {error}"));
-        }
-        Ok(check_figures(&found, left_out, self.elapsed_s() - began_s))
-    }
-
-    fn check_block(
-        &mut self,
-        rows: &[check::Row],
-        with_step: bool,
-        found: &mut check::Report,
-    ) -> Result<(), GpuError> {
-        self.mend()?;
-        let taken = Cell::new(0);
-        let reopen = || self.spare(taken.replace(taken.get() + 1));
-        let block = check::run(&self.device, rows, with_step, reopen, || ())?;
-        found.rows.extend(block.rows);
-        found.skipped.extend(block.skipped);
-        Ok(())
-    }
-
-    /// The spare device of this index, which must not be beyond the next one; one that was lost is opened
-    /// anew.
-    fn spare(&self, index: usize) -> Result<Device, GpuError> {
-        let mut spare = self.spare.borrow_mut();
-        if let Some(known) = spare.get(index)
-            && known.wait().is_ok()
-        {
-            return Ok(known.clone());
-        }
-        let opened = (self.reopen)()?;
-        spare.truncate(index);
-        spare.push(opened.clone());
-        Ok(opened)
     }
 
     fn training(&mut self, model: Model, precision: Precision) -> Outcome<TrainingFigures> {
@@ -446,55 +376,6 @@ fn is_unsupported(error: &Error) -> bool {
     }
 }
 
-/// The first row of each kernel, then the second of each, and so on, large ones last: a check that is cut
-/// short has then seen every kernel.
-fn by_turns(rows: Vec<check::Row>) -> Vec<check::Row> {
-    let mut turns = HashMap::new();
-    let mut with_turn: Vec<(usize, check::Row)> = rows
-        .into_iter()
-        .map(|row| {
-            let turn = turns.entry(row.kernel.label()).or_insert(0);
-            *turn += 1;
-            (*turn, row)
-        })
-        .collect();
-    with_turn.sort_by_key(|(turn, row)| (row.is_large(), *turn));
-    with_turn.into_iter().map(|(_, row)| row).collect()
-}
-
-fn check_figures(found: &check::Report, left_out: Vec<String>, seconds: f64) -> CheckFigures {
-    let skipped = |by| found.skipped.iter().filter(|row| row.by == by).count();
-    let failures = found.failures().map(|row| {
-        let failure = row.failure.as_deref().unwrap_or_default();
-        format!(
-            "{}.{} {} ({}): {failure}",
-            row.kernel, row.variant, row.shape, row.class
-        )
-    });
-    let kernels = found.by_kernel().into_iter().filter_map(|rows| {
-        let nearest = rows
-            .iter()
-            .max_by(|a, b| a.nearness().total_cmp(&b.nearness()))?;
-        Some(KernelCheck {
-            kernel: format!("{}.{}", nearest.kernel, nearest.variant),
-            rows: rows.len(),
-            failed: rows.iter().filter(|row| !row.ok).count(),
-            worst: nearest.worst,
-            tolerance: nearest.tolerance,
-        })
-    });
-    CheckFigures {
-        passed: found.passed(),
-        failed: found.failures().count(),
-        skipped_for_adapter: skipped(SkippedBy::Adapter),
-        skipped_for_kernel: skipped(SkippedBy::Shape),
-        seconds,
-        left_out,
-        failures: failures.collect(),
-        kernels: kernels.collect(),
-    }
-}
-
 fn put<T>(entries: &mut [Entry<T>], name: &str, precision: Precision, outcome: Outcome<T>) {
     let same = |entry: &&mut Entry<T>| (entry.name.as_str(), entry.precision) == (name, precision);
     if let Some(entry) = entries.iter_mut().find(same) {
@@ -523,4 +404,60 @@ fn say<T>(
         Outcome::Failed { error } => format!("failed: {error}"),
     };
     Some(format!("{what}{precision}: {became}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::DeviceOptions;
+
+    #[test]
+    fn a_part_that_fails_is_told_and_the_next_one_runs() {
+        let open = || Device::open(&DeviceOptions::default());
+        let stop = AtomicBool::new(false);
+        let options = Options {
+            budget_s: 1000.0,
+            tuning: tuner::Options::default(),
+            stop: &stop,
+        };
+        let mut run = Run::new(open().unwrap(), &open, &options, &[]);
+        let mut measure = |estimate_s, result: Result<u32, GpuError>| {
+            run.measure(Kind::Training, estimate_s, |_| result.map_err(Error::from))
+        };
+        let lost = measure(1.0, Err(GpuError::Device("lost".to_owned())));
+        assert!(matches!(lost, Outcome::Failed { error } if error.contains("lost")));
+        assert_eq!(measure(1.0, Ok(3)), Outcome::Measured(3));
+        let unsupported = GpuError::Unsupported {
+            kernel: "matmul.row".to_owned(),
+            reason: "it takes one row".to_owned(),
+        };
+        let reason = |outcome| match outcome {
+            Outcome::Skipped { reason } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(reason(measure(1.0, Err(unsupported))).contains("it takes one row"));
+        assert!(reason(measure(1e5, Ok(3))).contains("left of the time budget"));
+        stop.store(true, Ordering::Relaxed);
+        assert!(reason(measure(1.0, Ok(3))).contains("stopped"));
+    }
+
+    #[test]
+    fn a_page_without_a_single_part_run_has_an_entry_for_each_and_says_so() {
+        let open = || Device::open(&DeviceOptions::default());
+        let stop = AtomicBool::new(true);
+        let options = Options {
+            budget_s: 1000.0,
+            tuning: tuner::Options::default(),
+            stop: &stop,
+        };
+        let mut noted = 0;
+        let page = run(open().unwrap(), &open, &options, &mut |_, _| {
+            noted += 1;
+            Ok(())
+        });
+        let page = page.unwrap();
+        assert_eq!((noted, page.absent_count()), (0, parts::all().len()));
+        assert!(page.verdict().is_ok());
+        assert!(page.to_markdown().contains("stopped"));
+    }
 }
