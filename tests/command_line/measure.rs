@@ -264,6 +264,7 @@ fn bench_all_keeps_to_its_budget_and_its_page_says_what_was_left_out() {
 
 #[test]
 fn bench_all_refuses_a_budget_that_is_none_and_a_file_that_is_no_page() {
+    let folder = tempfile::tempdir().unwrap();
     for (flag, value, said) in [
         ("--minutes", "0", "over 0"),
         ("--minutes", "soon", "over 0"),
@@ -271,7 +272,8 @@ fn bench_all_refuses_a_budget_that_is_none_and_a_file_that_is_no_page() {
         ("--minutes", "1e300", "over 0"),
         ("--from", "missing.json", "gpu-tlm bench all"),
     ] {
-        let run = gpu_tlm(&["bench", "all", flag, value]);
+        let out = utf8(folder.path());
+        let run = gpu_tlm(&["bench", "all", flag, value, "--out", out]);
         assert_eq!(run.code, Some(2), "{value}: {}", run.stderr);
         assert!(
             run.stdout.is_empty() && run.stderr.contains(said),
