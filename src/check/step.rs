@@ -34,6 +34,9 @@ const GRADIENT_TOLERANCE: f64 = 1e-5;
 /// than in f64, and what follows from it then meets the next middle ever more often, so that after some
 /// layers an error is as large as that of the roundings themselves, of which each is up to 2^-11.
 const MIXED_TOLERANCE: f64 = 2e-3;
+/// Updated parameters in mixed precision: an update is at most a thousandth of them here, and off by as much
+/// as its gradient.
+const MIXED_UPDATE_TOLERANCE: f64 = 2e-5;
 /// The loss comes of the forward pass alone, and is a mean.
 const MIXED_LOSS_TOLERANCE: f64 = 5e-5;
 /// A mean of logarithms: its terms' errors are of either sign.
@@ -180,9 +183,13 @@ fn compare(
     let all: Vec<f64> = gradients.values().flatten().copied().collect();
     let norm = grad_norm::norm(&all);
     let metrics = step.metrics;
-    let (loss_tolerance, tolerance) = match model.precision {
-        Precision::F32 => (LOSS_TOLERANCE, GRADIENT_TOLERANCE),
-        Precision::Mixed => (MIXED_LOSS_TOLERANCE, MIXED_TOLERANCE),
+    let (loss_tolerance, tolerance, update_tolerance) = match model.precision {
+        Precision::F32 => (LOSS_TOLERANCE, GRADIENT_TOLERANCE, GRADIENT_TOLERANCE),
+        Precision::Mixed => (
+            MIXED_LOSS_TOLERANCE,
+            MIXED_TOLERANCE,
+            MIXED_UPDATE_TOLERANCE,
+        ),
     };
     let mut reports = vec![
         report("loss".to_owned(), &[metrics.loss], &[loss], loss_tolerance),
@@ -209,7 +216,7 @@ fn compare(
             name_of_report,
             &step.after[name],
             parameter,
-            tolerance,
+            update_tolerance,
         ));
     }
     reports

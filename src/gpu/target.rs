@@ -121,6 +121,7 @@ fn lcm(a: usize, b: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel::Vendor;
     use super::super::tensor::StorageId;
     use super::*;
 
@@ -182,6 +183,22 @@ mod tests {
         }
         let short = target.obstacle(&memory).unwrap();
         assert!(short.contains(LIMIT) && short.contains("16384"), "{short}");
+        let matrices = with(&[
+            Requirement::Matrices(16),
+            Requirement::NotOn(Vendor::Amd),
+        ]);
+        for (matrix_sides, vendor, words) in [
+            (vec![], 0, Some("matrices of 16x16")),
+            (vec![8], 0, Some("matrices of 16x16")),
+            (vec![8, 16], Vendor::Amd.pci_id(), Some("GPUs of Amd")),
+            (vec![8, 16], 0x10de, None),
+        ] {
+            (target.matrix_sides, target.vendor) = (matrix_sides, vendor);
+            let obstacle = target.obstacle(&matrices);
+            assert_eq!(obstacle.is_some(), words.is_some(), "{obstacle:?}");
+            let said = obstacle.unwrap_or_default();
+            assert!(said.contains(words.unwrap_or_default()), "{said}");
+        }
         target.limits = LimitValues::of(&wgpu::Limits {
             max_compute_workgroup_storage_size: 32 << 10,
             ..wgpu::Limits::default()

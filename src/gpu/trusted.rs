@@ -11,7 +11,7 @@ pub(super) fn cooperative_matrices(features: wgpu::Features) -> wgpu::Experiment
         return wgpu::ExperimentalFeatures::disabled();
     }
     // SAFETY: what may go wrong in wgpu 30 with them is a shader that is translated wrongly, and each of
-    // those that use them is compared with another kernel before a device's plans take it.
+    // those that use them is held against the reference before a device's plans take it unasked.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 

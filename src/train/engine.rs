@@ -9,7 +9,7 @@ use crate::gpu::executable::check_limits;
 use crate::gpu::recorder::Recorder;
 use crate::gpu::{Buffers, Device, DispatchTime, Executable, GpuError, Readback};
 use crate::kernels::adamw::{self, AdamwSettings};
-use crate::kernels::loss_scale::LossScale;
+use crate::kernels::loss_scale::{LossScale, SMALLEST_SCALE};
 use crate::model::score::Score;
 use crate::model::{InputLayout, Transformer};
 use crate::weights::{EngineState, FlatIds, HostTensor, Parameter, ParameterTable, Role};
@@ -23,6 +23,23 @@ pub struct StepMetrics {
     pub grad_norm: f32,
     /// In mixed precision, the state of the loss scale after the step.
     pub loss_scale: Option<LossScale>,
+}
+
+impl StepMetrics {
+    /// The loss scale after a step that changed nothing else, since its gradients were not finite.
+    pub fn skipped(&self) -> Option<LossScale> {
+        self.loss_scale.filter(|_| !self.grad_norm.is_finite())
+    }
+
+    /// What is no finite number and can be mended by no smaller loss scale: its name and its value.
+    pub fn fault(&self) -> Option<(&'static str, f32)> {
+        if !self.loss.is_finite() {
+            return Some(("loss", self.loss));
+        }
+        let mendable = |state: LossScale| state.scale > SMALLEST_SCALE;
+        let is_fault = !self.grad_norm.is_finite() && !self.skipped().is_some_and(mendable);
+        is_fault.then_some(("gradient norm", self.grad_norm))
+    }
 }
 
 /// Which of the four copies of the parameters' shape.
@@ -410,4 +427,37 @@ fn record_step(plan: &StepPlan, buffers: &Buffers, recorder: &mut Recorder<'_>) 
         });
     }
     recorder.replay(sections.update);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_that_a_smaller_scale_may_mend_are_no_fault() {
+        let at = |scale| {
+            Some(LossScale {
+                scale,
+                ..LossScale::default()
+            })
+        };
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        for (loss, grad_norm, loss_scale, fault, skipped) in [
+            (1.0, 1.0, None, None, false),
+            (1.0, inf, None, Some("gradient norm"), false),
+            (nan, 1.0, None, Some("loss"), false),
+            (1.0, 1.0, at(2.0), None, false),
+            (1.0, inf, at(2.0), None, true),
+            (1.0, nan, at(SMALLEST_SCALE), Some("gradient norm"), true),
+            (nan, nan, at(2.0), Some("loss"), true),
+        ] {
+            let metrics = StepMetrics {
+                loss,
+                grad_norm,
+                loss_scale,
+            };
+            assert_eq!(metrics.fault().map(|(what, _)| what), fault, "{metrics:?}");
+            assert_eq!(metrics.skipped().is_some(), skipped, "{metrics:?}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ use crate::config::TrainConfig;
 use crate::data::batches::BatchOrder;
 use crate::data::dataset::Dataset;
 use crate::files;
-use crate::kernels::loss_scale::{LossScale, SMALLEST_SCALE};
+use crate::kernels::loss_scale::LossScale;
 use crate::tuner::Record;
 use crate::weights::EngineState;
 
@@ -263,32 +263,25 @@ impl Trainer {
         } = metrics;
         let iteration = self.reported;
         self.reported += 1;
-        let skipped = loss_scale.filter(|_| !grad_norm.is_finite());
+        if let Some((what, value)) = metrics.fault() {
+            return Err(TrainError::NotFinite {
+                what,
+                value,
+                iteration,
+                checkpoints: self.options.logdir.join("checkpoints"),
+            }
+            .into());
+        }
         if let Some(LossScale {
             scale,
             skipped_steps,
             ..
-        }) = skipped
+        }) = metrics.skipped()
         {
             tracing::warn!(
                 "iteration {iteration} was skipped, since its gradients do not fit f16; the loss scale \
                  is {scale} from here on ({skipped_steps} skipped so far)"
             );
-        }
-        // What a smaller scale can mend is no failure.
-        let mendable = skipped.is_some_and(|state| state.scale > SMALLEST_SCALE);
-        let of_gradients = (!mendable).then_some(("gradient norm", grad_norm));
-        for (what, value) in std::iter::once(("loss", loss)).chain(of_gradients) {
-            if !value.is_finite() {
-                let checkpoints = self.options.logdir.join("checkpoints");
-                return Err(TrainError::NotFinite {
-                    what,
-                    value,
-                    iteration,
-                    checkpoints,
-                }
-                .into());
-            }
         }
         let tokens = (self.train.batch_size * self.data.context_length()) as u64;
         let record = TrainRecord {

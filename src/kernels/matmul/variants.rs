@@ -319,8 +319,8 @@ mod tests {
     };
     use super::super::UnknownRecipe;
     use super::*;
-    use crate::gpu::limits::WORKGROUP_MEMORY;
-    use crate::gpu::{Choices, Reason, Target};
+    use crate::gpu::limits::{LimitValues, WORKGROUP_MEMORY};
+    use crate::gpu::{Choices, Reason, Target, Vendor};
     use crate::kernels::SUBGROUP_LANES;
 
     fn targets() -> [Target; 3] {
@@ -458,6 +458,43 @@ mod tests {
                     let found: BTreeSet<_> = of(&cut).iter().map(label).collect();
                     let wanted: BTreeSet<_> = of(&whole).iter().map(label).collect();
                     assert_eq!(found, wanted, "{cut:?}");
+                }
+            }
+        }
+    }
+
+    /// Who times a kernel with matrices checks it first, so what is taken untimed must have none.
+    #[test]
+    fn matrices_are_candidates_where_a_device_has_them_and_never_the_default() {
+        let amd = Vendor::Amd.pci_id();
+        for (matrix_sides, vendor, matrices) in [
+            (vec![], 0, vec![]),
+            (vec![16], 0, vec!["cooperative", "cooperative_small"]),
+            (vec![16], amd, vec!["cooperative_small"]),
+            (vec![8], 0, vec!["cooperative_8x8", "cooperative_small_8x8"]),
+        ] {
+            let target = Target {
+                matrix_sides,
+                vendor,
+                limits: LimitValues::floor().with(WORKGROUP_MEMORY, 32 << 10),
+                ..Target::portable(AdapterClass::Gpu)
+            };
+            for form in Form::ALL {
+                let question = Question {
+                    kind: form.kind(Elements::Halves),
+                    sizes: vec![1024; 3],
+                };
+                let asked = Use::asked(&question).unwrap();
+                let recipes = candidates(&target, &asked);
+                let name = |recipe: &Recipe| recipe.variant.kernel().variant;
+                assert_eq!(name(&recipes[0]), "tiled_quads_f16");
+                let with: BTreeSet<_> = recipes.iter().map(name).collect();
+                let with: Vec<_> = with.into_iter().filter(|n| n.contains("coop")).collect();
+                assert_eq!(with, matrices);
+                let chosen = choose(&mut Plan::new(target.clone()), &asked);
+                assert_eq!(name(&chosen), "tiled_quads_f16");
+                for recipe in recipes {
+                    assert_eq!(recipe.to_string().parse(), Ok(recipe));
                 }
             }
         }
