@@ -4,6 +4,7 @@
 mod bad_input;
 mod measure;
 mod plans;
+mod precision;
 pub(crate) mod runs;
 mod safety;
 mod tuning;

@@ -183,10 +183,7 @@ mod tests {
         }
         let short = target.obstacle(&memory).unwrap();
         assert!(short.contains(LIMIT) && short.contains("16384"), "{short}");
-        let matrices = with(&[
-            Requirement::Matrices(16),
-            Requirement::NotOn(Vendor::Amd),
-        ]);
+        let matrices = with(&[Requirement::Matrices(16), Requirement::NotOn(Vendor::Amd)]);
         for (matrix_sides, vendor, words) in [
             (vec![], 0, Some("matrices of 16x16")),
             (vec![8], 0, Some("matrices of 16x16")),
