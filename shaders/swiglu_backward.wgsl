@@ -1,16 +1,19 @@
 // Gradients of silu(gate) * up: d_up = d_output * silu(gate), and
-// d_gate = d_output * up * sigmoid(gate) * (1 + gate * (1 - sigmoid(gate))).
-// Joined with flat_workgroup.wgsl, sigmoid.wgsl.
+// d_gate = d_output * up * sigmoid(gate) * (1 + gate * (1 - sigmoid(gate))). Gate and up lie side by side in
+// the rows of one matrix, and so do their gradients.
+// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, sigmoid.wgsl.
 struct Params {
-    len: u32,
+    rows: u32,
+    cols: u32,           // of the gate
+    stride: u32,         // from one row of gate and up to the next, and of their gradients
+    up_first: u32,       // from a gate to its up
+    hidden_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gate: array<vec4<f32>>;          // [len]
-@group(0) @binding(2) var<storage, read> up: array<vec4<f32>>;            // [len]
-@group(0) @binding(3) var<storage, read> d_output: array<vec4<f32>>;      // [len]
-@group(0) @binding(4) var<storage, read_write> d_gate: array<vec4<f32>>;  // [len]
-@group(0) @binding(5) var<storage, read_write> d_up: array<vec4<f32>>;    // [len]
+@group(0) @binding(1) var<storage, read> gate_up: array<Element>;          // [rows, gate and up]
+@group(0) @binding(2) var<storage, read> d_output: array<Element>;         // [rows, cols]
+@group(0) @binding(3) var<storage, read_write> d_gate_up: array<Element>;  // lies as gate_up does
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -20,14 +23,16 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    // The last quad may reach into the gap that follows every tensor.
     let index = flat_workgroup(group, groups) * WORKGROUP_SIZE + lane;
-    if (index * 4u >= params.len) {
+    if (index >= params.rows * params.cols) {
         return;
     }
-    let x = gate[index];
-    let s = sigmoid(x);
-    let d = d_output[index];
-    d_up[index] = d * x * s;
-    d_gate[index] = d * up[index] * s * (1.0 + x * (1.0 - s));
+    let row = index / params.cols;
+    let col = index % params.cols;
+    let at = row * params.stride + col;
+    let x = gate_up[at];
+    let s = element_of(sigmoid(quad_of(x)));
+    let d = d_output[row * params.hidden_stride + col];
+    d_gate_up[at + params.up_first] = d * x * s;
+    d_gate_up[at] = d * gate_up[at + params.up_first] * s * (1.0 + x * (1.0 - s));
 }

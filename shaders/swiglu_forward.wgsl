@@ -1,13 +1,17 @@
-// output = silu(gate) * up, with silu(x) = x * sigmoid(x) (Shazeer 2020).
-// Joined with flat_workgroup.wgsl, sigmoid.wgsl.
+// output = silu(gate) * up, with silu(x) = x * sigmoid(x) (Shazeer 2020), for a gate and up side by side in
+// the rows of one matrix.
+// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, sigmoid.wgsl.
 struct Params {
-    len: u32,
+    rows: u32,
+    cols: u32,           // of the gate
+    stride: u32,         // from one row of gate and up to the next
+    up_first: u32,       // from a gate to its up
+    hidden_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gate: array<vec4<f32>>;          // [len]
-@group(0) @binding(2) var<storage, read> up: array<vec4<f32>>;            // [len]
-@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;  // [len]
+@group(0) @binding(1) var<storage, read> gate_up: array<Element>;       // [rows, gate and up]
+@group(0) @binding(2) var<storage, read_write> output: array<Element>;  // [rows, cols]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -17,11 +21,13 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    // The last quad may reach into the gap that follows every tensor.
     let index = flat_workgroup(group, groups) * WORKGROUP_SIZE + lane;
-    if (index * 4u >= params.len) {
+    if (index >= params.rows * params.cols) {
         return;
     }
-    let x = gate[index];
-    output[index] = x * sigmoid(x) * up[index];
+    let row = index / params.cols;
+    let col = index % params.cols;
+    let at = row * params.stride + col;
+    let x = gate_up[at];
+    output[row * params.hidden_stride + col] = x * element_of(sigmoid(quad_of(x))) * gate_up[at + params.up_first];
 }

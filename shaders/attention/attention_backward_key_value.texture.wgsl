@@ -3,22 +3,24 @@
 // d_value = p . d_output, d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
 // For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
 // Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl.
+// Joined with attention_turned_back.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
     num_kv_heads: u32,
     scale: f32,
+    row_stride: u32,   // elements from one row of queries, keys and values, and of their gradients, to the next
+    key_first: u32,    // where keys begin in such a row, behind the queries
+    value_first: u32,  // and where values do
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var query: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(2) var key: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(3) var value: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(4) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
-@group(0) @binding(6) var<storage, read> delta: array<f32>;          // [batch, num_heads, time]
-@group(0) @binding(7) var<storage, read_write> d_key: array<vec4<f32>>;    // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(8) var<storage, read_write> d_value: array<vec4<f32>>;  // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;    // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;        // [batch, num_heads, time]
+@group(0) @binding(4) var<storage, read> delta: array<f32>;              // [batch, num_heads, time]
+@group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;       // [time, head_dim]: cosine and sine of each pair
+@group(0) @binding(6) var<storage, read_write> d_qkv: array<vec4<f32>>;  // lies as qkv does
 
 override WORKGROUP_SIZE: u32 = 64u;
 // Two rows a lane, which share the texels they read. Of larger heads they would take more registers
@@ -72,10 +74,10 @@ fn attend_backward_key_value(group: vec3<u32>, lane: u32) {
             }
         }
     }
-    let first = (row * params.num_kv_heads + kv_head) * QUADS;
+    let first = row * params.row_stride / 4u + kv_head * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        d_key[first + d] = sum_key[d];
-        d_value[first + d] = sum_value[d];
+        d_qkv[first + params.key_first / 4u + d] = turned_back(sum_key[d], (position * QUADS + d) * 4u, true);
+        d_qkv[first + params.value_first / 4u + d] = sum_value[d];
     }
 }
 
@@ -135,12 +137,12 @@ fn attend_backward_key_value_pair(group: vec3<u32>, lane: u32) {
             }
         }
     }
-    let first = ((first_row + position) * params.num_kv_heads + kv_head) * QUADS;
-    let second = ((first_row + next) * params.num_kv_heads + kv_head) * QUADS;
+    let first = (first_row + position) * params.row_stride / 4u + kv_head * QUADS;
+    let second = (first_row + next) * params.row_stride / 4u + kv_head * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        d_key[first + d] = sum_key0[d];
-        d_key[second + d] = sum_key1[d];
-        d_value[first + d] = sum_value0[d];
-        d_value[second + d] = sum_value1[d];
+        d_qkv[first + params.key_first / 4u + d] = turned_back(sum_key0[d], (position * QUADS + d) * 4u, true);
+        d_qkv[second + params.key_first / 4u + d] = turned_back(sum_key1[d], (next * QUADS + d) * 4u, true);
+        d_qkv[first + params.value_first / 4u + d] = sum_value0[d];
+        d_qkv[second + params.value_first / 4u + d] = sum_value1[d];
     }
 }

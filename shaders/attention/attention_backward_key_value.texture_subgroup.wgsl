@@ -2,27 +2,25 @@
 // share them, probabilities recomputed from the log-sum-exp:
 // d_value = p . d_output, d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
 // For drivers that run shaders on the CPU: there a texel costs as much as 18 broadcasts.
-// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl, attention_subgroup.wgsl, rope_quads.wgsl, subgroup_lanes.wgsl.
+// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl, attention_subgroup.wgsl.
+// Joined with attention_turned_back.wgsl, subgroup_lanes.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
     num_kv_heads: u32,
     scale: f32,
+    row_stride: u32,   // elements from one row of queries, keys and values, and of their gradients, to the next
+    key_first: u32,    // where keys begin in such a row, behind the queries
+    value_first: u32,  // and where values do
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var query: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(2) var key: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(3) var value: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(4) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
-@group(0) @binding(6) var<storage, read> delta: array<f32>;          // [batch, num_heads, time]
-@group(0) @binding(7) var<storage, read> angles: array<vec4<f32>>;   // [time, head_dim]: cosine and sine of each pair
-@group(0) @binding(8) var<storage, read_write> d_key: array<vec4<f32>>;    // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(9) var<storage, read_write> d_value: array<vec4<f32>>;  // [batch * time, num_kv_heads * head_dim]
-
-// Whether the key was rotated: then its gradient is turned back.
-override ROTATED: bool = false;
+@group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;    // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;        // [batch, num_heads, time]
+@group(0) @binding(4) var<storage, read> delta: array<f32>;              // [batch, num_heads, time]
+@group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;       // [time, head_dim]: cosine and sine of each pair
+@group(0) @binding(6) var<storage, read_write> d_qkv: array<vec4<f32>>;  // lies as qkv does
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -93,14 +91,11 @@ fn main(
         if (is_past_end(group.x, lane, r)) {
             return;
         }
-        let first = ((first_row + positions[r]) * params.num_kv_heads + kv_head) * QUADS;
+        let first = (first_row + positions[r]) * params.row_stride / 4u + kv_head * QUADS;
         for (var d = 0u; d < QUADS; d++) {
-            var quad = key_sums[r * QUADS + d];
-            if (ROTATED) {
-                quad = turn(quad, angles[positions[r] * QUADS + d], -1.0);
-            }
-            d_key[first + d] = quad;
-            d_value[first + d] = value_sums[r * QUADS + d];
+            let quad = turned_back(key_sums[r * QUADS + d], (positions[r] * QUADS + d) * 4u, true);
+            d_qkv[first + params.key_first / 4u + d] = quad;
+            d_qkv[first + params.value_first / 4u + d] = value_sums[r * QUADS + d];
         }
     }
 }

@@ -3,22 +3,24 @@
 // probabilities recomputed from the log-sum-exp: d_value = p . d_output,
 // d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
 // Joined with attention_d_output_quad.wgsl, attention_quads.wgsl, attention_tiles.wgsl.
+// Joined with attention_turned_back.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
     num_kv_heads: u32,
     scale: f32,
+    row_stride: u32,   // elements from one row of queries, keys and values, and of their gradients, to the next
+    key_first: u32,    // where keys begin in such a row, behind the queries
+    value_first: u32,  // and where values do
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> query: array<vec4<f32>>;     // [batch * time, num_heads * head_dim]
-@group(0) @binding(2) var<storage, read> key: array<vec4<f32>>;       // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(3) var<storage, read> value: array<vec4<f32>>;     // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(4) var<storage, read> d_output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;     // [batch, num_heads, time]
-@group(0) @binding(6) var<storage, read> delta: array<f32>;           // [batch, num_heads, time]
-@group(0) @binding(7) var<storage, read_write> d_key: array<f32>;     // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(8) var<storage, read_write> d_value: array<f32>;   // [batch * time, num_kv_heads * head_dim]
+@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;       // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var<storage, read> d_output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;     // [batch, num_heads, time]
+@group(0) @binding(4) var<storage, read> delta: array<f32>;           // [batch, num_heads, time]
+@group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;    // [time, head_dim]: cosine and sine of each pair
+@group(0) @binding(6) var<storage, read_write> d_qkv: array<f32>;     // lies as qkv does
 
 override HEAD_DIM: u32 = 64u;
 // Heads over 64 take two launches, one a gradient, since sums for both do not fit the registers.
@@ -184,15 +186,16 @@ fn store_chunk(keys: array<vec4<f32>, 4>, values: array<vec4<f32>, 4>, place: Pl
     var value_sums = values;
     for (var i = 0u; i < 4u; i++) {
         let position = place.row0 + i * 16u + place.local.y;
-        let row = place.sequence * params.time + position;
-        let first = (row * params.num_kv_heads + place.kv_head) * HEAD_DIM + element;
-        for (var c = 0u; c < 4u; c++) {
-            if (position < params.time && element + c < HEAD_DIM) {
+        if (position < params.time && element < HEAD_DIM) {
+            let row = place.sequence * params.time + position;
+            let first = row * params.row_stride + place.kv_head * HEAD_DIM + element;
+            let quad = turned_back(key_sums[i], position * HEAD_DIM + element, element + 4u <= HEAD_DIM);
+            for (var c = 0u; c < min(4u, HEAD_DIM - element); c++) {
                 if (WRITES_KEY) {
-                    d_key[first + c] = key_sums[i][c];
+                    d_qkv[first + params.key_first + c] = quad[c];
                 }
                 if (WRITES_VALUE) {
-                    d_value[first + c] = value_sums[i][c];
+                    d_qkv[first + params.value_first + c] = value_sums[i][c];
                 }
             }
         }

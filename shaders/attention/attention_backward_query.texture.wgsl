@@ -1,22 +1,27 @@
 // Gradient of causal attention for the queries: a lane one query row or two, probabilities recomputed
-// from the log-sum-exp: d_score = p * (d_output . value - delta), d_query = scale * d_score . key.
+// from the log-sum-exp: delta = d_output . output, d_score = p * (d_output . value - delta),
+// d_query = scale * d_score . key. Keeps delta for the keys' and values' gradients.
 // For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
 // Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl.
+// Joined with attention_turned_back.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
     num_kv_heads: u32,
     scale: f32,
+    row_stride: u32,   // elements from one row of queries, keys and values, and of their gradients, to the next
+    key_first: u32,    // where keys begin in such a row, behind the queries
+    value_first: u32,  // and where values do
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var query: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(2) var key: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(3) var value: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(4) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;    // [batch, num_heads, time]
-@group(0) @binding(6) var<storage, read> delta: array<f32>;          // [batch, num_heads, time]
-@group(0) @binding(7) var<storage, read_write> d_query: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;    // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var d_output: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(3) var<storage, read> output: array<vec4<f32>>;       // [batch * time, num_heads * head_dim]
+@group(0) @binding(4) var<storage, read> log_sum_exp: array<f32>;        // [batch, num_heads, time]
+@group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;       // [time, head_dim]: cosine and sine of each pair
+@group(0) @binding(6) var<storage, read_write> d_qkv: array<vec4<f32>>;  // lies as qkv does
+@group(0) @binding(7) var<storage, read_write> delta: array<f32>;        // [batch, num_heads, time]
 
 override WORKGROUP_SIZE: u32 = 64u;
 // Two rows a lane, which share the texels they read. Of larger heads they would take more registers
@@ -44,13 +49,15 @@ fn attend_backward_query(group: vec3<u32>, lane: u32) {
     let row = first_row + position;
     let statistics = (group.z * params.num_heads + head) * params.time + position;
     let row_log_sum_exp = log_sum_exp[statistics];
-    let row_delta = delta[statistics];
+    let first = (row * params.num_heads + head) * QUADS;
+    var row_delta = 0.0;
     var q: array<vec4<f32>, 32>;
     var d_out: array<vec4<f32>, 32>;
     var sum: array<vec4<f32>, 32>;
     for (var d = 0u; d < QUADS; d++) {
         q[d] = query_quad(row, head, d) * params.scale;
         d_out[d] = d_output_quad(row, head, d);
+        row_delta += dot(d_out[d], output[first + d]);
         sum[d] = vec4(0.0);
     }
     for (var k = 0u; k <= position; k++) {
@@ -65,10 +72,11 @@ fn attend_backward_query(group: vec3<u32>, lane: u32) {
             sum[d] += d_score * key_quad(first_row + k, kv_head, d);
         }
     }
-    let first = (row * params.num_heads + head) * QUADS;
+    let d_first = row * params.row_stride / 4u + head * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        d_query[first + d] = sum[d];
+        d_qkv[d_first + d] = turned_back(sum[d], (position * QUADS + d) * 4u, true);
     }
+    delta[statistics] = row_delta;
 }
 
 // The gradients of two neighbouring query rows: a texel of a key or a value costs as much as a dozen
@@ -85,7 +93,9 @@ fn attend_backward_query_pair(group: vec3<u32>, lane: u32) {
     let kv_head = head / (params.num_heads / params.num_kv_heads);
     let statistics = (group.z * params.num_heads + head) * params.time;
     let row_log_sum_exp = vec2(log_sum_exp[statistics + position], log_sum_exp[statistics + next]);
-    let row_delta = vec2(delta[statistics + position], delta[statistics + next]);
+    let first = ((first_row + position) * params.num_heads + head) * QUADS;
+    let second = ((first_row + next) * params.num_heads + head) * QUADS;
+    var row_delta = vec2(0.0);
     var q0: array<vec4<f32>, 32>;
     var q1: array<vec4<f32>, 32>;
     var d_out0: array<vec4<f32>, 32>;
@@ -97,6 +107,7 @@ fn attend_backward_query_pair(group: vec3<u32>, lane: u32) {
         q1[d] = query_quad(first_row + next, head, d) * params.scale;
         d_out0[d] = d_output_quad(first_row + position, head, d);
         d_out1[d] = d_output_quad(first_row + next, head, d);
+        row_delta += vec2(dot(d_out0[d], output[first + d]), dot(d_out1[d], output[second + d]));
         sum0[d] = vec4(0.0);
         sum1[d] = vec4(0.0);
     }
@@ -118,10 +129,12 @@ fn attend_backward_query_pair(group: vec3<u32>, lane: u32) {
             sum1[d] += d_score.y * keys[d];
         }
     }
-    let first = ((first_row + position) * params.num_heads + head) * QUADS;
-    let second = ((first_row + next) * params.num_heads + head) * QUADS;
+    let d_first = (first_row + position) * params.row_stride / 4u + head * QUADS;
+    let d_second = (first_row + next) * params.row_stride / 4u + head * QUADS;
     for (var d = 0u; d < QUADS; d++) {
-        d_query[first + d] = sum0[d];
-        d_query[second + d] = sum1[d];
+        d_qkv[d_first + d] = turned_back(sum0[d], (position * QUADS + d) * 4u, true);
+        d_qkv[d_second + d] = turned_back(sum1[d], (next * QUADS + d) * 4u, true);
     }
+    delta[statistics + position] = row_delta.x;
+    delta[statistics + next] = row_delta.y;
 }

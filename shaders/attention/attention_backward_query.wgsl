@@ -1,31 +1,52 @@
 // Gradient of causal attention for the queries: a workgroup takes 64 queries of a head and goes
 // through the keys that they see, 32 at a time, with probabilities recomputed from the log-sum-exp:
-// d_score = p * (d_output . value - delta), d_query = scale * d_score . key.
+// delta = d_output . output, d_score = p * (d_output . value - delta), d_query = scale * d_score . key
+// (Dao et al. 2022). Keeps delta for the keys' and values' gradients.
 // Joined with attention_d_output_quad.wgsl, attention_query_rows.wgsl, attention_tiles.wgsl.
+// Joined with attention_turned_back.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
     num_kv_heads: u32,
     scale: f32,
+    row_stride: u32,   // elements from one row of queries, keys and values, and of their gradients, to the next
+    key_first: u32,    // where keys begin in such a row, behind the queries
+    value_first: u32,  // and where values do
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> query: array<vec4<f32>>;     // [batch * time, num_heads * head_dim]
-@group(0) @binding(2) var<storage, read> key: array<vec4<f32>>;       // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(3) var<storage, read> value: array<vec4<f32>>;     // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(4) var<storage, read> d_output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(5) var<storage, read> log_sum_exp: array<f32>;     // [batch, num_heads, time]
-@group(0) @binding(6) var<storage, read> delta: array<f32>;           // [batch, num_heads, time]
-@group(0) @binding(7) var<storage, read_write> d_query: array<f32>;   // [batch * time, num_heads * head_dim]
+@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;       // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var<storage, read> d_output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(3) var<storage, read> output: array<vec2<f32>>;    // [batch * time, num_heads * head_dim]
+@group(0) @binding(4) var<storage, read> log_sum_exp: array<f32>;     // [batch, num_heads, time]
+@group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;    // [time, head_dim]: cosine and sine of each pair
+@group(0) @binding(6) var<storage, read_write> d_qkv: array<f32>;     // lies as qkv does
+@group(0) @binding(7) var<storage, read_write> delta: array<f32>;     // [batch, num_heads, time]
 
 override HEAD_DIM: u32 = 64u;
+
+var<workgroup> row_delta: array<f32, TILE_ROWS>;
+
+fn delta_of(place: Place, position: u32) -> f32 {
+    let row = place.sequence * params.time + min(position, params.time - 1u);
+    let first = (row * params.num_heads + place.head) * HEAD_DIM;
+    var sums = vec4(0.0);
+    for (var quad = 0u; quad < QUADS; quad++) {
+        let near = (first + quad * 4u) / 2u;
+        // The last quad may be half a one, whose other half is zeros in the gradient.
+        let far = select(near + 1u, near, quad * 4u + 4u > HEAD_DIM);
+        let gradient = d_output_quad(place.sequence, position, place.head, quad);
+        sums = fma(gradient, vec4(output[near], output[far]), sums);
+    }
+    return (sums.x + sums.y) + (sums.z + sums.w);
+}
 
 // Row y + 16 i of d_scores, from scores and from d_output . value.
 fn d_scores_of(scores: vec4<f32>, d_probabilities: vec4<f32>, place: Place, i: u32, key0: u32) -> vec4<f32> {
     let position = place.row0 + i * 16u + place.local.y;
     let statistics = (place.sequence * params.num_heads + place.head) * params.time + min(position, params.time - 1u);
     let p = exp(scores - log_sum_exp[statistics]);
-    let d_scores = p * (d_probabilities - delta[statistics]) * params.scale;
+    let d_scores = p * (d_probabilities - row_delta[i * 16u + place.local.y]) * params.scale;
     let keys = vec4(key0 + place.local.x * 4u) + vec4(0u, 1u, 2u, 3u);
     return select(vec4(0.0), d_scores, keys <= vec4(position));
 }
@@ -44,11 +65,12 @@ fn store_chunk(sums: array<vec4<f32>, 4>, place: Place, chunk: u32) {
     var values = sums;
     for (var i = 0u; i < 4u; i++) {
         let position = place.row0 + i * 16u + place.local.y;
-        let row = place.sequence * params.time + position;
-        let first = (row * params.num_heads + place.head) * HEAD_DIM + element;
-        for (var c = 0u; c < 4u; c++) {
-            if (position < params.time && element + c < HEAD_DIM) {
-                d_query[first + c] = values[i][c];
+        if (position < params.time && element < HEAD_DIM) {
+            let row = place.sequence * params.time + position;
+            let first = row * params.row_stride + place.head * HEAD_DIM + element;
+            let quad = turned_back(values[i], position * HEAD_DIM + element, element + 4u <= HEAD_DIM);
+            for (var c = 0u; c < min(4u, HEAD_DIM - element); c++) {
+                d_qkv[first + c] = quad[c];
             }
         }
     }
@@ -68,6 +90,16 @@ fn main(
     var sums1: array<vec4<f32>, 4>;
     var sums2: array<vec4<f32>, 4>;
     var sums3: array<vec4<f32>, 4>;
+    let position = row0 + lane;
+    if (lane < TILE_ROWS) {
+        let own_delta = delta_of(place, position);
+        row_delta[lane] = own_delta;
+        if (position < params.time) {
+            delta[(group.z * params.num_heads + group.y) * params.time + position] = own_delta;
+        }
+    }
+    // The deltas are whole.
+    workgroupBarrier();
     // Blocks above the diagonal are left out.
     let end_key = min(row0 + TILE_ROWS, params.time);
     for (var key0 = 0u; key0 < end_key; key0 += TILE_COLS) {

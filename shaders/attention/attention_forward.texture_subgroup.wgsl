@@ -7,14 +7,15 @@ struct Params {
     num_heads: u32,
     num_kv_heads: u32,
     scale: f32,
+    row_stride: u32,   // elements from one row of queries, keys and values, and of their gradients, to the next
+    key_first: u32,    // where keys begin in such a row, behind the queries
+    value_first: u32,  // and where values do
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var query: texture_storage_2d<rgba32float, read>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(2) var key: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(3) var value: texture_storage_2d<rgba32float, read>;  // [batch * time, num_kv_heads * head_dim]
-@group(0) @binding(4) var<storage, read_write> output: array<vec4<f32>>;       // [batch * time, num_heads * head_dim]
-@group(0) @binding(5) var<storage, read_write> log_sum_exp: array<f32>;        // [batch, num_heads, time]
+@group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;     // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(3) var<storage, read_write> log_sum_exp: array<f32>;   // [batch, num_heads, time]
 
 @compute @workgroup_size(LANES)
 fn main(

@@ -4,39 +4,25 @@
 // four, and the last one holds two elements.
 // Joined with attention_tiles.wgsl.
 fn query_quad(sequence: u32, position: u32, head: u32, quad: u32) -> vec4<f32> {
-    let row = sequence * params.time + min(position, params.time - 1u);
-    let at = (row * params.num_heads + head) * HEAD_DIM + min(quad, QUADS - 1u) * 4u;
-    var elements = query[at / 4u];
-    if (HEAD_DIM % 4u != 0u && at % 4u != 0u) {
-        elements = vec4(elements.zw, 0.0, 0.0);
-        if (quad * 4u + 4u <= HEAD_DIM) {
-            elements = vec4(elements.xy, query[at / 4u + 1u].xy);
-        }
-    }
-    return within_head(elements, quad);
+    return qkv_quad(sequence, position, head * HEAD_DIM, quad);
 }
 
 fn key_quad(sequence: u32, position: u32, head: u32, quad: u32) -> vec4<f32> {
-    let row = sequence * params.time + min(position, params.time - 1u);
-    let at = (row * params.num_kv_heads + head) * HEAD_DIM + min(quad, QUADS - 1u) * 4u;
-    var elements = key[at / 4u];
-    if (HEAD_DIM % 4u != 0u && at % 4u != 0u) {
-        elements = vec4(elements.zw, 0.0, 0.0);
-        if (quad * 4u + 4u <= HEAD_DIM) {
-            elements = vec4(elements.xy, key[at / 4u + 1u].xy);
-        }
-    }
-    return within_head(elements, quad);
+    return qkv_quad(sequence, position, params.key_first + head * HEAD_DIM, quad);
 }
 
 fn value_quad(sequence: u32, position: u32, head: u32, quad: u32) -> vec4<f32> {
+    return qkv_quad(sequence, position, params.value_first + head * HEAD_DIM, quad);
+}
+
+fn qkv_quad(sequence: u32, position: u32, head_first: u32, quad: u32) -> vec4<f32> {
     let row = sequence * params.time + min(position, params.time - 1u);
-    let at = (row * params.num_kv_heads + head) * HEAD_DIM + min(quad, QUADS - 1u) * 4u;
-    var elements = value[at / 4u];
+    let at = row * params.row_stride + head_first + min(quad, QUADS - 1u) * 4u;
+    var elements = qkv[at / 4u];
     if (HEAD_DIM % 4u != 0u && at % 4u != 0u) {
         elements = vec4(elements.zw, 0.0, 0.0);
         if (quad * 4u + 4u <= HEAD_DIM) {
-            elements = vec4(elements.xy, value[at / 4u + 1u].xy);
+            elements = vec4(elements.xy, qkv[at / 4u + 1u].xy);
         }
     }
     return within_head(elements, quad);

@@ -5,7 +5,8 @@ struct Params {
     rows: u32,
     cols: u32,
     input_stride: u32,  // words from one row to the next
-    quads: u32,         // of a row of the output, its gap included
+    quads: u32,         // of a row of the output, the gap behind it included
+    quad_stride: u32,   // of the output: quads from one row to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -38,9 +39,11 @@ fn main(
     if (index >= params.rows * params.quads) {
         return;
     }
-    var quad = quad_at(index / params.quads, index % params.quads * 4u);
+    let row = index / params.quads;
+    let place = index % params.quads;
+    var quad = quad_at(row, place * 4u);
     if (SCALED) {
         quad *= factor[0];
     }
-    output[index] = packed_halves(quad);
+    output[row * params.quad_stride + place] = packed_halves(quad);
 }

@@ -4,7 +4,8 @@ struct Params {
     rows: u32,
     cols: u32,
     output_stride: u32,  // words from one row to the next
-    quads: u32,          // of a row of the input, its gap included
+    quads: u32,          // of a row of the input
+    quad_stride: u32,    // of the input: quads from one row to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -20,12 +21,14 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = flat_workgroup(group, groups) * WORKGROUP_SIZE + lane;
-    let col = index % params.quads * 4u;
-    if (index >= params.rows * params.quads || col >= params.cols) {
+    if (index >= params.rows * params.quads) {
         return;
     }
-    let quad = unpacked_halves(input[index]);
-    let at = index / params.quads * params.output_stride + col;
+    let row = index / params.quads;
+    let place = index % params.quads;
+    let col = place * 4u;
+    let quad = unpacked_halves(input[row * params.quad_stride + place]);
+    let at = row * params.output_stride + col;
     if (WIDTH == 4u) {
         output[at / 4u] = element_of(quad);
         return;

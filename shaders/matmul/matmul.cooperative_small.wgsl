@@ -15,18 +15,19 @@ struct Params {
     k_per_split: u32,    // a multiple of eight, or k
     a_stride: u32,       // elements from one row to the next, of the matrix as it lies in memory
     b_stride: u32,
-    output_stride: u32,  // of the epilogue's tensors as well
+    output_stride: u32,  // of what the epilogue reads as well
+    second_stride: u32,
     time: u32,           // rows of a sequence, for an epilogue that rotates
     head_dim: u32,
+    boundary: u32,       // column behind those that are turned, or where up begins behind its gate
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4<f16>>;           // [m, k], or [k, m] if A_TRANSPOSED
 @group(0) @binding(2) var<storage, read> b: array<vec4<f16>>;           // [k, n], or [n, k] if B_TRANSPOSED
 @group(0) @binding(3) var<storage, read> aside: array<Stored>;          // what the epilogue reads, if anything
-@group(0) @binding(4) var<storage, read> other: array<Stored>;          // what else it reads
-@group(0) @binding(5) var<storage, read_write> output: array<Stored>;   // [m, n], or [splits, m, n]
-@group(0) @binding(6) var<storage, read_write> second: array<Stored>;   // what else it writes
+@group(0) @binding(4) var<storage, read_write> output: array<Stored>;   // [m, n], or [splits, m, n]
+@group(0) @binding(5) var<storage, read_write> second: array<Stored>;   // what else it writes
 
 override A_TRANSPOSED: bool = false;
 override B_TRANSPOSED: bool = false;

@@ -11,15 +11,14 @@ struct Params {
     epilogue: u32,
     time: u32,  // rows of a sequence, for an epilogue that rotates
     head_dim: u32,
+    boundary: u32,  // column behind those that are turned, or where up begins behind its gate
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;             // [1, k]
 @group(0) @binding(2) var<storage, read> b: array<f32>;             // [n, k]
 @group(0) @binding(3) var<storage, read> aside: array<f32>;         // what the epilogue reads, if anything
-@group(0) @binding(4) var<storage, read> other: array<f32>;         // what else it reads
-@group(0) @binding(5) var<storage, read_write> output: array<f32>;  // [1, n]
-@group(0) @binding(6) var<storage, read_write> second: array<f32>;  // what else the epilogue writes
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;  // [1, n]
 
 const LANES: u32 = 8u;
 

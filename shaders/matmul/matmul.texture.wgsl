@@ -3,7 +3,7 @@
 // For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load, but
 // still as dear as 50 multiply-adds, and registers that spill stay in the nearest cache.
 // The textures are padded with zeros to whole tiles, so the loop has no guards.
-// Joined with matmul_store.wgsl, matmul_tile.wgsl.
+// Joined with matmul_epilogue.wgsl, matmul_store.wgsl, matmul_tile.wgsl.
 struct Params {
     m: u32,
     n: u32,
@@ -12,20 +12,20 @@ struct Params {
     first_row: u32,
     first_col: u32,
     first_split: u32,
-    a_first_quad: u32,  // of rows, where A's texture has k along y
     output_stride: u32,
+    second_stride: u32,
     epilogue: u32,
     time: u32,  // rows of a sequence, for an epilogue that rotates
     head_dim: u32,
+    boundary: u32,  // column behind those that are turned, or where up begins behind its gate
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [k, rows from first_row on], from x = a_first_quad on
+@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [k, rows from first_row on]
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
 @group(0) @binding(3) var<storage, read> aside: array<f32>;        // what the epilogue reads, if anything
-@group(0) @binding(4) var<storage, read> other: array<f32>;        // what else it reads
-@group(0) @binding(5) var<storage, read_write> output: array<f32>; // [splits, m, n]
-@group(0) @binding(6) var<storage, read_write> second: array<f32>; // what else the epilogue writes
+@group(0) @binding(4) var<storage, read_write> output: array<f32>; // [splits, m, n]
+@group(0) @binding(5) var<storage, read_write> second: array<f32>; // what else the epilogue writes
 
 const LANES: u32 = 8u;
 const LANE_COLS: u32 = 2u;
@@ -50,12 +50,14 @@ struct Strip {
     s3: mat4x4<f32>,
 }
 
-fn b_quads(col_quad: u32, k: u32) -> Quads {
+// Quads of columns `col_quad` and its neighbour, and both `far` behind: from a gate to its up, where both make
+// one product.
+fn b_quads(col_quad: u32, far: u32, k: u32) -> Quads {
     return Quads(
         textureLoad(b, vec2(col_quad, k)),
         textureLoad(b, vec2(col_quad + 1u, k)),
-        textureLoad(b, vec2(col_quad + 2u, k)),
-        textureLoad(b, vec2(col_quad + 3u, k)),
+        textureLoad(b, vec2(col_quad + far, k)),
+        textureLoad(b, vec2(col_quad + far + 1u, k)),
     );
 }
 
@@ -90,8 +92,10 @@ fn keep_strip(tiles: ptr<function, array<vec4<f32>, 64>>, at: u32, sums: Strip) 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let row_quad = (group.y * (LANES / LANE_COLS) + local.x / LANE_COLS) * ROW_QUADS;
-    let col_quad = (group.x * LANE_COLS + local.x % LANE_COLS) * COL_QUADS;
-    let a_quad = params.a_first_quad + row_quad;
+    let is_gate = epilogue() == GATE;
+    let col_quad = (group.x * LANE_COLS + local.x % LANE_COLS) * select(COL_QUADS, COL_QUADS / 2u, is_gate);
+    let far = select(COL_QUADS / 2u, params.boundary / 4u, is_gate);
+    let a_quad = row_quad;
     let k_start = group.z * params.k_per_split;
     let k_end = min(k_start + params.k_per_split, params.k);
     var sums0 = Strip();
@@ -99,8 +103,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var sums2 = Strip();
     var sums3 = Strip();
     for (var k = k_start; k < k_end; k += DEPTH) {
-        let b0 = b_quads(col_quad, k);
-        let b1 = b_quads(col_quad, k + 1u);
+        let b0 = b_quads(col_quad, far, k);
+        let b1 = b_quads(col_quad, far, k + 1u);
         sums0 = add(sums0, a_quad, k, b0, b1);
         sums1 = add(sums1, a_quad + 1u, k, b0, b1);
         sums2 = add(sums2, a_quad + 2u, k, b0, b1);
@@ -116,9 +120,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let col = params.first_col + col_quad * 4u;
     // Compilers do not know its end, and so do not write it out.
     for (var i = 0u; i < min(16u, params.m - min(row, params.m)); i++) {
-        for (var quad = 0u; quad < COL_QUADS; quad++) {
+        for (var quad = 0u; is_gate && quad < COL_QUADS / 2u; quad++) {
+            store_gated(row + i, col + quad * 4u, tiles[quad * 16u + i], tiles[quad * 16u + 32u + i]);
+        }
+        for (var quad = 0u; !is_gate && quad < COL_QUADS; quad++) {
             let split = params.first_split + group.z;
             store_quad(split, row + i, col + quad * 4u, tiles[quad * 16u + i]);
         }
+    }
+}
+
+// Four columns of a gate and those of its up, which are whole quads of a row.
+fn store_gated(row: u32, col: u32, gate: vec4<f32>, up: vec4<f32>) {
+    if (col >= params.boundary) {
+        return;
+    }
+    let index = row * params.output_stride + col;
+    let hidden = silu(gate) * up;
+    for (var c = 0u; c < 4u; c++) {
+        output[index + c] = gate[c];
+        output[index + params.boundary + c] = up[c];
+        second[row * params.second_stride + col + c] = hidden[c];
     }
 }

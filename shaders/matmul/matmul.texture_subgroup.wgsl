@@ -12,29 +12,27 @@ struct Params {
     first_row: u32,
     first_col: u32,
     first_split: u32,
-    a_first_quad: u32,  // of rows, where A's texture has k along y
     output_stride: u32,
+    second_stride: u32,
     epilogue: u32,
     time: u32,  // rows of a sequence, for an epilogue that rotates
     head_dim: u32,
+    boundary: u32,  // column behind those that are turned, or where up begins behind its gate
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [rows from first_row on, k], or transposed from x = a_first_quad on
+@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;  // [rows from first_row on, k], or transposed
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;  // [k, columns from first_col on]
 @group(0) @binding(3) var<storage, read> aside: array<vec4<f32>>;        // what the epilogue reads, if anything
-@group(0) @binding(4) var<storage, read> other: array<vec4<f32>>;        // what else it reads
-@group(0) @binding(5) var aside_texels: texture_storage_2d<rgba32float, read>;  // what some epilogues read: angles,
-@group(0) @binding(6) var other_texels: texture_storage_2d<rgba32float, read>;  // or gate and up from first_row and first_col on
-@group(0) @binding(7) var<storage, read_write> output: array<vec4<f32>>; // [splits, m, n]
-@group(0) @binding(8) var<storage, read_write> second: array<vec4<f32>>; // what else the epilogue writes
+@group(0) @binding(4) var aside_texels: texture_storage_2d<rgba32float, read>;  // angles, or gate and up of the rows from first_row on
+@group(0) @binding(5) var<storage, read_write> output: array<vec4<f32>>; // [splits, m, n]
+@group(0) @binding(6) var<storage, read_write> second: array<vec4<f32>>; // what else the epilogue writes
 
 override A_ROWS: bool = true;
 
 const DEPTH: u32 = 2u;
 
-// What a lane loads for two steps of k: four rows of A, and four columns of B twice, LANES quads
-// apart.
+// What a lane loads for two steps of k: four rows of A, and four columns of B twice, `far_quads` apart.
 struct Loaded {
     a0: vec4<f32>,
     a1: vec4<f32>,
@@ -75,8 +73,8 @@ fn load(a_quad: u32, col_quad: u32, k: u32) -> Loaded {
         a[1],
         textureLoad(b, vec2(col_quad, k)),
         textureLoad(b, vec2(col_quad, k + 1u)),
-        textureLoad(b, vec2(col_quad + LANES, k)),
-        textureLoad(b, vec2(col_quad + LANES, k + 1u)),
+        textureLoad(b, vec2(col_quad + far_quads(), k)),
+        textureLoad(b, vec2(col_quad + far_quads(), k + 1u)),
     );
 }
 
@@ -91,16 +89,26 @@ fn add(sums: Strip, own: Loaded, lane: u32) -> Strip {
     );
 }
 
+// From a lane's first quad of columns to its second: from a gate to its up, where both make one product.
+fn far_quads() -> u32 {
+    return select(LANES, params.boundary / 4u, EPILOGUE == GATE);
+}
+
 // Written out: an array that a loop reads is a gather a time, and takes llvmpipe longer to compile too.
 fn store_strip(split: u32, row: u32, col: u32, sums: Strip) {
-    store_quad(split, row, col, sums.s0[0]);
-    store_quad(split, row, col + LANES * 4u, sums.s1[0]);
-    store_quad(split, row + 1u, col, sums.s0[1]);
-    store_quad(split, row + 1u, col + LANES * 4u, sums.s1[1]);
-    store_quad(split, row + 2u, col, sums.s0[2]);
-    store_quad(split, row + 2u, col + LANES * 4u, sums.s1[2]);
-    store_quad(split, row + 3u, col, sums.s0[3]);
-    store_quad(split, row + 3u, col + LANES * 4u, sums.s1[3]);
+    store_row(split, row, col, sums.s0[0], sums.s1[0]);
+    store_row(split, row + 1u, col, sums.s0[1], sums.s1[1]);
+    store_row(split, row + 2u, col, sums.s0[2], sums.s1[2]);
+    store_row(split, row + 3u, col, sums.s0[3], sums.s1[3]);
+}
+
+fn store_row(split: u32, row: u32, col: u32, near: vec4<f32>, far: vec4<f32>) {
+    if (EPILOGUE == GATE) {
+        store_gated(row, col, near, far);
+    } else {
+        store_quad(split, row, col, near);
+        store_quad(split, row, col + LANES * 4u, far);
+    }
 }
 
 @compute @workgroup_size(LANES)
@@ -109,8 +117,8 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let row_quad = group.y * LANES;
-    let col_quad = group.x * LANES * 2u + lane;
-    let a_quad = params.a_first_quad + row_quad + lane;
+    let col_quad = group.x * select(2u * LANES, LANES, EPILOGUE == GATE) + lane;
+    let a_quad = row_quad + lane;
     let k_start = group.z * params.k_per_split;
     let k_end = min(k_start + params.k_per_split, params.k);
     var sums0 = Strip();
@@ -156,22 +164,30 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
     }
     // Partial products have no gaps between rows, and a split of its own has output_stride n.
     let index = ((split * params.m + row) * params.output_stride + col) / 4u;
-    let texel = vec2((col - params.first_col) / 4u, row - params.first_row);
     if (EPILOGUE == ACCUMULATE) {
         output[index] += sums;
     } else if (EPILOGUE == RESIDUAL) {
         output[index] = aside[index] + sums;
     } else if (EPILOGUE == ROTATE) {
         let at = vec2(col % params.head_dim / 4u, row % params.time);
-        output[index] = turned(sums, textureLoad(aside_texels, at));
-    } else if (EPILOGUE == GATE) {
-        second[index] = silu(textureLoad(aside_texels, texel)) * sums;
-        output[index] = sums;
+        output[index] = select(sums, turned(sums, textureLoad(aside_texels, at)), col < params.boundary);
     } else if (EPILOGUE == GATE_BACKWARD) {
+        let texel = vec2(col / 4u, row - params.first_row);
+        let to_up = params.boundary / 4u;
         let gate = textureLoad(aside_texels, texel);
-        second[index] = sums * silu(gate);
-        output[index] = sums * textureLoad(other_texels, texel) * d_silu(gate);
+        output[index + to_up] = sums * silu(gate);
+        output[index] = sums * textureLoad(aside_texels, texel + vec2(to_up, 0u)) * d_silu(gate);
     } else {
         output[index] = sums;
     }
+}
+
+fn store_gated(row: u32, col: u32, gate: vec4<f32>, up: vec4<f32>) {
+    if (row >= params.m || col >= params.boundary) {
+        return;
+    }
+    let index = (row * params.output_stride + col) / 4u;
+    output[index] = gate;
+    output[index + params.boundary / 4u] = up;
+    second[(row * params.second_stride + col) / 4u] = silu(gate) * up;
 }

@@ -3,7 +3,7 @@
 // k in workgroup memory. While a slice is multiplied, the next is on its way to registers, and from
 // there to the other half of the memory, so that a slice costs one barrier.
 // With several splits of k, split z writes its own partial product.
-// Joined with matmul_keep_words.wgsl, matmul_outer.wgsl.
+// Joined with matmul_epilogue.wgsl, matmul_keep_words.wgsl, matmul_outer.wgsl.
 // Joined with matmul_load_f32.wgsl or matmul_load_f16.wgsl.
 // Joined with matmul_store_quad.wgsl or matmul_store_f16.wgsl.
 // Joined with matmul_tiled_slices.wgsl.
@@ -14,9 +14,11 @@ struct Params {
     k_per_split: u32,    // a multiple of four, or k
     a_stride: u32,       // elements from one row to the next, of the matrix as it lies in memory
     b_stride: u32,
-    output_stride: u32,  // of the epilogue's tensors as well
+    output_stride: u32,  // of what the epilogue reads as well
+    second_stride: u32,
     time: u32,           // rows of a sequence, for an epilogue that rotates
     head_dim: u32,
+    boundary: u32,       // column behind those that are turned, or where up begins behind its gate
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -25,9 +27,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> a_quads: array<Quad>;       // a again, four elements at once
 @group(0) @binding(4) var<storage, read> b_quads: array<Quad>;       // b again, four elements at once
 @group(0) @binding(5) var<storage, read> aside: array<Stored>;       // what the epilogue reads, if anything
-@group(0) @binding(6) var<storage, read> other: array<Stored>;       // what else it reads
-@group(0) @binding(7) var<storage, read_write> output: array<Stored>;  // [m, n], or [splits, m, n]
-@group(0) @binding(8) var<storage, read_write> second: array<Stored>;  // what else it writes
+@group(0) @binding(6) var<storage, read_write> output: array<Stored>;  // [m, n], or [splits, m, n]
+@group(0) @binding(7) var<storage, read_write> second: array<Stored>;  // what else it writes
 
 override A_TRANSPOSED: bool = false;
 override B_TRANSPOSED: bool = false;
@@ -64,8 +65,8 @@ fn main(
     let is_inner = row0 + TILE <= params.m && col0 + TILE <= params.n;
     let a_share = share_of(lane, A_TRANSPOSED);
     let b_share = share_of(lane, !B_TRANSPOSED);
-    var a_at = place(a_share, row0, k_start, params.a_stride, A_TRANSPOSED);
-    var b_at = place(b_share, col0, k_start, params.b_stride, !B_TRANSPOSED);
+    var a_at = place_a(a_share, row0, k_start);
+    var b_at = place_b(b_share, col0, k_start, EPILOGUE == GATE);
     let a_advance = select(DEPTH, DEPTH * params.a_stride, A_TRANSPOSED);
     let b_advance = select(DEPTH * params.b_stride, DEPTH, B_TRANSPOSED);
     var sums: array<vec4<f32>, 16>;  // [column half, row half, row of four]

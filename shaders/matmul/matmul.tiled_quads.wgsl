@@ -4,7 +4,7 @@
 // its way there, and a load brings four words. While a slice is multiplied, the next is on its way to
 // registers, and from there to the other half of the memory, so that a slice costs one barrier.
 // With several splits of k, split z writes its own partial product.
-// Joined with matmul_outer.wgsl, matmul_tiled_slices.wgsl.
+// Joined with matmul_epilogue.wgsl, matmul_outer.wgsl, matmul_tiled_slices.wgsl.
 // Joined with matmul_load_f32.wgsl or matmul_load_f16.wgsl.
 // Joined with matmul_store_quad.wgsl or matmul_store_f16.wgsl.
 struct Params {
@@ -14,9 +14,11 @@ struct Params {
     k_per_split: u32,    // a multiple of four, or k
     a_stride: u32,       // elements from one row to the next, of the matrix as it lies in memory
     b_stride: u32,
-    output_stride: u32,  // of the epilogue's tensors as well
+    output_stride: u32,  // of what the epilogue reads as well
+    second_stride: u32,
     time: u32,           // rows of a sequence, for an epilogue that rotates
     head_dim: u32,
+    boundary: u32,       // column behind those that are turned, or where up begins behind its gate
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -25,9 +27,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> a_quads: array<Quad>;       // a again, four elements at once
 @group(0) @binding(4) var<storage, read> b_quads: array<Quad>;       // b again, four elements at once
 @group(0) @binding(5) var<storage, read> aside: array<Stored>;       // what the epilogue reads, if anything
-@group(0) @binding(6) var<storage, read> other: array<Stored>;       // what else it reads
-@group(0) @binding(7) var<storage, read_write> output: array<Stored>;  // [m, n], or [splits, m, n]
-@group(0) @binding(8) var<storage, read_write> second: array<Stored>;  // what else it writes
+@group(0) @binding(6) var<storage, read_write> output: array<Stored>;  // [m, n], or [splits, m, n]
+@group(0) @binding(7) var<storage, read_write> second: array<Stored>;  // what else it writes
 
 override A_TRANSPOSED: bool = false;
 override B_TRANSPOSED: bool = false;
@@ -60,9 +61,10 @@ fn main(
     let a_far = far_share(a_near, A_TRANSPOSED);
     let b_far = far_share(b_near, !B_TRANSPOSED);
     let a_gap = select(TILE / 2u * params.a_stride, DEPTH / 2u * params.a_stride, A_TRANSPOSED);
-    let b_gap = select(DEPTH / 2u * params.b_stride, TILE / 2u * params.b_stride, B_TRANSPOSED);
-    var a_at = place(a_near, row0, k_start, params.a_stride, A_TRANSPOSED);
-    var b_at = place(b_near, col0, k_start, params.b_stride, !B_TRANSPOSED);
+    let b_half = select(TILE / 2u, TILE / 4u, EPILOGUE == GATE);
+    let b_gap = select(DEPTH / 2u, b_half, B_TRANSPOSED) * params.b_stride;
+    var a_at = place_a(a_near, row0, k_start);
+    var b_at = place_b(b_near, col0, k_start, EPILOGUE == GATE);
     let a_advance = select(DEPTH, DEPTH * params.a_stride, A_TRANSPOSED);
     let b_advance = select(DEPTH * params.b_stride, DEPTH, B_TRANSPOSED);
     var sums: array<vec4<f32>, 16>;  // [column half, row of eight]

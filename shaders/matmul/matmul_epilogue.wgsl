@@ -2,11 +2,11 @@
 // Joined with sigmoid.wgsl.
 const ACCUMULATE: u32 = 1u;     // output += sums
 const RESIDUAL: u32 = 2u;       // output = aside + sums
-const ROTATE: u32 = 3u;         // output = sums, pairs turned by the angles of their row's position:
-                                // aside holds cosine and sine of each pair, [time, head_dim]
-const GATE: u32 = 4u;           // output = sums, second = silu(aside) * sums
-const GATE_BACKWARD: u32 = 5u;  // sums are the gradient of silu(aside) * other: output = that of aside,
-                                // second = that of other
+const ROTATE: u32 = 3u;         // output = sums, pairs before the boundary turned by the angles of their
+                                // row's position: aside holds cosine and sine of each pair, [time, head_dim]
+const GATE: u32 = 4u;           // output = sums, a gate and up from the boundary on, second = silu(gate) * up
+const GATE_BACKWARD: u32 = 5u;  // sums are the gradient of silu(gate) * up for a gate and up as they lie in
+                                // aside: output = those of both, which lie alike
 
 fn turned(pairs: vec4<f32>, angles: vec4<f32>) -> vec4<f32> {
     let swapped = vec4(-pairs.y, pairs.x, -pairs.w, pairs.z);

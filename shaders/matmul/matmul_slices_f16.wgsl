@@ -1,7 +1,8 @@
 // How slices of 2-byte floats come from memory into a workgroup's, four neighbours at a time, by lanes that
 // walk along memory, and from there into cooperative matrices. The kernel's own file declares TILE, DEPTH,
 // LANES, the pitches and both tiles.
-// Joined with cooperative_16.wgsl or cooperative_8.wgsl.
+// Joined with cooperative_16.wgsl or cooperative_8.wgsl, matmul_epilogue.wgsl, matmul_store_f16.wgsl.
+// Joined with matmul_tiled_slices.wgsl.
 const SHARES: u32 = TILE * DEPTH / 4u / LANES;  // of a lane, of each operand: a power of two up to eight
 
 // What a lane brings of a slice.
@@ -16,23 +17,6 @@ struct Quads {
     q7: vec4<f16>,
 }
 
-// Line (row of A or column of B) and step of k of a lane's share, of which neighbours in memory differ in
-// their line if `along_lines`, and else in their step.
-fn share_of(lane: u32, number: u32, along_lines: bool) -> vec2<u32> {
-    let quad = lane + number * LANES;
-    let across = vec2(quad % (TILE / 4u) * 4u, quad / (TILE / 4u));
-    let along = vec2(quad / (DEPTH / 4u), quad % (DEPTH / 4u) * 4u);
-    return select(along, across, along_lines);
-}
-
-// How many elements of a share lie within the matrix.
-fn inside(share: vec2<u32>, line0: u32, lines: u32, k0: u32, k_end: u32, along_lines: bool) -> u32 {
-    let line = line0 + share.x;
-    let k = k0 + share.y;
-    let left = select(k_end - k, lines - line, along_lines);
-    return select(0u, min(left, 4u), line < lines && k < k_end);
-}
-
 // The first elements, and zeros, which add nothing to a product: what is in the gap behind a row counts
 // for nothing.
 fn first_of(quad: vec4<f16>, count: u32) -> vec4<f16> {
@@ -40,15 +24,12 @@ fn first_of(quad: vec4<f16>, count: u32) -> vec4<f16> {
 }
 
 fn quad_of_a(lane: u32, number: u32, row0: u32, k0: u32, k_end: u32) -> vec4<f16> {
-    let share = share_of(lane, number, A_TRANSPOSED);
+    let share = share_of(lane + number * LANES, A_TRANSPOSED);
     let count = inside(share, row0, params.m, k0, k_end, A_TRANSPOSED);
     if (count == 0u) {
         return vec4<f16>();
     }
-    let line = row0 + share.x;
-    let k = k0 + share.y;
-    let at = select(line * params.a_stride + k, k * params.a_stride + line, A_TRANSPOSED);
-    return first_of(a[at / 4u], count);
+    return first_of(a[place_a(share, row0, k0) / 4u], count);
 }
 
 fn fetch_a(lane: u32, row0: u32, k0: u32, k_end: u32) -> Quads {
@@ -71,8 +52,9 @@ fn fetch_a(lane: u32, row0: u32, k0: u32, k_end: u32) -> Quads {
 }
 
 fn keep_quad_of_a(lane: u32, number: u32, quad: vec4<f16>) {
-    let share = share_of(lane, number, A_TRANSPOSED);
-    let at = select(share.x * LINE_PITCH + share.y, share.y * STEP_PITCH + share.x, A_TRANSPOSED);
+    let share = share_of(lane + number * LANES, A_TRANSPOSED);
+    let by_line = share.line * LINE_PITCH + share.step;
+    let at = select(by_line, share.step * STEP_PITCH + share.line, A_TRANSPOSED);
     a_tile[at] = quad.x;
     a_tile[at + 1u] = quad.y;
     a_tile[at + 2u] = quad.z;
@@ -97,15 +79,12 @@ fn keep_a(lane: u32, slice: Quads) {
 }
 
 fn quad_of_b(lane: u32, number: u32, col0: u32, k0: u32, k_end: u32) -> vec4<f16> {
-    let share = share_of(lane, number, !B_TRANSPOSED);
+    let share = share_of(lane + number * LANES, !B_TRANSPOSED);
     let count = inside(share, col0, params.n, k0, k_end, !B_TRANSPOSED);
     if (count == 0u) {
         return vec4<f16>();
     }
-    let line = col0 + share.x;
-    let k = k0 + share.y;
-    let at = select(line * params.b_stride + k, k * params.b_stride + line, !B_TRANSPOSED);
-    return first_of(b[at / 4u], count);
+    return first_of(b[place_b(share, col0, k0, EPILOGUE == GATE) / 4u], count);
 }
 
 fn fetch_b(lane: u32, col0: u32, k0: u32, k_end: u32) -> Quads {
@@ -128,8 +107,9 @@ fn fetch_b(lane: u32, col0: u32, k0: u32, k_end: u32) -> Quads {
 }
 
 fn keep_quad_of_b(lane: u32, number: u32, quad: vec4<f16>) {
-    let share = share_of(lane, number, !B_TRANSPOSED);
-    let at = select(share.x * LINE_PITCH + share.y, share.y * STEP_PITCH + share.x, !B_TRANSPOSED);
+    let share = share_of(lane + number * LANES, !B_TRANSPOSED);
+    let by_line = share.line * LINE_PITCH + share.step;
+    let at = select(by_line, share.step * STEP_PITCH + share.line, !B_TRANSPOSED);
     b_tile[at] = quad.x;
     b_tile[at + 1u] = quad.y;
     b_tile[at + 2u] = quad.z;

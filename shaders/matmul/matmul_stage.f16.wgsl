@@ -1,4 +1,4 @@
-// Copies a window of a matrix of 2-byte floats into a texture or a part of one, as matmul_stage.wgsl
+// Copies a window of a matrix of 2-byte floats into a texture, as matmul_stage.wgsl
 // does with words.
 // Joined with unpacked_halves.wgsl.
 struct Params {
@@ -7,13 +7,11 @@ struct Params {
     first: u32,       // a multiple of four, as is row_stride
     row_stride: u32,
     col_stride: u32,  // one
-    staged_x: u32,
-    staged_y: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<vec2<u32>>;           // [rows, cols] at `first`, four halves each
-@group(0) @binding(2) var staged: texture_storage_2d<rgba32float, write>;   // [rows, cols] from staged_x, staged_y on, padded to whole workgroups
+@group(0) @binding(2) var staged: texture_storage_2d<rgba32float, write>;   // [rows, cols], padded to whole workgroups
 
 const LANES: u32 = 8u;
 const ROWS: u32 = 8u;
@@ -32,6 +30,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let x = group.x * LANES + local.x;
     for (var row = 0u; row < ROWS; row++) {
         let y = group.y * ROWS + row;
-        textureStore(staged, vec2(params.staged_x + x, params.staged_y + y), quad_at(y, x * 4u));
+        textureStore(staged, vec2(x, y), quad_at(y, x * 4u));
     }
 }

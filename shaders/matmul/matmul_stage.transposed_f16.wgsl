@@ -1,4 +1,4 @@
-// Transposes a window of a matrix of 2-byte floats into a texture or a part of one, as
+// Transposes a window of a matrix of 2-byte floats into a texture, as
 // matmul_stage.transposed.wgsl does with words, for windows of any size.
 // Joined with unpacked_halves.wgsl.
 struct Params {
@@ -7,13 +7,11 @@ struct Params {
     first: u32,       // a multiple of four, as is col_stride
     row_stride: u32,  // one
     col_stride: u32,
-    staged_x: u32,
-    staged_y: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<vec2<u32>>;           // [cols, rows] at `first`, four halves each
-@group(0) @binding(2) var staged: texture_storage_2d<rgba32float, write>;   // [rows, cols] from staged_x, staged_y on, padded to whole workgroups
+@group(0) @binding(2) var staged: texture_storage_2d<rgba32float, write>;   // [rows, cols], padded to whole workgroups
 
 const LANES: u32 = 8u;
 const ROWS: u32 = 8u;
@@ -30,7 +28,7 @@ fn quad_at(row: u32, col: u32) -> vec4<f32> {
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let col = (group.x * LANES + local.x) * 4u;
-    let x = params.staged_x + col / 4u;
+    let x = col / 4u;
     for (var row = group.y * ROWS; row < (group.y + 1u) * ROWS; row += 4u) {
         let columns = mat4x4(
             quad_at(row, col),
@@ -39,10 +37,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             quad_at(row, col + 3u),
         );
         let texels = transpose(columns);
-        let y = params.staged_y + row;
-        textureStore(staged, vec2(x, y), texels[0]);
-        textureStore(staged, vec2(x, y + 1u), texels[1]);
-        textureStore(staged, vec2(x, y + 2u), texels[2]);
-        textureStore(staged, vec2(x, y + 3u), texels[3]);
+        textureStore(staged, vec2(x, row), texels[0]);
+        textureStore(staged, vec2(x, row + 1u), texels[1]);
+        textureStore(staged, vec2(x, row + 2u), texels[2]);
+        textureStore(staged, vec2(x, row + 3u), texels[3]);
     }
 }

@@ -1,4 +1,4 @@
-// Copies a window of a matrix, which may lie transposed in memory, into a texture or a part of one:
+// Copies a window of a matrix, which may lie transposed in memory, into a texture:
 // its texel (x, y) holds columns 4x..4x+3 of row y, and zeros outside of the window.
 struct Params {
     rows: u32,
@@ -6,13 +6,11 @@ struct Params {
     first: u32,
     row_stride: u32,
     col_stride: u32,
-    staged_x: u32,
-    staged_y: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<f32>;                 // [rows, cols] at `first`, with strides
-@group(0) @binding(2) var staged: texture_storage_2d<rgba32float, write>;   // [rows, cols] from staged_x, staged_y on, padded to whole workgroups
+@group(0) @binding(2) var staged: texture_storage_2d<rgba32float, write>;   // [rows, cols], padded to whole workgroups
 
 const LANES: u32 = 8u;
 const ROWS: u32 = 8u;
@@ -33,6 +31,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let x = group.x * LANES + local.x;
     for (var row = 0u; row < ROWS; row++) {
         let y = group.y * ROWS + row;
-        textureStore(staged, vec2(params.staged_x + x, params.staged_y + y), quad_at(y, x * 4u));
+        textureStore(staged, vec2(x, y), quad_at(y, x * 4u));
     }
 }

@@ -14,7 +14,9 @@ fn store_quad(split: u32, row: u32, col: u32, sums: vec4<f32>) {
     }
     // Partial products have no gaps between rows, and a split of its own has output_stride n.
     let index = (split * params.m + row) * params.output_stride + col;
-    if (OUTPUT_HALVES) {
+    if (EPILOGUE == GATE) {
+        store_gated(row, col, sums);
+    } else if (OUTPUT_HALVES) {
         store_halves(row, col, index / 4u * 2u, sums);
     } else if (col + 4u <= params.n) {
         store_word(index, sums.x);
@@ -42,23 +44,31 @@ fn store_word(index: u32, sum: f32) {
 fn store_halves(row: u32, col: u32, at: u32, sums: vec4<f32>) {
     var result = sums;
     if (EPILOGUE == ROTATE) {
-        result = turned(sums, angles_of(row, col));
-    } else if (EPILOGUE == GATE) {
-        keep_second(at, col, silu(aside_quad(at)) * sums);
+        let turns = vec4(col) + vec4(0u, 0u, 2u, 2u) < vec4(params.boundary);
+        result = select(sums, turned(sums, angles_of(row, col)), turns);
     } else if (EPILOGUE == GATE_BACKWARD) {
         let gate = aside_quad(at);
-        keep_second(at, col, sums * silu(gate));
-        result = sums * other_quad(at) * d_silu(gate);
+        let up = at + params.boundary / 2u;
+        keep_quad(up, col, sums * silu(gate));
+        result = sums * aside_quad(up) * d_silu(gate);
     }
-    let halves = packed_halves(within_row(col, result));
+    keep_quad(at, col, result);
+}
+
+fn keep_quad(at: u32, col: u32, values: vec4<f32>) {
+    let halves = packed_halves(within_row(col, values));
     output[at] = halves.x;
     output[at + 1u] = halves.y;
 }
 
-fn keep_second(at: u32, col: u32, values: vec4<f32>) {
-    let halves = packed_halves(within_row(col, values));
-    second[at] = halves.x;
-    second[at + 1u] = halves.y;
+// Two columns of a gate and the two of up that meet them (`line_of_col`), which are halves in any case.
+fn store_gated(row: u32, col: u32, sums: vec4<f32>) {
+    let gate = (row * params.output_stride + col / 2u) / 2u;
+    let halves = packed_halves(sums);
+    output[gate] = halves.x;
+    output[gate + params.boundary / 2u] = halves.y;
+    let hidden = packed_halves(silu(sums) * sums.zwzw);
+    second[(row * params.second_stride + col / 2u) / 2u] = hidden.x;
 }
 
 fn within_row(col: u32, values: vec4<f32>) -> vec4<f32> {
@@ -67,10 +77,6 @@ fn within_row(col: u32, values: vec4<f32>) -> vec4<f32> {
 
 fn aside_quad(at: u32) -> vec4<f32> {
     return unpacked_halves(vec2(aside[at], aside[at + 1u]));
-}
-
-fn other_quad(at: u32) -> vec4<f32> {
-    return unpacked_halves(vec2(other[at], other[at + 1u]));
 }
 
 // Cosine and sine of two pairs of a row's position. Columns past the last one give what no one stores,

@@ -8,12 +8,11 @@ fn store_word(index: u32, sum: f32) {
         result += output[index];
     } else if (epilogue() == RESIDUAL) {
         result += aside[index];
-    } else if (epilogue() == GATE) {
-        second[index] = silu(vec4(aside[index])).x * sum;
     } else if (epilogue() == GATE_BACKWARD) {
         let gate = vec4(aside[index]);
-        second[index] = sum * silu(gate).x;
-        result = sum * other[index] * d_silu(gate).x;
+        let up = index + params.boundary;
+        output[up] = sum * silu(gate).x;
+        result = sum * aside[up] * d_silu(gate).x;
     }
     output[index] = result;
 }
@@ -43,5 +42,6 @@ fn turned_if_asked(row: u32, col: u32, sums: vec4<f32>) -> vec4<f32> {
     let first = row % params.time * params.head_dim;
     let near = first + col % params.head_dim;
     let far = first + (col + 2u) % params.head_dim;
-    return turned(sums, vec4(aside[near], aside[near + 1u], aside[far], aside[far + 1u]));
+    let angles = vec4(aside[near], aside[near + 1u], aside[far], aside[far + 1u]);
+    return select(sums, turned(sums, angles), vec4(col) + vec4(0u, 0u, 2u, 2u) < vec4(params.boundary));
 }

@@ -1,4 +1,5 @@
-// How slices of the operands come from memory into a workgroup's.
+// How slices of the operands come from memory into a workgroup's. The kernel's own file declares TILE and
+// DEPTH, and how the operands lie.
 
 // A lane's share of a slice: four elements that are neighbours in memory.
 struct Share {
@@ -15,11 +16,26 @@ fn share_of(lane: u32, along_lines: bool) -> Share {
     return Share(lane / (DEPTH / 4u), lane % (DEPTH / 4u) * 4u);
 }
 
-// Word at which the share of the slice from k0 begins.
-fn place(share: Share, line0: u32, k0: u32, stride: u32, along_lines: bool) -> u32 {
-    let line = line0 + share.line;
+// Element at which the share of the slice from k0 begins.
+fn place_a(share: Share, row0: u32, k0: u32) -> u32 {
+    let row = row0 + share.line;
     let k = k0 + share.step;
-    return select(line * stride + k, k * stride + line, along_lines);
+    return select(row * params.a_stride + k, k * params.a_stride + row, A_TRANSPOSED);
+}
+
+fn place_b(share: Share, col0: u32, k0: u32, is_gate: bool) -> u32 {
+    let col = line_of_col(col0 + share.line, is_gate);
+    let k = k0 + share.step;
+    return select(k * params.b_stride + col, col * params.b_stride + k, B_TRANSPOSED);
+}
+
+// Where column `col` lies in B: if it is for a gate's epilogue, two columns of the gate and the two of up that
+// meet them make a quad.
+fn line_of_col(col: u32, is_gate: bool) -> u32 {
+    if (!is_gate) {
+        return col;
+    }
+    return col / 4u * 2u + (col & 1u) + select(0u, params.boundary, (col & 2u) != 0u);
 }
 
 // How many elements of a share lie within the matrix.

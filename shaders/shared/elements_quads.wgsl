@@ -23,3 +23,7 @@ fn word_of(element: Element, index: u32) -> f32 {
 fn element_of(quad: vec4<f32>) -> Element {
     return quad;
 }
+
+fn quad_of(element: Element) -> vec4<f32> {
+    return element;
+}

@@ -6,11 +6,12 @@ use super::Row;
 use crate::check::Case;
 use crate::gpu::{Elements, Kernel, Tensor, Window};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
-use crate::kernels::attention::{self, AttentionShape, Qkv, Saved};
+use crate::kernels::attention::{self, AttentionShape, Saved};
 use crate::kernels::family::unmet;
 use crate::kernels::loss_scale::LossScale;
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Use, Variant};
 use crate::kernels::rope::RopeTable;
+use crate::kernels::sum::{Partials, Sums};
 use crate::kernels::{
     cross_entropy, embedding, grad_norm, half, loss_scale, matmul_stage, rmsnorm, rope, sample,
     softmax, sum, swiglu,
@@ -220,7 +221,6 @@ fn attention_rows(table: &mut Table) {
         (&attention::FORWARD, Storage),
         (&attention::FORWARD_TEXTURE, Texture),
         (&attention::FORWARD_TEXTURE_SUBGROUP, TextureSubgroup),
-        (&attention::BACKWARD_DELTA_QUADS, Storage),
         (&attention::BACKWARD_QUERY, Storage),
         (&attention::BACKWARD_QUERY_TEXTURE, Texture),
         (&attention::BACKWARD_QUERY_TEXTURE_SUBGROUP, TextureSubgroup),
@@ -235,8 +235,8 @@ fn attention_rows(table: &mut Table) {
             kernel,
             "batch 8, time 128, heads 4x32".to_owned(),
             move |case| {
-                let [query, key, value, d_output] = [(); 4].map(|()| tensor(case, ROWS, D_MODEL));
-                let qkv = Qkv { query, key, value };
+                let qkv = shape.qkv(tensor(case, ROWS, shape.qkv_cols()));
+                let d_output = tensor(case, ROWS, D_MODEL);
                 let plan = &mut case.plan;
                 let (output, log_sum_exp) = attention::forward_by(plan, variant, qkv, shape);
                 let saved = Saved {
@@ -249,19 +249,6 @@ fn attention_rows(table: &mut Table) {
             },
         );
     }
-    let heads = "batch 8, time 128, heads 9x14".to_owned();
-    table.add(&attention::BACKWARD_DELTA, heads, |case| {
-        let [output, d_output] = [(); 2].map(|()| tensor(case, ROWS, ODD_WIDTH));
-        let shape = AttentionShape {
-            batch: 8,
-            query_rows: 128,
-            key_rows: 128,
-            num_heads: 9,
-            num_kv_heads: 9,
-            head_dim: 14,
-        };
-        attention::backward_delta(&mut case.plan, output, d_output, shape);
-    });
 }
 
 fn rmsnorm_rows(table: &mut Table) {
@@ -302,7 +289,9 @@ fn rmsnorm_rows(table: &mut Table) {
                 d_input,
                 d_weight: Some(d_weight),
             };
-            rmsnorm::backward_by(plan, variant, saved, weight.tensor, gradients);
+            let mut sums = Sums::default();
+            rmsnorm::backward_by(plan, variant, saved, weight.tensor, gradients, &mut sums);
+            sums.flush(plan);
             let want = reference::rmsnorm::forward(&input.values, &weight.values, 1e-5);
             case.expect("output", output, want.0);
         });
@@ -311,34 +300,29 @@ fn rmsnorm_rows(table: &mut Table) {
 
 fn layer_rows(table: &mut Table) {
     rmsnorm_rows(table);
-    for (kernel, heads, head_dim) in [
-        (&rope::FORWARD, 9, 14),
-        (&rope::FORWARD_QUADS, 4, 32),
-        (&rope::BACKWARD, 9, 14),
-        (&rope::BACKWARD_QUADS, 4, 32),
-    ] {
+    for (heads, head_dim) in [(9, 14), (4, 32)] {
         let cols = heads * head_dim;
         let shape = format!("{ROWS}x{cols}, heads {heads}x{head_dim}");
-        table.add(kernel, shape, move |case| {
+        table.add(&rope::FORWARD, shape, move |case| {
             let values = tensor(case, ROWS, cols);
             let table = RopeTable {
                 angles: tensor(case, 128, head_dim),
             };
             rope::forward(&mut case.plan, table, values, heads);
-            rope::backward(&mut case.plan, table, values, heads);
         });
     }
-    for kernel in [&swiglu::FORWARD, &swiglu::BACKWARD] {
-        table.add(kernel, format!("{ROWS}x{D_FF}"), |case| {
-            let [gate, up, d_output] = [(); 3].map(|()| case.random(ROWS, D_FF, 1.0));
+    for (kernel, d_ff) in [
+        (&swiglu::FORWARD, ODD_WIDTH + 1),
+        (&swiglu::FORWARD_QUADS, D_FF),
+        (&swiglu::BACKWARD, ODD_WIDTH + 1),
+        (&swiglu::BACKWARD_QUADS, D_FF),
+    ] {
+        table.add(kernel, format!("{ROWS}x{d_ff}"), move |case| {
+            let [gate_up, d_output] = [2 * d_ff, d_ff].map(|cols| tensor(case, ROWS, cols));
             let plan = &mut case.plan;
-            let output = swiglu::forward(plan, gate.tensor, up.tensor);
-            let (d_gate, d_up) = swiglu::backward(plan, gate.tensor, up.tensor, d_output.tensor);
-            let want = reference::swiglu::forward(&gate.values, &up.values);
-            case.expect("output", output, want);
-            let want = reference::swiglu::backward(&gate.values, &up.values, &d_output.values);
-            case.expect("d_gate", d_gate, want.0);
-            case.expect("d_up", d_up, want.1);
+            let output = plan.scratch("output", ROWS, d_ff);
+            swiglu::forward_into(plan, gate_up, d_ff, output);
+            swiglu::backward(plan, gate_up, d_ff, d_output);
         });
     }
 }
@@ -401,6 +385,20 @@ fn optimiser_rows(table: &mut Table) {
             sum::sum_partials(&mut case.plan, partials, output, false);
         });
     }
+    table.add(
+        &sum::SEVERAL,
+        format!("6 of 4x{}", D_MODEL * D_MODEL),
+        |case| {
+            let len = D_MODEL * D_MODEL;
+            let output = tensor(case, 6, len);
+            let sums = [0, 1, 2, 3, 4, 5].map(|row| Partials {
+                partials: tensor(case, 4, len),
+                output: output.slice_rows(row, 1),
+                accumulate: false,
+            });
+            sum::sum_several(&mut case.plan, &sums);
+        },
+    );
     for (kernel, cols) in [
         (&half::HALVE, D_MODEL + 1),
         (&half::HALVE_QUADS, D_MODEL),

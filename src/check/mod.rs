@@ -18,7 +18,7 @@ use crate::gpu::{
 
 /// One kernel at one shape, for one class of adapter.
 pub struct Row {
-    /// The kernel that the row is about; others may run along with it.
+    /// The kernel that the row is about; those of other ops may run along with it.
     pub kernel: &'static Kernel,
     /// The shape, for people.
     pub shape: String,
@@ -28,8 +28,6 @@ pub struct Row {
     binding_bytes: u64,
     /// Whether its tensors take long to make and to compare.
     large: bool,
-    /// Further kernels of the same op that it runs on purpose.
-    others: Vec<&'static Kernel>,
     /// Why the kernel cannot run the shape on any adapter, if so.
     obstacle: Option<&'static str>,
     build: Build,
@@ -124,10 +122,9 @@ impl Row {
         }
     }
 
-    /// Makes sure that all dispatches of the op are of the kernels that the row names.
+    /// Makes sure that all dispatches of the op are of the kernel that the row names.
     fn expect_named(&self, plan: &Plan, section: SectionId) -> Result<(), String> {
-        let named: Vec<_> = [self.kernel].iter().chain(&self.others).copied().collect();
-        plan.dispatches_only(section, &named)
+        plan.dispatches_only(section, &[self.kernel])
     }
 
     /// Why no adapter runs the kernel at this shape, if so.

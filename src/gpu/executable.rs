@@ -266,7 +266,7 @@ fn copy_action(dispatch: &Dispatch, copy: RowCopy, backings: &[Backing<'_>]) -> 
     match (from, to, backing(from), backing(to)) {
         (
             Bound::Tensor(tensor),
-            Bound::Texture(part),
+            Bound::Texture(_),
             Backing::Buffer(buffer),
             Backing::Texture(to),
         ) => Action::Copy {
@@ -277,10 +277,6 @@ fn copy_action(dispatch: &Dispatch, copy: RowCopy, backings: &[Backing<'_>]) -> 
                 rows_per_image: None,
             },
             texture: to.texture.clone(),
-            origin: {
-                let [x, y] = part.origin().map(word);
-                wgpu::Origin3d { x, y, z: 0 }
-            },
             size: wgpu::Extent3d {
                 width: word(copy.cols / 4),
                 height: word(copy.rows),

@@ -40,16 +40,13 @@ impl Executable {
         device: &Device,
         tensor: Tensor,
     ) -> Result<Vec<T>, GpuError> {
-        read_now(
-            device,
-            self.scratch_buffer(tensor),
-            tensor.offset as u64 * 4,
-            if tensor.is_halves() {
-                tensor.span()
-            } else {
-                tensor.len()
-            },
-        )
+        let buffer = self.scratch_buffer(tensor);
+        let words: Vec<T> = read_now(device, buffer, tensor.offset as u64 * 4, tensor.span())?;
+        if tensor.is_halves() {
+            return Ok(words);
+        }
+        let rows = words.chunks(tensor.row_stride.max(1));
+        Ok(rows.flat_map(|row| &row[..tensor.cols]).copied().collect())
     }
 
     /// Fills all scratch buffers and textures with NaN, so that a missing write shows.
@@ -95,9 +92,8 @@ impl Executable {
         let pitch = self.scratch.textures[slot].texture.width() as usize * 4;
         Ok(whole
             .chunks_exact(pitch)
-            .skip(texture.first_row)
             .take(texture.rows)
-            .flat_map(|row| &row[texture.first_col..][..texture.cols])
+            .flat_map(|row| &row[..texture.cols])
             .copied()
             .collect())
     }

@@ -182,18 +182,16 @@ impl Plan {
         let kind = StorageKind::Texture { width, height };
         Texture {
             storage: self.add(label, kind),
-            first_row: 0,
-            first_col: 0,
             rows,
             cols,
         }
     }
 
-    /// The textures, or parts of one, that hold a copy of `window`: those that were made in this
-    /// section, if no dispatch has written to the window's storage since.
-    pub fn staged(&self, window: &Window) -> impl Iterator<Item = Texture> {
-        let copies = self.staged.iter().filter(move |(known, _)| known == window);
-        copies.map(|(_, texture)| *texture)
+    /// The texture that holds a copy of `window`: one that was made in this section, if no dispatch has
+    /// written to the window's storage since.
+    pub fn staged(&self, window: &Window) -> Option<Texture> {
+        let known = self.staged.iter().find(|(known, _)| known == window);
+        known.map(|(_, texture)| *texture)
     }
 
     /// Says that `texture` holds a copy of `window`.

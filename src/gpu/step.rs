@@ -26,7 +26,6 @@ pub(super) enum Action {
         buffer: wgpu::Buffer,
         layout: wgpu::TexelCopyBufferLayout,
         texture: wgpu::Texture,
-        origin: wgpu::Origin3d,
         size: wgpu::Extent3d,
     },
 }
@@ -70,7 +69,6 @@ impl Step {
             buffer,
             layout,
             texture,
-            origin,
             size,
         } = &self.action
         {
@@ -80,7 +78,7 @@ impl Step {
                 layout: *layout,
             };
             let to = wgpu::TexelCopyTextureInfo {
-                origin: *origin,
+                origin: wgpu::Origin3d::ZERO,
                 ..texture.as_image_copy()
             };
             encoder.copy_buffer_to_texture(source, to, *size);

@@ -128,19 +128,33 @@ impl Tensor {
         }
     }
 
-    /// Its words from the first to the last as a vector, gaps included.
+    /// Its rows in `count` groups of equally many, each of which becomes one row with gaps in it.
     ///
     /// # Panics
-    /// If it is of halves: a bug of the caller.
-    pub fn with_gaps(self) -> Self {
-        assert!(!self.is_halves(), "halves as words: {self:?}");
-        let len = self.span();
+    /// If the rows do not divide so.
+    pub fn sequences(self, count: usize) -> Self {
+        assert!(
+            self.rows.is_multiple_of(count),
+            "{count} groups of {self:?}"
+        );
+        let rows = self.rows / count;
         Self {
-            rows: 1,
-            cols: len,
-            row_stride: len,
+            rows: count,
+            cols: (rows - 1) * self.row_stride + self.cols,
+            row_stride: rows * self.row_stride,
             ..self
         }
+    }
+
+    /// Its rows and those of `next` as one matrix, if these lie right behind them without any gap.
+    pub fn followed_by(self, next: Self) -> Option<Self> {
+        let is_next = next.storage == self.storage
+            && next.offset == self.offset + self.len() / self.elements.per_word()
+            && (next.cols, next.elements) == (self.cols, self.elements);
+        (is_next && self.is_dense() && next.is_dense()).then(|| Self {
+            rows: self.rows + next.rows,
+            ..self
+        })
     }
 
     /// `count` columns from `first`: a view with gaps, which only kernels with strides take; the
@@ -204,60 +218,14 @@ impl Tensor {
     }
 }
 
-/// A matrix held in an `rgba32float` texture, or in a part of one: one texel holds four neighbouring
-/// columns.
+/// A matrix held in an `rgba32float` texture: one texel holds four neighbouring columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Texture {
     pub(crate) storage: StorageId,
-    /// Where the matrix's first row lies.
-    pub(crate) first_row: usize,
-    /// Where its first column lies: a multiple of 4.
-    pub(crate) first_col: usize,
     /// Height in texels: the matrix's rows.
     pub rows: usize,
     /// Columns of the matrix; the width is at least `cols.div_ceil(4)` texels.
     pub cols: usize,
-}
-
-impl Texture {
-    /// Its first texel in x and y.
-    pub(crate) fn origin(&self) -> [usize; 2] {
-        [self.first_col / 4, self.first_row]
-    }
-
-    /// `count` rows from `first`.
-    ///
-    /// # Panics
-    /// If the rows lie outside of the matrix.
-    pub fn slice_rows(self, first: usize, count: usize) -> Self {
-        assert!(
-            first + count <= self.rows,
-            "rows {first}+{count} of {}",
-            self.rows
-        );
-        Self {
-            first_row: self.first_row + first,
-            rows: count,
-            ..self
-        }
-    }
-
-    /// `count` columns from `first`.
-    ///
-    /// # Panics
-    /// If the columns lie outside of the matrix, or begin within a texel.
-    pub fn columns(self, first: usize, count: usize) -> Self {
-        assert!(
-            first + count <= self.cols && first.is_multiple_of(4),
-            "columns {first}+{count} of {}",
-            self.cols
-        );
-        Self {
-            first_col: self.first_col + first,
-            cols: count,
-            ..self
-        }
-    }
 }
 
 /// A part of a matrix, or of its transpose.
@@ -294,6 +262,9 @@ impl Window {
 /// Words between the starts of two tensors that share a buffer, so that each can be bound alone:
 /// 256 bytes is the largest `min_storage_buffer_offset_alignment` that WebGPU allows.
 pub const ALIGNMENT_WORDS: usize = 64;
+
+/// Columns of a matrix that begin at a multiple of this can be bound alone, be they words or halves.
+pub const COLUMNS_MULTIPLE: usize = 2 * ALIGNMENT_WORDS;
 
 /// `words` rounded up to [`ALIGNMENT_WORDS`].
 pub fn align_words(words: usize) -> usize {

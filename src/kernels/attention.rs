@@ -7,12 +7,12 @@ mod variants;
 pub use tables::*;
 pub use variants::{Pass, Use};
 
+use super::SUBGROUP_LANES;
 use super::family::choose;
 use super::half::{halve, in_words};
 use super::matmul_stage::stage;
-use super::rope::{self, RopeTable};
-use super::{FLAT_LANES, SUBGROUP_LANES, by_width};
-use crate::gpu::dispatch::{Bound, flat_workgroups, word};
+use super::rope::RopeTable;
+use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Tensor, Window};
 use crate::params;
 
@@ -20,13 +20,10 @@ params!(AttentionParams {
     time: u32,
     num_heads: u32,
     num_kv_heads: u32,
-    scale: f32
-});
-params!(DeltaParams {
-    rows: u32,
-    time: u32,
-    num_heads: u32,
-    head_dim: u32
+    scale: f32,
+    row_stride: u32,
+    key_first: u32,
+    value_first: u32
 });
 
 /// Largest head whose sums fit the kernels' registers.
@@ -76,6 +73,14 @@ impl Variant {
         }
     }
 
+    /// Queries, keys and values as a tensor of what this variant reads, if it reads tensors.
+    fn read_qkv(self, plan: &mut Plan, qkv: Qkv) -> Qkv {
+        match self {
+            Self::Storage => qkv.of(in_words(plan, qkv.tensor)),
+            Self::Texture | Self::TextureSubgroup => qkv,
+        }
+    }
+
     /// `tensor` as this variant reads it.
     fn read(self, plan: &mut Plan, tensor: Tensor) -> Bound {
         match self {
@@ -103,7 +108,7 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    fn params(self) -> AttentionParams {
+    fn params(self, qkv: Qkv) -> AttentionParams {
         #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
         let scale = (1.0 / (self.head_dim as f64).sqrt()) as f32;
         AttentionParams {
@@ -111,6 +116,28 @@ impl AttentionShape {
             num_heads: word(self.num_heads),
             num_kv_heads: word(self.num_kv_heads),
             scale,
+            row_stride: word(qkv.tensor.row_stride),
+            key_first: word(qkv.key_first),
+            value_first: word(qkv.value_first),
+        }
+    }
+
+    /// Columns of queries, keys and values side by side.
+    pub fn qkv_cols(self) -> usize {
+        (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+    }
+
+    /// Queries, keys and values of this shape in a tensor that has them side by side without gaps.
+    ///
+    /// # Panics
+    /// If it has other columns: a bug of the caller.
+    pub fn qkv(self, tensor: Tensor) -> Qkv {
+        assert_eq!(tensor.cols, self.qkv_cols(), "{self:?} in {tensor:?}");
+        let key_first = self.num_heads * self.head_dim;
+        Qkv {
+            tensor,
+            key_first,
+            value_first: key_first + self.num_kv_heads * self.head_dim,
         }
     }
 
@@ -126,6 +153,8 @@ impl AttentionShape {
 struct Launch<const N: usize> {
     variant: Variant,
     kernel: &'static Kernel,
+    /// As the kernel reads them, or writes their gradients.
+    qkv: Qkv,
     /// Each holds the sequences one after the other.
     bindings: [Bound; N],
     heads: usize,
@@ -144,23 +173,30 @@ impl<const N: usize> Launch<N> {
         if self.variant != Variant::Storage {
             return self.push_sequences(plan, shape, self.bindings);
         }
-        let tensors = self.bindings.map(|bound| match bound {
-            Bound::Tensor(t) => t.reshape(shape.batch, t.len() / shape.batch),
-            Bound::Texture(t) => panic!("{t:?} for the storage variant"),
-        });
+        // Angles are of positions, and serve every sequence.
+        let of_sequences = |number: usize| match self.bindings[number] {
+            Bound::Tensor(tensor) if self.kernel.bindings[number].name != "angles" => {
+                Some(tensor.sequences(shape.batch))
+            }
+            _ => None,
+        };
+        let tensors: Vec<_> = (0..N).filter_map(of_sequences).collect();
         let flops = shape.flops(self.products) / shape.batch;
         for block in plan.row_blocks_of(&tensors, 1, flops) {
             let shape = AttentionShape {
                 batch: block.len(),
                 ..shape
             };
-            let bindings = tensors.map(|t| t.slice_rows(block.start, block.len()).into());
-            self.push_sequences(plan, shape, bindings);
+            let part = |number: usize| match of_sequences(number) {
+                Some(tensor) => tensor.slice_rows(block.start, block.len()).into(),
+                None => self.bindings[number],
+            };
+            self.push_sequences(plan, shape, std::array::from_fn(part));
         }
     }
 
     fn push_sequences(&self, plan: &mut Plan, shape: AttentionShape, bindings: [Bound; N]) {
-        let mut dispatch = Dispatch::new(self.kernel, shape.params(), bindings);
+        let mut dispatch = Dispatch::new(self.kernel, shape.params(self.qkv), bindings);
         for &(name, value) in &self.constants {
             dispatch = dispatch.constant(name, value);
         }
@@ -182,15 +218,23 @@ impl<const N: usize> Launch<N> {
     }
 }
 
-/// Queries, keys and values, after the rotary embedding: `[rows, heads * head_dim]` each.
+/// Queries, keys and values after the rotary embedding, or the gradients of these, side by side in the rows of
+/// one tensor: queries from its first column on.
 #[derive(Clone, Copy, Debug)]
 pub struct Qkv {
-    /// `[rows, num_heads * head_dim]`.
-    pub query: Tensor,
-    /// `[rows, num_kv_heads * head_dim]`.
-    pub key: Tensor,
-    /// `[rows, num_kv_heads * head_dim]`.
-    pub value: Tensor,
+    /// `[rows, columns of all three, and perhaps of gaps between them]`.
+    pub tensor: Tensor,
+    /// First column of the keys.
+    pub key_first: usize,
+    /// First column of the values.
+    pub value_first: usize,
+}
+
+impl Qkv {
+    /// The same columns of another tensor.
+    fn of(self, tensor: Tensor) -> Self {
+        Self { tensor, ..self }
+    }
 }
 
 /// Attends causally with scores scaled by `1 / sqrt(head_dim)`.
@@ -211,7 +255,7 @@ pub fn forward_by(
     shape: AttentionShape,
 ) -> (Tensor, Tensor) {
     let (output, log_sum_exp) = forward_to_words(plan, variant, qkv, shape);
-    if qkv.query.is_halves() {
+    if qkv.tensor.is_halves() {
         return (halve(plan, output, None), log_sum_exp);
     }
     (output, log_sum_exp)
@@ -223,13 +267,14 @@ fn forward_to_words(
     qkv: Qkv,
     shape: AttentionShape,
 ) -> (Tensor, Tensor) {
-    let output = plan.scratch("attended", qkv.query.rows, qkv.query.cols);
+    let rows = qkv.tensor.rows;
+    let output = plan.scratch("attended", rows, shape.num_heads * shape.head_dim);
     let log_sum_exp = plan.scratch(
         "log_sum_exp",
         shape.batch * shape.num_heads,
         shape.query_rows,
     );
-    let [query, key, value] = [qkv.query, qkv.key, qkv.value].map(|t| variant.read(plan, t));
+    let qkv = variant.read_qkv(plan, qkv);
     let kernel = match variant {
         Variant::Storage => &FORWARD,
         Variant::Texture => &FORWARD_TEXTURE,
@@ -238,7 +283,12 @@ fn forward_to_words(
     let launch = Launch {
         variant,
         kernel,
-        bindings: [query, key, value, output.into(), log_sum_exp.into()],
+        qkv,
+        bindings: [
+            variant.read(plan, qkv.tensor),
+            output.into(),
+            log_sum_exp.into(),
+        ],
         heads: shape.num_heads,
         rows: shape.query_rows,
         products: 2,
@@ -261,31 +311,7 @@ pub struct Saved {
     pub log_sum_exp: Tensor,
 }
 
-/// Dot product of each head's output with its gradient, `[batch * num_heads, query_rows]`.
-pub fn backward_delta(
-    plan: &mut Plan,
-    output: Tensor,
-    d_output: Tensor,
-    shape: AttentionShape,
-) -> Tensor {
-    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.query_rows);
-    let (kernel, width) = by_width(shape.head_dim, &BACKWARD_DELTA, &BACKWARD_DELTA_QUADS);
-    let params = DeltaParams {
-        rows: word(output.rows),
-        time: word(shape.query_rows),
-        num_heads: word(shape.num_heads),
-        head_dim: word(shape.head_dim / width),
-    };
-    let bindings = [output.into(), d_output.into(), delta.into()];
-    plan.push(
-        Dispatch::new(kernel, params, bindings)
-            .workgroups(flat_workgroups(delta.len(), FLAT_LANES))
-            .flops(2 * d_output.len()),
-    );
-    delta
-}
-
-/// Gradients for queries, keys and values before any rotation, of their shapes, from that of the
+/// Gradients for queries, keys and values before any rotation, which lie as these do, from that of the
 /// output.
 pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: AttentionShape) -> Qkv {
     let pass = Pass::Backward;
@@ -301,12 +327,11 @@ pub fn backward_by(
     d_output: Tensor,
     shape: AttentionShape,
 ) -> Qkv {
-    let Qkv { query, key, value } = backward_to_words(plan, variant, saved, d_output, shape);
+    let gradients = backward_to_words(plan, variant, saved, d_output, shape);
     if !d_output.is_halves() {
-        return Qkv { query, key, value };
+        return gradients;
     }
-    let [query, key, value] = [query, key, value].map(|gradient| halve(plan, gradient, None));
-    Qkv { query, key, value }
+    gradients.of(halve(plan, gradients.tensor, None))
 }
 
 fn backward_to_words(
@@ -316,75 +341,77 @@ fn backward_to_words(
     d_output: Tensor,
     shape: AttentionShape,
 ) -> Qkv {
-    let Qkv { query, key, value } = saved.qkv;
-    let gradients = Qkv {
-        query: plan.scratch("d_query", query.rows, query.cols),
-        key: plan.scratch("d_key", key.rows, key.cols),
-        value: plan.scratch("d_value", value.rows, value.cols),
-    };
-    let [q, k, v, d_out] = [query, key, value, d_output].map(|t| variant.read(plan, t));
-    let output = in_words(plan, saved.output);
-    let saved = Saved { output, ..saved };
-    if variant == Variant::TextureSubgroup {
-        push_backward_subgroup(plan, saved, [q, k, v, d_out], gradients, shape);
-        return gradients;
-    }
-    let d_output = match d_out {
-        Bound::Tensor(words) => words,
-        Bound::Texture(_) => in_words(plan, d_output),
-    };
-    let delta = backward_delta(plan, saved.output, d_output, shape);
-    let inputs = [q, k, v, d_out, saved.log_sum_exp.into(), delta.into()];
-    push_backward(plan, variant, inputs, gradients, shape);
-    if let Some(table) = saved.rotation {
-        rope::backward(plan, table, gradients.query, shape.num_heads);
-        rope::backward(plan, table, gradients.key, shape.num_kv_heads);
-    }
-    gradients
-}
-
-/// The kernels that leave queries and keys rotated.
-fn push_backward(
-    plan: &mut Plan,
-    variant: Variant,
-    inputs: [Bound; 6],
-    gradients: Qkv,
-    shape: AttentionShape,
-) {
-    let [q, k, v, d_out, log_sum_exp, delta] = inputs;
     let (query_kernel, key_value_kernel) = match variant {
         Variant::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
-        _ => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
+        Variant::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
+        Variant::TextureSubgroup => (
+            &BACKWARD_QUERY_TEXTURE_SUBGROUP,
+            &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
+        ),
     };
-    let d_query = gradients.query.into();
+    for tensor in [saved.output, d_output] {
+        let is_plain = tensor.is_halves() || tensor.is_dense();
+        assert!(is_plain, "heads in rows with gaps: {tensor:?}");
+    }
+    let qkv = variant.read_qkv(plan, saved.qkv);
+    let d_qkv = if qkv.tensor.is_halves() {
+        plan.scratch_rows("d_qkv", qkv.tensor.rows, qkv.tensor.cols)
+    } else {
+        plan.scratch_like("d_qkv", qkv.tensor)
+    };
+    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.query_rows);
+    let operands = variant.read(plan, qkv.tensor);
+    let d_out = variant.read(plan, d_output);
+    let output = in_words(plan, saved.output).into();
+    let log_sum_exp = saved.log_sum_exp.into();
+    let angles = match saved.rotation {
+        Some(table) => table.angles,
+        // Bound, but not read.
+        None => saved.log_sum_exp.slice_rows(0, 1),
+    };
+    let rotated = ("ROTATED", saved.rotation.is_some().into());
     let launch = Launch {
         variant,
         kernel: query_kernel,
-        bindings: [q, k, v, d_out, log_sum_exp, delta, d_query],
+        qkv: qkv.of(d_qkv),
+        bindings: [
+            operands,
+            d_out,
+            output,
+            log_sum_exp,
+            angles.into(),
+            d_qkv.into(),
+            delta.into(),
+        ],
         heads: shape.num_heads,
         rows: shape.query_rows,
         products: 3,
-        constants: Vec::new(),
+        constants: vec![rotated],
     };
     launch.push(plan, shape);
-    let (d_key, d_value) = (gradients.key.into(), gradients.value.into());
     // Which of both gradients each launch writes.
     let launches: &[(bool, bool)] = match variant {
         Variant::Storage if shape.head_dim > MAX_JOINT_HEAD_DIM => &[(true, false), (false, true)],
         _ => &[(true, true)],
     };
     for &(writes_key, writes_value) in launches {
-        let constants = match variant {
-            Variant::Storage => vec![
-                ("WRITES_KEY", writes_key.into()),
-                ("WRITES_VALUE", writes_value.into()),
-            ],
-            _ => Vec::new(),
-        };
+        let mut constants = vec![rotated];
+        if variant == Variant::Storage {
+            constants.push(("WRITES_KEY", writes_key.into()));
+            constants.push(("WRITES_VALUE", writes_value.into()));
+        }
         let launch = Launch {
             variant,
             kernel: key_value_kernel,
-            bindings: [q, k, v, d_out, log_sum_exp, delta, d_key, d_value],
+            qkv: qkv.of(d_qkv),
+            bindings: [
+                operands,
+                d_out,
+                log_sum_exp,
+                delta.into(),
+                angles.into(),
+                d_qkv.into(),
+            ],
             heads: shape.num_kv_heads,
             rows: shape.key_rows,
             products: 4 / launches.len(),
@@ -392,43 +419,5 @@ fn push_backward(
         };
         launch.push(plan, shape);
     }
-}
-
-/// The kernels that turn gradients back on their way to memory, of which the first also computes what
-/// [`backward_delta`] does.
-fn push_backward_subgroup(
-    plan: &mut Plan,
-    saved: Saved,
-    [q, k, v, d_out]: [Bound; 4],
-    gradients: Qkv,
-    shape: AttentionShape,
-) {
-    let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.query_rows);
-    let (log_sum_exp, delta) = (saved.log_sum_exp.into(), delta.into());
-    let output = saved.output.into();
-    // Bound, but not read where nothing was rotated.
-    let angles = saved.rotation.map_or(log_sum_exp, |t| t.angles.into());
-    let rotated = ("ROTATED", saved.rotation.is_some().into());
-    let d_query = gradients.query.into();
-    let launch = Launch {
-        variant: Variant::TextureSubgroup,
-        kernel: &BACKWARD_QUERY_TEXTURE_SUBGROUP,
-        bindings: [q, k, v, d_out, output, log_sum_exp, angles, d_query, delta],
-        heads: shape.num_heads,
-        rows: shape.query_rows,
-        products: 3,
-        constants: vec![rotated],
-    };
-    launch.push(plan, shape);
-    let (d_key, d_value) = (gradients.key.into(), gradients.value.into());
-    let launch = Launch {
-        variant: Variant::TextureSubgroup,
-        kernel: &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
-        bindings: [q, k, v, d_out, log_sum_exp, delta, angles, d_key, d_value],
-        heads: shape.num_kv_heads,
-        rows: shape.key_rows,
-        products: 4,
-        constants: vec![rotated],
-    };
-    launch.push(plan, shape);
+    qkv.of(d_qkv)
 }

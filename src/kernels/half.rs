@@ -3,6 +3,7 @@
 use super::{FLAT_LANES, binding, by_width, either, halves};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::{PORTABLE, QUADS};
+use crate::gpu::tensor::HALVES_MULTIPLE;
 use crate::gpu::{Dispatch, Elements, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
@@ -10,13 +11,15 @@ params!(HalveParams {
     rows: u32,
     cols: u32,
     input_stride: u32,
-    quads: u32
+    quads: u32,
+    quad_stride: u32
 });
 params!(WidenParams {
     rows: u32,
     cols: u32,
     output_stride: u32,
-    quads: u32
+    quads: u32,
+    quad_stride: u32
 });
 
 /// Words to halves.
@@ -72,12 +75,14 @@ pub fn halve_into(plan: &mut Plan, input: Tensor, factor: Option<Tensor>, output
     let (kernel, _) = by_width(input.cols | input.row_stride, &HALVE, &HALVE_QUADS);
     for rows in plan.row_blocks(&[input, output], 1) {
         let [input, output] = [input, output].map(|t| t.slice_rows(rows.start, rows.len()));
-        let quads = output.row_stride / 4;
+        // The gap behind a row of a view of some columns belongs to others.
+        let quads = output.cols.next_multiple_of(HALVES_MULTIPLE) / 4;
         let params = HalveParams {
             rows: word(rows.len()),
             cols: word(input.cols),
             input_stride: word(input.row_stride),
             quads: word(quads),
+            quad_stride: word(output.row_stride / 4),
         };
         let bindings = [input.into(), factor.unwrap_or(input).into(), output.into()];
         plan.push(
@@ -102,12 +107,13 @@ pub fn widen(plan: &mut Plan, input: Tensor) -> Tensor {
     let (kernel, _) = by_width(output.cols | output.row_stride, &WIDEN, &WIDEN_QUADS);
     for rows in plan.row_blocks(&[input, output], 1) {
         let [input, output] = [input, output].map(|t| t.slice_rows(rows.start, rows.len()));
-        let quads = input.row_stride / 4;
+        let quads = input.cols.div_ceil(4);
         let params = WidenParams {
             rows: word(rows.len()),
             cols: word(input.cols),
             output_stride: word(output.row_stride),
             quads: word(quads),
+            quad_stride: word(input.row_stride / 4),
         };
         plan.push(
             Dispatch::new(kernel, params, [input.into(), output.into()])

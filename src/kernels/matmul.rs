@@ -1,25 +1,24 @@
 //! Matrix products in the three forms that a linear layer needs, with epilogues.
 
 mod epilogue;
-mod joined;
 mod launch;
 mod recipe;
+mod tables;
 mod variants;
 
 use std::ops::Range;
 
 pub use epilogue::Epilogue;
-pub use joined::{matmul_sum, matmul_sum_by};
 pub use recipe::{Recipe, UnknownRecipe};
+pub use tables::*;
 pub use variants::Use;
 
 use super::family::{choose, unmet};
 use super::half::{halve_into, widen};
-use super::sum::sum_partials;
-use super::{SUBGROUPS, binding, either, halves};
-use crate::gpu::limits::WORKGROUP_MEMORY;
-use crate::gpu::{Binding, Elements, Kernel, Plan, Requirement, Role, Tensor, Vendor};
-use crate::{params, shader};
+use super::sum::Sums;
+use super::swiglu;
+use crate::gpu::{Elements, Kernel, Plan, Tensor};
+use crate::params;
 
 params!(MatmulParams {
     m: u32,
@@ -29,135 +28,11 @@ params!(MatmulParams {
     a_stride: u32,
     b_stride: u32,
     output_stride: u32,
+    second_stride: u32,
     time: u32,
     head_dim: u32,
+    boundary: u32,
 });
-
-/// 128x128 tiles in workgroup memory, 8x8 outputs a lane: the portable variant, meant for GPUs.
-pub static TILED: Kernel = Kernel {
-    name: "matmul",
-    variant: "tiled",
-    source: shader!("matmul/matmul.tiled.wgsl"),
-    bindings: TILED_BINDINGS,
-    params: MatmulParams::LAYOUT,
-    requires: &[],
-};
-
-/// The same tiles from deeper slices, which lie in workgroup memory as quads: for GPUs that have more of it
-/// than the portable floor.
-pub static TILED_QUADS: Kernel = Kernel {
-    name: "matmul",
-    variant: "tiled_quads",
-    source: shader!("matmul/matmul.tiled_quads.wgsl"),
-    bindings: TILED_BINDINGS,
-    params: MatmulParams::LAYOUT,
-    requires: &[Requirement::Limit {
-        name: WORKGROUP_MEMORY,
-        at_least: 32 << 10,
-    }],
-};
-
-/// 64x64 tiles, 4x4 outputs a lane: for outputs too small to make work for a whole GPU.
-pub static TILED_SMALL: Kernel = Kernel {
-    name: "matmul",
-    variant: "tiled_small",
-    source: shader!("matmul/matmul.tiled_small.wgsl"),
-    bindings: TILED_BINDINGS,
-    params: MatmulParams::LAYOUT,
-    requires: &[],
-};
-
-/// [`TILED`] for operands of halves.
-pub static TILED_F16: Kernel = Kernel {
-    variant: "tiled_f16",
-    bindings: HALVES_BINDINGS,
-    ..TILED
-};
-
-/// [`TILED_QUADS`] for operands of halves.
-pub static TILED_QUADS_F16: Kernel = Kernel {
-    variant: "tiled_quads_f16",
-    bindings: HALVES_BINDINGS,
-    ..TILED_QUADS
-};
-
-/// Cooperative matrices of 16x16, 64x64 outputs a subgroup: for GPUs with matrix units.
-pub static COOPERATIVE: Kernel = Kernel {
-    variant: "cooperative",
-    source: shader!("matmul/matmul.cooperative.wgsl"),
-    bindings: MATRICES_BINDINGS,
-    requires: &[
-        Requirement::Matrices(16),
-        Requirement::Limit {
-            name: WORKGROUP_MEMORY,
-            at_least: 32_000,
-        },
-        // Its sums take more registers than RDNA has: 33 to 51 of them are spilled.
-        Requirement::NotOn(Vendor::Amd),
-    ],
-    ..TILED
-};
-
-/// The same from 32x32 outputs a subgroup.
-pub static COOPERATIVE_SMALL: Kernel = Kernel {
-    variant: "cooperative_small",
-    source: shader!("matmul/matmul.cooperative_small.wgsl"),
-    requires: &[
-        Requirement::Matrices(16),
-        Requirement::Limit {
-            name: WORKGROUP_MEMORY,
-            at_least: 21_760,
-        },
-    ],
-    ..COOPERATIVE
-};
-
-/// [`COOPERATIVE_SMALL`] from matrices of 8x8, 16x16 outputs a subgroup.
-pub static COOPERATIVE_SMALL_8X8: Kernel = Kernel {
-    variant: "cooperative_small_8x8",
-    requires: &[Requirement::Matrices(8)],
-    ..COOPERATIVE_SMALL
-};
-
-/// [`COOPERATIVE`] from matrices of 8x8, 32x32 outputs a subgroup.
-pub static COOPERATIVE_8X8: Kernel = Kernel {
-    variant: "cooperative_8x8",
-    requires: &[Requirement::Matrices(8)],
-    ..COOPERATIVE
-};
-
-const MATRICES_BINDINGS: &[Binding] = &[
-    halves("a", Role::In),
-    halves("b", Role::In),
-    either("aside", Role::In),
-    either("other", Role::In),
-    either("output", Role::OutOrAccumulate),
-    either("second", Role::OutOrUnused),
-];
-
-// The operands twice, since a shader cannot see a buffer both as words and as quads of words.
-const TILED_BINDINGS: &[Binding] = &[
-    binding("a", Role::In),
-    binding("b", Role::In),
-    binding("a_quads", Role::In),
-    binding("b_quads", Role::In),
-    binding("aside", Role::In),
-    binding("other", Role::In),
-    binding("output", Role::OutOrAccumulate),
-    binding("second", Role::OutOrUnused),
-];
-
-const HALVES_BINDINGS: &[Binding] = &[
-    halves("a", Role::In),
-    halves("b", Role::In),
-    halves("a_quads", Role::In),
-    halves("b_quads", Role::In),
-    either("aside", Role::In),
-    either("other", Role::In),
-    either("output", Role::OutOrAccumulate),
-    either("second", Role::OutOrUnused),
-];
-
 params!(MatmulTextureParams {
     m: u32,
     n: u32,
@@ -166,52 +41,13 @@ params!(MatmulTextureParams {
     first_row: u32,
     first_col: u32,
     first_split: u32,
-    a_first_quad: u32,
     output_stride: u32,
+    second_stride: u32,
     epilogue: u32,
     time: u32,
     head_dim: u32,
+    boundary: u32,
 });
-
-/// Operands in textures, 16x16 outputs a lane: meant for software adapters, where a storage load
-/// costs as much as 150 multiply-adds.
-pub static TEXTURE: Kernel = Kernel {
-    name: "matmul",
-    variant: "texture",
-    source: shader!("matmul/matmul.texture.wgsl"),
-    bindings: TEXTURE_BINDINGS,
-    params: MatmulTextureParams::LAYOUT,
-    requires: &[],
-};
-
-/// The same operands; a subgroup shares the rows that its lanes load, 32x64 outputs a subgroup.
-pub static TEXTURE_SUBGROUP: Kernel = Kernel {
-    name: "matmul",
-    variant: "texture_subgroup",
-    source: shader!("matmul/matmul.texture_subgroup.wgsl"),
-    bindings: &[
-        binding("a", Role::Texture),
-        binding("b", Role::Texture),
-        either("aside", Role::In),
-        either("other", Role::In),
-        binding("aside_texels", Role::Texture),
-        binding("other_texels", Role::Texture),
-        binding("output", Role::OutOrAccumulate),
-        binding("second", Role::OutOrUnused),
-    ],
-    params: MatmulTextureParams::LAYOUT,
-    requires: SUBGROUPS,
-};
-
-const TEXTURE_BINDINGS: &[Binding] = &[
-    binding("a", Role::Texture),
-    binding("b", Role::Texture),
-    either("aside", Role::In),
-    either("other", Role::In),
-    binding("output", Role::OutOrAccumulate),
-    binding("second", Role::OutOrUnused),
-];
-
 params!(MatmulRowParams {
     m: u32,
     n: u32,
@@ -221,27 +57,8 @@ params!(MatmulRowParams {
     epilogue: u32,
     time: u32,
     head_dim: u32,
+    boundary: u32,
 });
-
-/// One row times a matrix that lies as `[n, k]`, from buffers: for software adapters in decoding,
-/// where staging a weight would load each element once, as this does, and then store it.
-pub static ROW: Kernel = Kernel {
-    name: "matmul",
-    variant: "row",
-    source: shader!("matmul/matmul.row.wgsl"),
-    bindings: BUFFER_BINDINGS,
-    params: MatmulRowParams::LAYOUT,
-    requires: &[],
-};
-
-const BUFFER_BINDINGS: &[Binding] = &[
-    binding("a", Role::In),
-    binding("b", Role::In),
-    binding("aside", Role::In),
-    binding("other", Role::In),
-    binding("output", Role::OutOrAccumulate),
-    binding("second", Role::OutOrUnused),
-];
 
 /// Which kernel computes a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,6 +166,18 @@ impl Variant {
         )
     }
 
+    /// Whether it stores a gate and its up from one product of these sizes, in which each lane computes
+    /// columns of both.
+    fn pairs(self, [_, n, k]: [usize; 3]) -> bool {
+        match self {
+            Self::Texture { side } | Self::TextureSubgroup { side } => {
+                n.is_multiple_of(8) && n <= 4 * side && k <= side
+            }
+            Self::Row => false,
+            _ => n.is_multiple_of(4),
+        }
+    }
+
     /// What its operands consist of; those that read copies in textures take both.
     pub fn operands(self) -> Elements {
         if self.is_of_halves() {
@@ -370,8 +199,9 @@ pub enum Form {
     Tn,
 }
 
-/// A product `output = A B` for `form`, `output` being `[m, n]`: of words to words, or of halves to either,
-/// where what an epilogue reads and writes beside the output consists of what the output does.
+/// A product `output = A B` for `form`, `output` being `[m, n]` or what the epilogue makes of that: of words to
+/// words, or of halves to either, where what an epilogue reads and writes beside the output consists of what
+/// the output does.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     /// How the operands lie in memory.
@@ -384,6 +214,21 @@ pub struct Product {
     pub output: Tensor,
     /// How it goes there.
     pub epilogue: Epilogue,
+}
+
+impl Product {
+    /// m, n and k.
+    fn sizes(&self) -> [usize; 3] {
+        let (m, k) = match self.form {
+            Form::Tn => (self.a.cols, self.a.rows),
+            _ => (self.a.rows, self.a.cols),
+        };
+        let n = match self.form {
+            Form::Nt => self.b.rows,
+            _ => self.b.cols,
+        };
+        [m, n, k]
+    }
 }
 
 /// Sizes of a product, and the part of k that one split takes.
@@ -420,7 +265,6 @@ pub fn matmul(
     output: Tensor,
     epilogue: Epilogue,
 ) {
-    let k = if form == Form::Tn { a.rows } else { a.cols };
     let product = Product {
         form,
         a,
@@ -428,8 +272,18 @@ pub fn matmul(
         output,
         epilogue,
     };
-    let recipe = choose(plan, &Use::of(&product, k));
-    matmul_by(plan, recipe, product);
+    let mut sums = Sums::default();
+    matmul_before(plan, product, &mut sums);
+    sums.flush(plan);
+}
+
+/// [`matmul`] of a product that is whole when `sums` is flushed: until then it may be in parts.
+///
+/// # Panics
+/// If the shapes do not fit: a bug of the caller.
+pub fn matmul_before(plan: &mut Plan, product: Product, sums: &mut Sums) {
+    let recipe = choose(plan, &Use::of(&product));
+    push(plan, recipe, product, sums);
 }
 
 /// Whether every variant computes a product of depth `k` in one launch, as the epilogues need that
@@ -444,7 +298,12 @@ pub fn takes_any_epilogue(k: usize) -> bool {
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
 pub fn matmul_by(plan: &mut Plan, by: impl Into<Recipe>, product: Product) {
-    let recipe = by.into();
+    let mut sums = Sums::default();
+    push(plan, by.into(), product, &mut sums);
+    sums.flush(plan);
+}
+
+fn push(plan: &mut Plan, recipe: Recipe, product: Product, sums: &mut Sums) {
     let Product {
         form,
         a,
@@ -454,6 +313,21 @@ pub fn matmul_by(plan: &mut Plan, by: impl Into<Recipe>, product: Product) {
     } = product;
     if output.is_halves() && !recipe.variant.is_of_halves() {
         return by_way_of_words(plan, recipe, product);
+    }
+    if let Epilogue::Gate { hidden, up_first } = epilogue
+        && !recipe.variant.pairs(product.sizes())
+    {
+        assert!(!output.is_halves(), "halves are paired: {product:?}");
+        let epilogue = Epilogue::Store;
+        matmul_by(
+            plan,
+            recipe,
+            Product {
+                epilogue,
+                ..product
+            },
+        );
+        return swiglu::forward_into(plan, output, up_first, hidden);
     }
     let block = |tensor: Tensor, rows: &Range<usize>| tensor.slice_rows(rows.start, rows.len());
     if form == Form::Tn {
@@ -469,7 +343,11 @@ pub fn matmul_by(plan: &mut Plan, by: impl Into<Recipe>, product: Product) {
                 },
                 ..product
             };
-            push_rows(plan, recipe, part);
+            // What a block adds to has to be whole.
+            if rows.start > 0 {
+                sums.flush(plan);
+            }
+            push_rows(plan, recipe, part, sums);
         }
         return;
     }
@@ -481,53 +359,50 @@ pub fn matmul_by(plan: &mut Plan, by: impl Into<Recipe>, product: Product) {
             epilogue: epilogue.rows(&rows),
             ..product
         };
-        push_rows(plan, recipe, part);
+        push_rows(plan, recipe, part, sums);
     }
 }
 
 /// A product to halves by a variant that stores words, which are rounded in a step of their own: for
 /// software adapters, whose kernels of products take long to compile.
 fn by_way_of_words(plan: &mut Plan, recipe: Recipe, product: Product) {
-    let output = product.output;
-    let words = |plan: &mut Plan| plan.scratch("product", output.rows, output.cols);
-    // Those that read gates from textures take them from halves as well.
-    let read = |plan: &mut Plan, halves| match recipe.variant {
-        Variant::TextureSubgroup { .. } => halves,
-        _ => widen(plan, halves),
-    };
+    let words = |plan: &mut Plan, t: Tensor| plan.scratch("product", t.rows, t.cols);
     let mut beside = None;
     let epilogue = match product.epilogue {
-        Epilogue::Gate { gate, hidden } => {
-            let in_words = words(plan);
+        Epilogue::Gate { hidden, up_first } => {
+            let in_words = words(plan, hidden);
             beside = Some((in_words, hidden));
-            let gate = read(plan, gate);
             let hidden = in_words;
-            Epilogue::Gate { gate, hidden }
+            Epilogue::Gate { hidden, up_first }
         }
-        Epilogue::GateBackward { gate, up, d_up } => {
-            let in_words = words(plan);
-            beside = Some((in_words, d_up));
-            let [gate, up] = [gate, up].map(|t| read(plan, t));
-            let d_up = in_words;
-            Epilogue::GateBackward { gate, up, d_up }
+        Epilogue::GateBackward { gate_up, up_first } => {
+            let gate_up = match recipe.variant {
+                // It reads them from textures, which it takes from halves as well.
+                Variant::TextureSubgroup { .. } => gate_up,
+                _ => widen(plan, gate_up),
+            };
+            Epilogue::GateBackward { gate_up, up_first }
         }
         other => other,
     };
-    let in_words = words(plan);
-    let product = Product {
-        output: in_words,
-        epilogue,
-        ..product
-    };
-    matmul_by(plan, recipe, product);
-    halve_into(plan, in_words, None, output);
+    let output = words(plan, product.output);
+    matmul_by(
+        plan,
+        recipe,
+        Product {
+            output,
+            epilogue,
+            ..product
+        },
+    );
+    halve_into(plan, output, None, product.output);
     if let Some((in_words, halves)) = beside {
         halve_into(plan, in_words, None, halves);
     }
 }
 
 /// A product whose operands can all be bound.
-fn push_rows(plan: &mut Plan, recipe: Recipe, product: Product) {
+fn push_rows(plan: &mut Plan, recipe: Recipe, product: Product, sums: &mut Sums) {
     let variant = recipe.variant;
     let Product {
         form,
@@ -536,23 +411,15 @@ fn push_rows(plan: &mut Plan, recipe: Recipe, product: Product) {
         output,
         epilogue,
     } = product;
-    let (m, k) = if form == Form::Tn {
-        (a.cols, a.rows)
-    } else {
-        (a.rows, a.cols)
-    };
-    let (b_k, n) = if form == Form::Nt {
-        (b.cols, b.rows)
-    } else {
-        (b.rows, b.cols)
-    };
+    let [m, n, k] = product.sizes();
+    let b_k = if form == Form::Nt { b.cols } else { b.rows };
     assert_eq!(
-        (k, m, n),
+        (k, m, epilogue.output_cols(n)),
         (b_k, output.rows, output.cols),
         "matmul {form:?} of {a:?} and {b:?}"
     );
     epilogue.check(output);
-    let unmet = unmet(&Use::of(&product, k), recipe);
+    let unmet = unmet(&Use::of(&product), recipe);
     assert_eq!(unmet, None, "{recipe} of {product:?}");
     let splits = recipe.splits(m, n, k);
     // Adding up partial products has no such epilogue, and writes no view with gaps.
@@ -588,5 +455,5 @@ fn push_rows(plan: &mut Plan, recipe: Recipe, product: Product) {
         ..product
     };
     launch::push(plan, variant, parts, sizes);
-    sum_partials(plan, partials, output, epilogue == Epilogue::Accumulate);
+    sums.add(plan, partials, output, epilogue == Epilogue::Accumulate);
 }

@@ -13,8 +13,6 @@ params!(MatmulStageParams {
     first: u32,
     row_stride: u32,
     col_stride: u32,
-    staged_x: u32,
-    staged_y: u32,
 });
 
 /// Copies a window of a matrix into a texture.
@@ -66,65 +64,13 @@ pub const COLS_MULTIPLE: usize = 64;
 /// columns: the one made by an earlier call if the tensor has not been written since. The padding
 /// is zeros up to the next multiple of four columns and in rows, and undefined beyond.
 pub fn stage(plan: &mut Plan, window: Window) -> Texture {
-    let known = plan.staged(&window).find(|t| t.origin() == [0, 0]);
-    known.unwrap_or_else(|| stage_anew(plan, window))
-}
-
-/// [`stage`] for kernels that take an origin: it may be a part of a texture that
-/// [`stage_side_by_side`] made, with other columns beyond those of the window.
-pub fn stage_or_part(plan: &mut Plan, window: Window) -> Texture {
-    let known = plan.staged(&window).next();
-    known.unwrap_or_else(|| stage_anew(plan, window))
-}
-
-fn stage_anew(plan: &mut Plan, window: Window) -> Texture {
+    if let Some(known) = plan.staged(&window) {
+        return known;
+    }
     let (rows, cols) = padded(&window);
     let texture = plan.scratch_texture("staged", rows, cols);
     stage_into(plan, window, texture);
     plan.remember_staged(window, texture);
-    texture
-}
-
-/// A texture of windows of equally many rows side by side, padded as [`stage`] pads. Each is
-/// remembered for [`stage_or_part`].
-///
-/// # Panics
-/// If one but the last has a number of columns that is no multiple of 4.
-pub fn stage_side_by_side(plan: &mut Plan, windows: &[Window]) -> Texture {
-    let [before @ .., last] = windows else {
-        panic!("windows to stage");
-    };
-    // Each is read in whole tiles, as far as if it were alone: none reaches beyond the last one.
-    let (rows, last_cols) = padded(last);
-    let width = before.iter().map(|window| window.cols).sum::<usize>() + last_cols;
-    let width = width.next_multiple_of(COLS_MULTIPLE);
-    let texture = plan.scratch_texture("staged", rows, width);
-    let mut first = 0;
-    for &window in windows {
-        assert_eq!(window.rows, windows[0].rows, "rows side by side");
-        // The next one takes the place of this one's padding.
-        let part = texture.columns(first, padded(&window).1);
-        stage_into(plan, window, part);
-        plan.remember_staged(window, part);
-        first += window.cols;
-    }
-    texture
-}
-
-/// A texture of windows of equally many columns, each below the one before it.
-///
-/// # Panics
-/// If one has a number of rows that is no multiple of [`ROWS_MULTIPLE`].
-pub fn stage_stacked(plan: &mut Plan, windows: &[Window]) -> Texture {
-    let rows = windows.iter().map(|window| window.rows).sum();
-    let texture = plan.scratch_texture("staged", rows, padded(&windows[0]).1);
-    let mut first = 0;
-    for &window in windows {
-        assert_eq!(window.cols, windows[0].cols, "columns in a stack");
-        assert_eq!(padded(&window).0, window.rows, "whole rows in a stack");
-        stage_into(plan, window, texture.slice_rows(first, window.rows));
-        first += window.rows;
-    }
     texture
 }
 
@@ -136,10 +82,9 @@ fn padded(window: &Window) -> (usize, usize) {
     )
 }
 
-/// Copies a window to where `texture`, which has its padded size, begins.
+/// Copies a window to a texture of its padded size.
 fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
     let (rows, cols) = padded(&window);
-    let [staged_x, staged_y] = texture.origin().map(word);
     let [row_stride, col_stride] = strides(&window);
     let first = window.first_row * row_stride + window.first_col * col_stride;
     let params = MatmulStageParams {
@@ -148,8 +93,6 @@ fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
         first: word(first),
         row_stride: word(row_stride),
         col_stride: word(col_stride),
-        staged_x,
-        staged_y,
     };
     let kernel = kernel_for(&window);
     assert!(

@@ -3,7 +3,7 @@
 mod variants;
 
 use super::family::choose;
-use super::sum::sum_partials;
+use super::sum::Sums;
 use super::{SUBGROUP_LANES, SUBGROUPS, binding, by_width, row_lanes};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
 use crate::gpu::kernel::{PORTABLE, QUADS};
@@ -284,10 +284,17 @@ pub struct Gradients {
     pub d_weight: Option<Gradient>,
 }
 
-/// Computes the gradients for the input and, where it is wanted, for the gain.
-pub fn backward(plan: &mut Plan, saved: Saved, weight: Tensor, gradients: Gradients) {
+/// Computes the gradients for the input and, where it is wanted, for the gain, which is whole when `sums` is
+/// flushed.
+pub fn backward(
+    plan: &mut Plan,
+    saved: Saved,
+    weight: Tensor,
+    gradients: Gradients,
+    sums: &mut Sums,
+) {
     let variant = choose(plan, &Use::backward(gradients.d_output));
-    backward_by(plan, variant, saved, weight, gradients);
+    backward_by(plan, variant, saved, weight, gradients, sums);
 }
 
 /// [`backward`] by `variant`.
@@ -300,6 +307,7 @@ pub fn backward_by(
     saved: Saved,
     weight: Tensor,
     gradients: Gradients,
+    sums: &mut Sums,
 ) {
     let Gradients {
         d_output,
@@ -309,15 +317,21 @@ pub fn backward_by(
     match variant {
         Variant::Reloaded => {
             if let Some(d_weight) = d_weight {
-                backward_weight(plan, saved, d_output, d_weight);
+                backward_weight(plan, saved, d_output, d_weight, sums);
             }
             backward_input(plan, saved, weight, d_output, d_input);
         }
-        Variant::Subgroup => backward_by_subgroup(plan, saved, weight, gradients),
+        Variant::Subgroup => backward_by_subgroup(plan, saved, weight, gradients, sums),
     }
 }
 
-fn backward_by_subgroup(plan: &mut Plan, saved: Saved, weight: Tensor, gradients: Gradients) {
+fn backward_by_subgroup(
+    plan: &mut Plan,
+    saved: Saved,
+    weight: Tensor,
+    gradients: Gradients,
+    sums: &mut Sums,
+) {
     let d_output = gradients.d_output;
     let (rows, cols) = (d_output.rows, d_output.cols);
     let rows_per_block = rows_per_block(rows);
@@ -341,7 +355,7 @@ fn backward_by_subgroup(plan: &mut Plan, saved: Saved, weight: Tensor, gradients
             .flops(11 * d_output.len()),
     );
     if let Some(d_weight) = gradients.d_weight {
-        sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
+        sums.add(plan, partials, d_weight.tensor, d_weight.accumulate);
     }
 }
 
@@ -374,8 +388,14 @@ pub fn backward_input(
     );
 }
 
-/// Computes the gradient for the gain `[cols]`.
-pub fn backward_weight(plan: &mut Plan, saved: Saved, d_output: Tensor, d_weight: Gradient) {
+/// Computes the gradient for the gain `[cols]`, which is whole when `sums` is flushed.
+pub fn backward_weight(
+    plan: &mut Plan,
+    saved: Saved,
+    d_output: Tensor,
+    d_weight: Gradient,
+    sums: &mut Sums,
+) {
     let (rows, cols) = (d_output.rows, d_output.cols);
     let rows_per_block = rows_per_block(rows);
     let blocks = rows.div_ceil(rows_per_block);
@@ -399,5 +419,5 @@ pub fn backward_weight(plan: &mut Plan, saved: Saved, d_output: Tensor, d_weight
             .workgroups([word(cols / width).div_ceil(lanes), word(blocks), 1])
             .flops(3 * d_output.len()),
     );
-    sum_partials(plan, partials, d_weight.tensor, d_weight.accumulate);
+    sums.add(plan, partials, d_weight.tensor, d_weight.accumulate);
 }

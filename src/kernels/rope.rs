@@ -1,50 +1,27 @@
 //! Rotary position embedding on interleaved pairs (Su et al. 2021).
 
-use super::{binding, by_width, row_lanes};
+use super::{binding, row_lanes};
 use crate::gpu::dispatch::word;
-use crate::gpu::kernel::{PORTABLE, QUADS};
-use crate::gpu::{Binding, Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::kernel::PORTABLE;
+use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(RopeParams {
     first_sequence: u32,
     time: u32,
     num_heads: u32,
-    head_dim: u32
+    head_dim: u32,
+    row_stride: u32
 });
-
-const BINDINGS: &[Binding] = &[binding("angles", Role::In), binding("values", Role::InOut)];
 
 /// Rotates in place by the angle of each position.
 pub static FORWARD: Kernel = Kernel {
     name: "rope_forward",
     variant: PORTABLE,
-    source: shader!("rope/rope_forward.wgsl"),
-    bindings: BINDINGS,
+    source: shader!("rope_forward.wgsl"),
+    bindings: &[binding("angles", Role::In), binding("values", Role::InOut)],
     params: RopeParams::LAYOUT,
     requires: &[],
-};
-
-/// [`FORWARD`] for heads of whole quads.
-pub static FORWARD_QUADS: Kernel = Kernel {
-    variant: QUADS,
-    ..FORWARD
-};
-
-/// Rotates a gradient in place by the negative angle.
-pub static BACKWARD: Kernel = Kernel {
-    name: "rope_backward",
-    variant: PORTABLE,
-    source: shader!("rope/rope_backward.wgsl"),
-    bindings: BINDINGS,
-    params: RopeParams::LAYOUT,
-    requires: &[],
-};
-
-/// [`BACKWARD`] for heads of whole quads.
-pub static BACKWARD_QUADS: Kernel = Kernel {
-    variant: QUADS,
-    ..BACKWARD
 };
 
 /// The angle of every position and pair.
@@ -70,31 +47,9 @@ pub fn angles(time: usize, head_dim: usize, theta: f64) -> Vec<f32> {
         .collect()
 }
 
-/// Rotates `values` `[batch * time, num_heads * head_dim]` in place.
+/// Rotates the first `num_heads` heads in each row of `values` `[batch * time, cols]` in place.
 pub fn forward(plan: &mut Plan, table: RopeTable, values: Tensor, num_heads: usize) {
-    push(plan, [&FORWARD, &FORWARD_QUADS], table, values, num_heads);
-}
-
-/// Turns the gradient of rotated values into that of the values, in place.
-pub fn backward(plan: &mut Plan, table: RopeTable, d_values: Tensor, num_heads: usize) {
-    push(
-        plan,
-        [&BACKWARD, &BACKWARD_QUADS],
-        table,
-        d_values,
-        num_heads,
-    );
-}
-
-fn push(
-    plan: &mut Plan,
-    [words, quads]: [&'static Kernel; 2],
-    table: RopeTable,
-    values: Tensor,
-    num_heads: usize,
-) {
-    let (time, head_dim) = (table.angles.rows, values.cols / num_heads);
-    let (kernel, _) = by_width(head_dim, words, quads);
+    let (time, head_dim) = (table.angles.rows, table.angles.cols);
     let batch = values.rows / time;
     // A dimension of the grid holds so many sequences.
     for first in (0..batch).step_by(MAX_GROUPS) {
@@ -103,18 +58,19 @@ fn push(
             time: word(time),
             num_heads: word(num_heads),
             head_dim: word(head_dim),
+            row_stride: word(values.row_stride),
         };
         let bindings = [table.angles.into(), values.into()];
         let sequences = MAX_GROUPS.min(batch - first);
         plan.push(
-            Dispatch::new(kernel, params, bindings)
+            Dispatch::new(&FORWARD, params, bindings)
                 .constant("WORKGROUP_SIZE", row_lanes(plan))
                 .workgroups([
                     word(time.min(MAX_GROUPS)),
                     word(sequences),
                     word(time.div_ceil(MAX_GROUPS)),
                 ])
-                .flops(3 * sequences * time * values.cols),
+                .flops(3 * sequences * time * num_heads * head_dim),
         );
     }
 }

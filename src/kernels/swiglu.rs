@@ -1,25 +1,33 @@
-//! Gated linear unit with SiLU (Shazeer 2020).
+//! Gated linear unit with SiLU (Shazeer 2020), of a gate and its up side by side in the rows of one tensor.
 
-use super::{FLAT_LANES, binding};
+use super::{FLAT_LANES, binding, by_width};
 use crate::gpu::dispatch::{flat_workgroups, word};
-use crate::gpu::kernel::PORTABLE;
+use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
-params!(SwigluParams { len: u32 });
+params!(SwigluParams {
+    rows: u32,
+    cols: u32,
+    stride: u32,
+    up_first: u32,
+    hidden_stride: u32,
+});
 
 /// `silu(gate) * up`.
 pub static FORWARD: Kernel = Kernel {
     name: "swiglu_forward",
     variant: PORTABLE,
     source: shader!("swiglu_forward.wgsl"),
-    bindings: &[
-        binding("gate", Role::In),
-        binding("up", Role::In),
-        binding("output", Role::Out),
-    ],
+    bindings: &[binding("gate_up", Role::In), binding("output", Role::Out)],
     params: SwigluParams::LAYOUT,
     requires: &[],
+};
+
+/// [`FORWARD`] for rows of whole quads.
+pub static FORWARD_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    ..FORWARD
 };
 
 /// Gradients for gate and up.
@@ -28,52 +36,62 @@ pub static BACKWARD: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("swiglu_backward.wgsl"),
     bindings: &[
-        binding("gate", Role::In),
-        binding("up", Role::In),
+        binding("gate_up", Role::In),
         binding("d_output", Role::In),
-        binding("d_gate", Role::Out),
-        binding("d_up", Role::Out),
+        binding("d_gate_up", Role::Out),
     ],
     params: SwigluParams::LAYOUT,
     requires: &[],
 };
 
-/// `silu(gate) * up`, element by element; all of one shape and stride.
-pub fn forward(plan: &mut Plan, gate: Tensor, up: Tensor) -> Tensor {
-    let output = plan.scratch_like("gated", gate);
-    push(plan, &FORWARD, [gate, up, output], 5);
-    output
+/// [`BACKWARD`] for rows of whole quads.
+pub static BACKWARD_QUADS: Kernel = Kernel {
+    variant: QUADS,
+    ..BACKWARD
+};
+
+/// Writes `silu(gate) * up` to `output` `[rows, cols]`, for the gate in the first `cols` columns of `gate_up`
+/// and up in those from `up_first` on.
+pub fn forward_into(plan: &mut Plan, gate_up: Tensor, up_first: usize, output: Tensor) {
+    let kernels = [&FORWARD, &FORWARD_QUADS];
+    push(plan, kernels, [gate_up, output], up_first, output, 5);
 }
 
-/// Gradients for gate and up, from that of the output.
-pub fn backward(plan: &mut Plan, gate: Tensor, up: Tensor, d_output: Tensor) -> (Tensor, Tensor) {
-    let d_gate = plan.scratch_like("d_gate", gate);
-    let d_up = plan.scratch_like("d_up", up);
-    push(plan, &BACKWARD, [gate, up, d_output, d_gate, d_up], 10);
-    (d_gate, d_up)
+/// Gradients for gate and up, which lie as `gate_up` does, from that of `silu(gate) * up`.
+pub fn backward(plan: &mut Plan, gate_up: Tensor, up_first: usize, d_output: Tensor) -> Tensor {
+    let d_gate_up = plan.scratch_like("d_gate_up", gate_up);
+    let kernels = [&BACKWARD, &BACKWARD_QUADS];
+    let tensors = [gate_up, d_output, d_gate_up];
+    push(plan, kernels, tensors, up_first, d_output, 10);
+    d_gate_up
 }
 
-/// A lane a quad, in as many launches as the bindings ask for.
+/// A lane a quad or a word of `hidden`, in as many launches as the bindings ask for.
 fn push<const N: usize>(
     plan: &mut Plan,
-    kernel: &'static Kernel,
+    [words, quads]: [&'static Kernel; 2],
     tensors: [Tensor; N],
+    up_first: usize,
+    hidden: Tensor,
     flops_per_element: usize,
 ) {
+    let stride = tensors[0].row_stride;
+    let columns = hidden.cols | hidden.row_stride | stride | up_first;
+    let (kernel, width) = by_width(columns, words, quads);
     for rows in plan.row_blocks(&tensors, 1) {
-        // What is computed in gaps between rows is never read.
-        let blocks = tensors.map(|t| t.slice_rows(rows.start, rows.len()).with_gaps());
-        let len = blocks[0].len();
-        assert!(
-            blocks.iter().all(|block| block.len() == len),
-            "{} takes tensors that lie alike",
-            kernel.label()
-        );
-        let params = SwigluParams { len: word(len) };
+        let cols = hidden.cols / width;
+        let params = SwigluParams {
+            rows: word(rows.len()),
+            cols: word(cols),
+            stride: word(stride / width),
+            up_first: word(up_first / width),
+            hidden_stride: word(hidden.row_stride / width),
+        };
+        let bindings = tensors.map(|t| t.slice_rows(rows.start, rows.len()).into());
         plan.push(
-            Dispatch::new(kernel, params, blocks.map(Tensor::into))
-                .workgroups(flat_workgroups(len.div_ceil(4), FLAT_LANES))
-                .flops(flops_per_element * rows.len() * tensors[0].cols),
+            Dispatch::new(kernel, params, bindings)
+                .workgroups(flat_workgroups(rows.len() * cols, FLAT_LANES))
+                .flops(flops_per_element * rows.len() * hidden.cols),
         );
     }
 }

@@ -34,8 +34,8 @@ impl Block {
     pub fn new(table: &ParameterTable, index: usize, norm_eps: f32) -> Self {
         let scope = format!("layers.{index}");
         let weight = |name: &str| table.id(&format!("{scope}.{name}.weight"));
-        let linear = |name: &str| Linear {
-            weight: weight(name),
+        let linear = |names: &[&str]| Linear {
+            weights: names.iter().map(|name| weight(name)).collect(),
         };
         Self {
             ln1: RmsNorm {
@@ -43,19 +43,16 @@ impl Block {
                 eps: norm_eps,
             },
             attn: Attention {
-                q_proj: linear("attn.q_proj"),
-                k_proj: linear("attn.k_proj"),
-                v_proj: linear("attn.v_proj"),
-                output_proj: linear("attn.output_proj"),
+                qkv_proj: linear(&["attn.q_proj", "attn.k_proj", "attn.v_proj"]),
+                output_proj: linear(&["attn.output_proj"]),
             },
             ln2: RmsNorm {
                 weight: weight("ln2"),
                 eps: norm_eps,
             },
             ffn: Mlp {
-                w1: linear("ffn.w1"),
-                w2: linear("ffn.w2"),
-                w3: linear("ffn.w3"),
+                w1_w3: linear(&["ffn.w1", "ffn.w3"]),
+                w2: linear(&["ffn.w2"]),
             },
             scope,
         }
@@ -97,5 +94,6 @@ impl Block {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let d_normed = self.attn.backward(pass, saved.attn, d_x, shape);
         self.ln1.backward(pass, saved.ln1, d_normed, d_x, true);
+        pass.sums.flush(pass.plan);
     }
 }

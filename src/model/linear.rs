@@ -1,50 +1,69 @@
-//! A linear layer without bias, `y = x W^T` with `W` `[out, in]`.
+//! Linear layers without bias, `y = x W^T` with `W` `[out, in]`: one, or several of the same input as one.
+
+use std::ops::Range;
 
 use super::Pass;
 use crate::gpu::Tensor;
+use crate::gpu::tensor::COLUMNS_MULTIPLE;
 use crate::kernels::half::in_words;
-use crate::kernels::matmul::{Epilogue, Form, matmul, matmul_sum, takes_any_epilogue};
+use crate::kernels::matmul::{Epilogue, Form, Product, matmul, matmul_before, takes_any_epilogue};
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::swiglu;
 use crate::weights::ParameterId;
 
-/// A linear layer.
-#[derive(Clone, Copy, Debug)]
+/// Linear layers of the same input, whose outputs lie side by side in the rows of one tensor. Where their
+/// weights lie one behind the other in memory they make one product.
+#[derive(Clone, Debug)]
 pub struct Linear {
-    /// `[out, in]`.
-    pub weight: ParameterId,
+    /// `[out, in]` each.
+    pub weights: Vec<ParameterId>,
+}
+
+/// A matrix that one product takes: some rows of a weight, or several weights that follow each other.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    /// Column of the output where its own begin.
+    pub(super) first: usize,
+    /// Its rows: that many columns of the output.
+    pub(super) rows: usize,
+    /// What it consists of, in order.
+    pub(super) parts: Vec<Part>,
+}
+
+/// A part of a weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// The weight.
+    pub(super) weight: ParameterId,
+    /// Which of its parts.
+    pub(super) number: usize,
+    /// Column of the output where its own begin.
+    pub(super) first: usize,
 }
 
 impl Linear {
-    /// `[rows, in]`, an operand, to `[rows, out]`, another one.
-    pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
-        let y = self.output(pass, x);
-        self.push_forward(pass, x, y, Epilogue::Store);
-        y
-    }
-
-    /// [`Linear::forward`] into rows that may have gaps between them.
-    pub fn forward_rows(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
-        if pass.is_mixed() {
-            return self.forward(pass, x);
+    /// The layer of one weight.
+    pub fn of(weight: ParameterId) -> Self {
+        Self {
+            weights: vec![weight],
         }
-        self.forward_words(pass, x)
     }
 
-    /// [`Linear::forward_rows`] of f32 in any precision.
-    pub fn forward_words(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
-        let cols = self.output_cols(pass);
-        let y = pass.plan.scratch_rows("projected", x.rows, cols);
-        self.push_forward(pass, x, y, Epilogue::Store);
-        y
-    }
-
-    /// `[rows, in]` to a given `[rows, out]`.
+    /// `[rows, in]`, an operand, to a given `[rows, out]`.
     pub fn forward_into(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor) {
         self.push_forward(pass, x, y, Epilogue::Store);
     }
 
-    /// `[rows, in]` to `[rows, out]`, added to the residual stream `[rows, out]`.
+    /// `[rows, in]`, an operand, to `[rows, out]` of f32 in any precision.
+    pub fn forward_words(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
+        let y = pass
+            .plan
+            .scratch_rows("projected", x.rows, self.output_cols(pass));
+        self.push_forward(pass, x, y, Epilogue::Store);
+        y
+    }
+
+    /// `[rows, in]`, an operand, to `[rows, out]`, added to the residual stream `[rows, out]`.
     pub fn forward_residual(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> Tensor {
         let y = pass
             .plan
@@ -53,131 +72,198 @@ impl Linear {
         y
     }
 
-    /// [`Linear::forward`] with the rotary embedding of the output's heads.
+    /// `[rows, in]`, an operand, to `[rows, out]`, another one, with the rotary embedding of the heads before
+    /// column `cols`.
     pub fn forward_rotated(
         &self,
         pass: &mut Pass<'_>,
         x: Tensor,
         table: RopeTable,
-        head_dim: usize,
+        cols: usize,
     ) -> Tensor {
-        if self.takes_any_epilogue(pass) {
+        let head_dim = table.angles.cols;
+        let whole_heads = |block: &Block| block.first.is_multiple_of(head_dim);
+        if takes_any_epilogue(x.cols) && self.blocks(pass).iter().all(whole_heads) {
             let y = self.output(pass, x);
-            self.push_forward(pass, x, y, Epilogue::Rotate { table, head_dim });
+            let epilogue = Epilogue::Rotate {
+                table,
+                head_dim,
+                cols,
+            };
+            self.push_forward(pass, x, y, epilogue);
             return y;
         }
-        let y = pass
-            .plan
-            .scratch("projected", x.rows, self.output_cols(pass));
-        self.push_forward(pass, x, y, Epilogue::Store);
-        rope::forward(pass.plan, table, y, y.cols / head_dim);
+        let y = self.forward_words(pass, x);
+        for run in self.runs(pass) {
+            let heads = run.end.min(cols).saturating_sub(run.start) / head_dim;
+            if heads > 0 {
+                let turned = y.columns(run.start, run.len());
+                rope::forward(pass.plan, table, turned, heads);
+            }
+        }
         pass.operand(y)
     }
 
-    /// The output `up`, and `silu(gate) * up`, for a `gate` that [`Linear::forward_rows`] made.
-    pub fn forward_gated(&self, pass: &mut Pass<'_>, x: Tensor, gate: Tensor) -> (Tensor, Tensor) {
-        if self.takes_any_epilogue(pass) {
-            let up = pass.plan.scratch_like("up", gate);
-            let hidden = pass.plan.scratch_like("gated", gate);
-            self.push_forward(pass, x, up, Epilogue::Gate { gate, hidden });
-            return (up, hidden);
+    /// The outputs of a gate's layer and up's side by side, and `silu(gate) * up`, both operands.
+    ///
+    /// # Panics
+    /// If there are not two layers.
+    pub fn forward_gated(&self, pass: &mut Pass<'_>, x: Tensor) -> (Tensor, Tensor) {
+        let [_, up_first] = self.firsts(pass)[..] else {
+            panic!("a gate and up: {self:?}");
+        };
+        let cols = self.output_cols(pass) - up_first;
+        if self.blocks(pass).len() == 1 && takes_any_epilogue(x.cols) {
+            let gate_up = self.output(pass, x);
+            let hidden = pass.scratch_operand_rows("gated", x.rows, cols);
+            let epilogue = Epilogue::Gate { hidden, up_first };
+            self.push_forward(pass, x, gate_up, epilogue);
+            return (gate_up, hidden);
         }
-        let gate = in_words(pass.plan, gate);
-        let up = pass.plan.scratch_like("up", gate);
-        self.push_forward(pass, x, up, Epilogue::Store);
-        let hidden = swiglu::forward(pass.plan, gate, up);
-        (pass.operand(up), pass.operand(hidden))
+        let gate_up = self.forward_words(pass, x);
+        let hidden = pass.plan.scratch_rows("gated", x.rows, cols);
+        swiglu::forward_into(pass.plan, gate_up, up_first, hidden);
+        (pass.operand(gate_up), pass.operand(hidden))
     }
 
-    /// Gradients for `gate` and `up` where the layer's input is `silu(gate) * up`.
+    /// Gradients for a gate and for up, which lie as `gate_up` does, where the layer's input is
+    /// `silu(gate) * up`.
     pub fn backward_gated(
         &self,
         pass: &mut Pass<'_>,
         d_y: Tensor,
-        gate: Tensor,
-        up: Tensor,
-    ) -> (Tensor, Tensor) {
-        if self.takes_any_epilogue(pass) {
-            let [d_gate, d_up] = ["d_gate", "d_up"].map(|name| pass.plan.scratch_like(name, gate));
-            let weight = pass.matrix(self.weight)[0];
-            let epilogue = Epilogue::GateBackward { gate, up, d_up };
-            matmul(pass.plan, Form::Nn, d_y, weight, d_gate, epilogue);
-            return (d_gate, d_up);
+        gate_up: Tensor,
+        up_first: usize,
+    ) -> Tensor {
+        if let [block] = &self.blocks(pass)[..]
+            && takes_any_epilogue(d_y.cols)
+        {
+            let weight = pass.matrix(block);
+            let d_gate_up = pass.plan.scratch_like("d_gate_up", gate_up);
+            let epilogue = Epilogue::GateBackward { gate_up, up_first };
+            matmul(pass.plan, Form::Nn, d_y, weight, d_gate_up, epilogue);
+            return d_gate_up;
         }
-        let [gate, up] = [gate, up].map(|t| in_words(pass.plan, t));
-        let d_hidden = pass.plan.scratch_like("d_hidden", gate);
+        let gate_up = in_words(pass.plan, gate_up);
+        let cols = gate_up.cols - up_first;
+        let d_hidden = pass.plan.scratch_rows("d_hidden", d_y.rows, cols);
         self.backward_input(pass, d_y, d_hidden);
-        let (d_gate, d_up) = swiglu::backward(pass.plan, gate, up, d_hidden);
-        (pass.operand(d_gate), pass.operand(d_up))
+        let d_gate_up = swiglu::backward(pass.plan, gate_up, up_first, d_hidden);
+        pass.operand(d_gate_up)
     }
 
-    /// Whether its products can do more with what they compute than to add it up.
-    fn takes_any_epilogue(&self, pass: &Pass<'_>) -> bool {
-        match pass.weight(self.weight) {
-            [whole] => takes_any_epilogue(whole.rows.max(whole.cols)),
-            _ => false,
-        }
-    }
-
-    fn output(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
-        let cols = self.output_cols(pass);
-        pass.scratch_operand("projected", x.rows, cols)
-    }
-
-    fn output_cols(&self, pass: &Pass<'_>) -> usize {
-        pass.weight(self.weight).iter().map(|part| part.rows).sum()
-    }
-
-    /// Each part of the weight makes some columns of the output.
-    fn push_forward(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor, epilogue: Epilogue) {
-        let parts = pass.matrix(self.weight);
-        if let [whole] = parts[..] {
-            matmul(pass.plan, Form::Nt, x, whole, y, epilogue);
-            return;
-        }
-        for (part, first) in with_first_rows(&parts) {
-            let epilogue = epilogue.columns(first, part.rows);
-            let y = y.columns(first, part.rows);
-            matmul(pass.plan, Form::Nt, x, part, y, epilogue);
-        }
+    /// Column of the output where that of each layer begins.
+    pub fn firsts(&self, pass: &Pass<'_>) -> Vec<usize> {
+        let blocks = self.blocks(pass);
+        let parts = blocks.iter().flat_map(|block| &block.parts);
+        let begin = parts.filter(|part| part.number == 0);
+        begin.map(|part| part.first).collect()
     }
 
     /// Gradient for the input, `[rows, in]`, from that of the output, `[rows, out]`.
     pub fn backward_input(&self, pass: &mut Pass<'_>, d_y: Tensor, d_x: Tensor) {
-        backward_shared_input(pass, &[(self, d_y)], d_x);
+        let mut epilogue = Epilogue::Store;
+        for block in self.blocks(pass) {
+            let weight = pass.matrix(&block);
+            let d_y = d_y.columns(block.first, block.rows);
+            matmul(pass.plan, Form::Nn, d_y, weight, d_x, epilogue);
+            epilogue = Epilogue::Accumulate;
+        }
     }
 
-    /// Gradient for the weight from the input and the output's gradient; added to what is there
-    /// if `accumulate`.
+    /// Gradient for the weights from the input and the output's gradient; added to what is there
+    /// if `accumulate`. It is whole when the pass's sums are flushed.
     pub fn backward_weight(&self, pass: &mut Pass<'_>, x: Tensor, d_y: Tensor, accumulate: bool) {
         let epilogue = if accumulate {
             Epilogue::Accumulate
         } else {
             Epilogue::Store
         };
-        for (d_part, first) in with_first_rows(pass.gradient(self.weight)) {
-            let d_y = d_y.columns(first, d_part.rows);
-            matmul(pass.plan, Form::Tn, d_y, x, d_part, epilogue);
+        for block in self.blocks(pass) {
+            if let Some(d_weight) = pass.gradient_of(&block) {
+                let d_y = d_y.columns(block.first, block.rows);
+                let product = Product {
+                    form: Form::Tn,
+                    a: d_y,
+                    b: x,
+                    output: d_weight,
+                    epilogue,
+                };
+                matmul_before(pass.plan, product, &mut pass.sums);
+            }
         }
     }
-}
 
-/// Gradient for an input `[rows, in]` that several layers share, from those of their outputs.
-pub fn backward_shared_input(pass: &mut Pass<'_>, layers: &[(&Linear, Tensor)], d_x: Tensor) {
-    let mut pairs = Vec::new();
-    for &(layer, d_y) in layers {
-        let weight = pass.matrix(layer.weight);
-        let parts = with_first_rows(&weight);
-        pairs.extend(parts.map(|(part, first)| (d_y.columns(first, part.rows), part)));
+    /// Each block of weights makes some columns of the output.
+    fn push_forward(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor, epilogue: Epilogue) {
+        let blocks = self.blocks(pass);
+        for block in &blocks {
+            let weight = pass.matrix(block);
+            let (y, epilogue) = if blocks.len() == 1 {
+                (y, epilogue)
+            } else {
+                let (first, rows) = (block.first, block.rows);
+                (y.columns(first, rows), epilogue.columns(first, rows))
+            };
+            matmul(pass.plan, Form::Nt, x, weight, y, epilogue);
+        }
     }
-    matmul_sum(pass.plan, &pairs, d_x);
-}
 
-/// Each part of a parameter with the number of its first row.
-pub(super) fn with_first_rows(parts: &[Tensor]) -> impl Iterator<Item = (Tensor, usize)> {
-    parts.iter().scan(0, |next, part| {
-        let first = *next;
-        *next += part.rows;
-        Some((*part, first))
-    })
+    fn output(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
+        let cols = self.output_cols(pass);
+        pass.scratch_operand_rows("projected", x.rows, cols)
+    }
+
+    fn output_cols(&self, pass: &Pass<'_>) -> usize {
+        let blocks = self.blocks(pass);
+        let last = blocks.last().expect("a weight");
+        last.first + last.rows
+    }
+
+    /// The matrices that its products take. What does not lie right behind the weight before it begins at a
+    /// column that can be bound.
+    fn blocks(&self, pass: &Pass<'_>) -> Vec<Block> {
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut matrix: Option<Tensor> = None;
+        let mut next = 0;
+        for &weight in &self.weights {
+            for (number, &part) in pass.weight(weight).iter().enumerate() {
+                let joined = matrix.and_then(|before| before.followed_by(part));
+                let joined =
+                    joined.filter(|joined| number == 0 && pass.can_bind_rows(*joined, next));
+                if joined.is_none() {
+                    if number == 0 {
+                        next = next.next_multiple_of(COLUMNS_MULTIPLE);
+                    }
+                    blocks.push(Block {
+                        first: next,
+                        rows: 0,
+                        parts: Vec::new(),
+                    });
+                }
+                let block = blocks.last_mut().expect("one was begun");
+                block.rows += part.rows;
+                block.parts.push(Part {
+                    weight,
+                    number,
+                    first: next,
+                });
+                matrix = joined.or(Some(part));
+                next += part.rows;
+            }
+        }
+        blocks
+    }
+
+    /// Columns of the output without gaps in between.
+    fn runs(&self, pass: &Pass<'_>) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for Block { first, rows, .. } in self.blocks(pass) {
+            match runs.last_mut() {
+                Some(run) if run.end == first => run.end += rows,
+                _ => runs.push(first..first + rows),
+            }
+        }
+        runs
+    }
 }

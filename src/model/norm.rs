@@ -28,7 +28,8 @@ impl RmsNorm {
         (y, Saved { input: x, inv_rms })
     }
 
-    /// Adds the gradient for the input to `d_x`, or stores it there unless `add`.
+    /// Adds the gradient for the input to `d_x`, or stores it there unless `add`. That for the gain is whole
+    /// when the pass's sums are flushed.
     pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_y: Tensor, d_x: Tensor, add: bool) {
         let weight = self.gain(pass.weight(self.weight));
         let d_input = Gradient {
@@ -44,6 +45,6 @@ impl RmsNorm {
             d_input,
             d_weight,
         };
-        rmsnorm::backward(pass.plan, saved, weight, gradients);
+        rmsnorm::backward(pass.plan, saved, weight, gradients, &mut pass.sums);
     }
 }

@@ -2,21 +2,26 @@
 
 use std::collections::HashMap;
 
+use super::linear::{Block, Part};
 use crate::config::Precision;
+use crate::gpu::tensor::HALVES_MULTIPLE;
 use crate::gpu::{Plan, Tensor};
 use crate::kernels::half::halve;
+use crate::kernels::sum::Sums;
 use crate::weights::ParameterId;
 
 /// One forward or forward-and-backward pass under construction.
 pub struct Pass<'a> {
     /// The plan that dispatches go to.
     pub plan: &'a mut Plan,
+    /// Gradients of parameters that are still in parts.
+    pub(super) sums: Sums,
     weights: &'a [Vec<Tensor>],
     gradients: &'a [Vec<Tensor>],
     accumulate: bool,
     precision: Precision,
-    /// Weights as operands, in the parts that were asked for.
-    halved: HashMap<usize, Vec<Tensor>>,
+    /// Matrices as operands, by the first weight and part of each.
+    halved: HashMap<(usize, usize), Tensor>,
 }
 
 impl<'a> Pass<'a> {
@@ -31,6 +36,7 @@ impl<'a> Pass<'a> {
     ) -> Self {
         Self {
             plan,
+            sums: Sums::default(),
             weights,
             gradients,
             accumulate,
@@ -60,18 +66,39 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The values of a matrix as products take them, some rows in each part; halves are made once a pass.
-    pub fn matrix(&mut self, id: ParameterId) -> Vec<Tensor> {
-        let parts = self.weight(id);
+    /// [`Pass::scratch_operand`] with rows that may have gaps between them.
+    pub fn scratch_operand_rows(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
         match self.precision {
-            Precision::F32 => parts.to_vec(),
+            Precision::F32 => self.plan.scratch_rows(label, rows, cols),
+            Precision::Mixed => self.plan.scratch_halves(label, rows, cols),
+        }
+    }
+
+    /// Whether a matrix of several weights can be bound, as can its columns of an output from `first` on.
+    pub(super) fn can_bind_rows(&self, matrix: Tensor, first: usize) -> bool {
+        let whole_quads = !self.is_mixed() || first.is_multiple_of(HALVES_MULTIPLE);
+        whole_quads && matrix.span() <= self.plan.target().max_binding_words
+    }
+
+    /// A matrix as products take it; halves are made once a pass.
+    pub(super) fn matrix(&mut self, block: &Block) -> Tensor {
+        let matrix = joined(block, self.weights).expect("a weight has values");
+        match self.precision {
+            Precision::F32 => matrix,
             Precision::Mixed => {
-                let mut halve = |part: &Tensor| halve(self.plan, *part, None);
-                let halved = self.halved.entry(id.index());
-                let made = halved.or_insert_with(|| parts.iter().map(&mut halve).collect());
-                made.clone()
+                let Part { weight, number, .. } = block.parts[0];
+                let halved = self.halved.entry((weight.index(), number));
+                *halved.or_insert_with(|| halve(self.plan, matrix, None))
             }
         }
+    }
+
+    /// Where the gradient of a matrix goes; nowhere for one that stays as it is.
+    ///
+    /// # Panics
+    /// In a pass without gradients.
+    pub(super) fn gradient_of(&self, block: &Block) -> Option<Tensor> {
+        joined(block, self.gradients)
     }
 
     /// The values of a parameter, some rows in each part.
@@ -93,4 +120,17 @@ impl<'a> Pass<'a> {
     pub fn accumulates(&self) -> bool {
         self.accumulate
     }
+}
+
+/// The tensor of all parts of a block, of which `of` has some rows in each part.
+fn joined(block: &Block, of: &[Vec<Tensor>]) -> Option<Tensor> {
+    let part = |part: &Part| of[part.weight.index()].get(part.number).copied();
+    let mut parts = block.parts.iter().map(part);
+    let first = parts.next().expect("a block has a part")?;
+    Some(parts.fold(first, |whole, next| {
+        let next = next.expect("weights side by side are all trained or none");
+        whole
+            .followed_by(next)
+            .expect("gradients lie as weights do")
+    }))
 }

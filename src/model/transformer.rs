@@ -90,9 +90,7 @@ impl Transformer {
                 weight: table.id("ln_final.weight"),
                 eps,
             },
-            lm_head: Linear {
-                weight: table.id(head),
-            },
+            lm_head: Linear::of(table.id(head)),
             parameters: table.count(),
         }
     }
@@ -177,6 +175,7 @@ impl Transformer {
             .scratch("d_residual", d_hidden.rows, d_hidden.cols);
         self.ln_final
             .backward(pass, forward.ln_final, d_hidden, d_x, false);
+        pass.sums.flush(pass.plan);
         let attention_shape = self.attention_shape(shape.batch);
         for (block, kept) in self.blocks.iter().zip(&forward.blocks).rev() {
             let saved = match *kept {
@@ -226,6 +225,8 @@ impl Transformer {
             self.lm_head.backward_input(pass, d_logits, d_x);
             let accumulate = pass.accumulates() || first > 0;
             self.lm_head.backward_weight(pass, x, d_logits, accumulate);
+            // The next chunk adds to it.
+            pass.sums.flush(pass.plan);
         }
         cross_entropy::loss_sum(pass.plan, losses, loss.total, loss.scale, loss.accumulate);
         d_hidden

@@ -331,11 +331,10 @@ impl<'a> Model<'a> {
         let name = |part: &str| layer_name(layer, part);
         let norm = self.norm_forward(&name("ln2"), x);
         let gate = self.linear_forward(&name("ffn.w1"), &norm.output);
-        let gate = self.shape.operand(gate);
         let up = self.linear_forward(&name("ffn.w3"), &norm.output);
-        // It meets the gate before it is rounded for the backward pass.
+        // They meet before they are rounded for the backward pass.
         let hidden = self.shape.operand(swiglu::forward(&gate, &up));
-        let up = self.shape.operand(up);
+        let [gate, up] = [gate, up].map(|values| self.shape.operand(values));
         let output = self.linear_forward(&name("ffn.w2"), &hidden);
         let saved = FfnSaved {
             norm,

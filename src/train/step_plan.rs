@@ -336,4 +336,37 @@ mod tests {
             assert!(mixed[1] < f32[1], "{mixed:?} of {f32:?}");
         }
     }
+
+    /// On a GPU each one costs microseconds, of which small models have no more than that to do.
+    #[test]
+    fn a_step_of_a_small_model_is_few_dispatches() {
+        let small = Settings {
+            vocab_size: Some(1024),
+            context_length: 128,
+            d_model: 128,
+            num_heads: 4,
+            d_ff: Some(344),
+            ..Settings::default()
+        };
+        for (precision, at_most) in [(Precision::F32, 110), (Precision::Mixed, 168)] {
+            let model = ModelConfig {
+                precision,
+                ..small.model(None).unwrap()
+            };
+            let target = Target::portable(AdapterClass::Gpu);
+            let step = StepPlan::new(&model, &small.train().unwrap(), target);
+            let Sections { first, update, .. } = step.sections;
+            let dispatches = [first, update].map(|section| step.plan.dispatches(section));
+            let all: Vec<&str> = dispatches
+                .into_iter()
+                .flatten()
+                .map(|d| &*d.label)
+                .collect();
+            assert!(
+                all.len() <= at_most,
+                "{} in {precision:?}: {all:#?}",
+                all.len()
+            );
+        }
+    }
 }

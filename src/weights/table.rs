@@ -3,7 +3,7 @@
 
 use super::{HostTensor, StorageType};
 use crate::config::ModelConfig;
-use crate::gpu::tensor::{ALIGNMENT_WORDS, align_words};
+use crate::gpu::tensor::{COLUMNS_MULTIPLE, align_words};
 use crate::gpu::{Buffers, Device, GpuError, Memory, PersistentId, Plan, Tensor};
 use crate::parallel;
 use crate::random::{Philox, Stream};
@@ -131,9 +131,8 @@ impl Parameter {
     }
 }
 
-/// Rows between the starts of two parts: column `PART_ROWS` of any matrix is at a binding offset,
-/// as the logits of a part of the language-model head have to be.
-const PART_ROWS: usize = ALIGNMENT_WORDS;
+/// Rows between the starts of two parts, each of which makes some columns of an output.
+const PART_ROWS: usize = COLUMNS_MULTIPLE;
 
 /// Every parameter of a model and its place in flat buffers, which parameters, gradients and both
 /// moments share.
@@ -152,7 +151,7 @@ struct FlatBuffer {
 
 impl ParameterTable {
     /// Lays out the parameters of `config` in buffers of at most `max_buffer_words`; a tensor
-    /// larger than that is cut between rows. (One of which 64 rows are larger gets a buffer that
+    /// larger than that is cut between rows. (One of which 128 rows are larger gets a buffer that
     /// the device then refuses by name.)
     ///
     /// `no_decay` holds patterns of names without weight decay: a part of the name, in which `*`
@@ -177,19 +176,16 @@ impl ParameterTable {
             let matches = |patterns: &[String]| patterns.iter().any(|p| matches_pattern(&name, p));
             let decays = !matches(no_decay);
             let role = Role::of(matches(frozen));
-            table.place(
-                Parameter {
-                    name,
-                    rows,
-                    cols,
-                    storage: StorageType::F32,
-                    role,
-                    decays,
-                    init,
-                    parts: Vec::new(),
-                },
-                max_buffer_words,
-            );
+            table.parameters.push(Parameter {
+                name,
+                rows,
+                cols,
+                storage: StorageType::F32,
+                role,
+                decays,
+                init,
+                parts: Vec::new(),
+            });
         };
         let c = config;
         let kv_width = c.num_kv_heads * c.head_dim();
@@ -245,10 +241,24 @@ impl ParameterTable {
                 linear(c.vocab_size, c.d_model),
             );
         }
+        for index in table.in_memory() {
+            table.place(index, max_buffer_words);
+        }
         table
     }
 
-    fn place(&mut self, mut parameter: Parameter, max_buffer_words: usize) {
+    /// Places in the table in the order in which parameters lie in memory: those of layers that read the
+    /// same input follow each other, so that they can make one product.
+    fn in_memory(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.parameters.len()).collect();
+        // Up stands behind down in the table, and belongs beside the gate.
+        let is_down = |index: usize| self.parameters[index].name.ends_with("ffn.w2.weight");
+        order.sort_by_key(|&index| 2 * index + if is_down(index) { 3 } else { 0 });
+        order
+    }
+
+    fn place(&mut self, index: usize, max_buffer_words: usize) {
+        let parameter = &self.parameters[index];
         let words_of = |rows: usize| parameter.storage.words(rows * parameter.cols);
         let rows_of_a_part = if align_words(words_of(parameter.rows)) <= max_buffer_words {
             parameter.rows
@@ -273,8 +283,7 @@ impl ParameterTable {
             });
             self.buffers[buffer].words += words;
         }
-        parameter.parts = parts;
-        self.parameters.push(parameter);
+        self.parameters[index].parts = parts;
     }
 
     /// The parameters in order.
@@ -369,8 +378,9 @@ impl ParameterTable {
     /// word, words, decays)`.
     pub fn decay_ranges(&self) -> Vec<(usize, usize, usize, bool)> {
         let mut ranges: Vec<(usize, usize, usize, bool)> = Vec::new();
-        let trained = |p: &&Parameter| p.role == Role::Trainable;
-        for p in self.parameters.iter().filter(trained) {
+        let in_memory = self.in_memory();
+        let parameters = in_memory.iter().map(|&index| &self.parameters[index]);
+        for p in parameters.filter(|p| p.role == Role::Trainable) {
             for part in &p.parts {
                 let words = align_words(p.storage.words(part.rows * p.cols));
                 match ranges.last_mut() {
@@ -483,10 +493,10 @@ mod tests {
             tie_embeddings: false,
             precision: Precision::F32,
         };
-        let table = ParameterTable::new(&config, &["ln".to_owned()], 1024);
-        assert_eq!(table[table.id("lm_head.weight")].parts.len(), 4);
+        let table = ParameterTable::new(&config, &["ln".to_owned()], 2048);
+        assert_eq!(table[table.id("lm_head.weight")].parts.len(), 2);
         assert_eq!(table[table.id("layers.0.ffn.w1.weight")].parts.len(), 1);
-        assert!(table.buffers.iter().all(|buffer| buffer.words <= 1024));
+        assert!(table.buffers.iter().all(|buffer| buffer.words <= 2048));
         for p in table.iter() {
             assert_eq!(p.parts.iter().map(|part| part.rows).sum::<usize>(), p.rows);
             for part in &p.parts {

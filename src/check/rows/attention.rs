@@ -1,10 +1,9 @@
 //! Rows of attention: heads of every size, grouped and not, lengths around each tile edge.
 
-use super::Table;
+use super::{Table, side_by_side};
 use crate::check::Case;
 use crate::gpu::{AdapterClass, Kernel};
 use crate::kernels::attention::{self, AttentionShape, Qkv, Saved, Variant};
-use crate::kernels::by_width;
 use crate::kernels::rope::{self, RopeTable};
 use crate::reference::attention as reference;
 use crate::reference::rope::{self as rope_reference, RopeShape};
@@ -149,17 +148,6 @@ fn variant_rows(table: &mut Table, target: &Target, label: &str, inputs: Inputs)
         table.add_for(class, forward_kernel, label, move |case| {
             forward(case, variant, inputs);
         });
-        let delta_kernel = by_width(
-            inputs.shape.head_dim,
-            &attention::BACKWARD_DELTA,
-            &attention::BACKWARD_DELTA_QUADS,
-        );
-        // By subgroups the kernel for queries computes it.
-        if variant != Variant::TextureSubgroup {
-            table.add_for(class, delta_kernel.0, label, move |case| {
-                backward(case, variant, inputs);
-            });
-        }
     }
     for kernel in [query_kernel, key_value_kernel] {
         table.add_for(class, kernel, label, move |case| {
@@ -179,19 +167,37 @@ fn reference_shape(shape: AttentionShape) -> reference::AttentionShape {
 }
 
 impl Inputs {
-    /// Queries, keys and values on the device and beside it.
+    /// Columns of queries, keys and values.
+    fn widths(self) -> [usize; 3] {
+        let shape = self.shape;
+        [shape.num_heads, shape.num_kv_heads, shape.num_kv_heads].map(|n| n * shape.head_dim)
+    }
+
+    /// Queries, keys and values on the device, with gaps between them where heads share keys, and beside it.
     fn make(self, case: &mut Case) -> (Qkv, [Vec<f64>; 3]) {
-        let Self { shape, scale, .. } = self;
+        let shape = self.shape;
         let rows = shape.batch * shape.query_rows;
-        let query = case.random(rows, shape.num_heads * shape.head_dim, scale);
-        let key = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
-        let value = case.random(rows, shape.num_kv_heads * shape.head_dim, 1.0);
-        let qkv = Qkv {
-            query: query.tensor,
-            key: key.tensor,
-            value: value.tensor,
+        let widths = self.widths();
+        let gap = if shape.num_heads > shape.num_kv_heads {
+            4
+        } else {
+            0
         };
-        (qkv, [query.values, key.values, value.values])
+        let scales = [self.scale, 1.0, 1.0];
+        let parts = [0, 1, 2].map(|i| case.random(rows, widths[i], scales[i]).values);
+        let [query, key, value] = &parts;
+        let nothing = vec![f64::NAN; rows * gap];
+        let values = side_by_side(rows, &[query, &nothing, key, &nothing, value, &nothing]);
+        let key_first = widths[0] + gap;
+        let value_first = key_first + widths[1] + gap;
+        let qkv = Qkv {
+            tensor: case
+                .floats(rows, value_first + widths[2] + gap, values)
+                .tensor,
+            key_first,
+            value_first,
+        };
+        (qkv, parts)
     }
 
     fn rotation(self, case: &mut Case) -> Option<RopeTable> {
@@ -255,9 +261,13 @@ fn backward(case: &mut Case, variant: Variant, inputs: Inputs) {
     let tolerance = if inputs.scale > 1.0 { 5e-5 } else { 1e-5 };
     // A row that sees one key has no gradient for its query, where the shader subtracts two equal
     // products; what remains is their rounding, so one position is held to that.
+    let [query_cols, key_cols, value_cols] = inputs.widths();
+    let columns = |first, count| gradients.tensor.columns(first, count);
     if shape.key_rows > 1 {
-        case.expect_within("d_query", gradients.query, d_query, tolerance);
-        case.expect_within("d_key", gradients.key, d_key, tolerance);
+        case.expect_within("d_query", columns(0, query_cols), d_query, tolerance);
+        let of_keys = columns(gradients.key_first, key_cols);
+        case.expect_within("d_key", of_keys, d_key, tolerance);
     }
-    case.expect_within("d_value", gradients.value, d_value, tolerance);
+    let of_values = columns(gradients.value_first, value_cols);
+    case.expect_within("d_value", of_values, d_value, tolerance);
 }

@@ -29,6 +29,7 @@ pub(super) fn rows(table: &mut Table) {
         });
     }
     table.add_once(&HALVE_QUADS, "every edge of the format", edges);
+    table.add_once(&HALVE, "columns of a wider matrix", columns);
     table.add_once(&WIDEN_QUADS, "every finite half", |case| {
         let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
         let finite: Vec<f16> = halves
@@ -70,6 +71,22 @@ fn halve_row(case: &mut Case, rows: usize, cols: usize, factor: Option<f64>) {
     let output = op::halve(&mut case.plan, input.tensor, by);
     let want = reference::halve(&input.values, factor.unwrap_or(1.0));
     case.expect_exactly("output", output, &want);
+}
+
+/// Three matrices side by side, made from the last to the first, so that one which wrote to its neighbour
+/// would show; and read alone again.
+fn columns(case: &mut Case) {
+    let inputs = [(); 3].map(|()| case.random(5, 9, 1.0));
+    let whole = case.plan.scratch_halves("output", 5, 3 * 16);
+    for (number, input) in inputs.iter().enumerate().rev() {
+        let part = whole.columns(16 * number, 9);
+        op::halve_into(&mut case.plan, input.tensor, None, part);
+    }
+    for (number, input) in inputs.iter().enumerate() {
+        let widened = op::widen(&mut case.plan, whole.columns(16 * number, 9));
+        let want = reference::halve(&input.values, 1.0);
+        case.expect_exactly("columns", widened, &want);
+    }
 }
 
 /// Ties to even both ways, the largest half and what rounds to infinity, the smallest ones and what

@@ -41,9 +41,11 @@ pub(super) fn rows(table: &mut Table) {
         case.expect("inv_rms", inv_rms, want.1);
     });
     table.add_once(&swiglu::FORWARD, format!("1x{ELEMENTS}"), |case| {
-        let (gate, up) = (cheap(case, 1, ELEMENTS), cheap(case, 1, ELEMENTS));
-        let output = swiglu::forward(&mut case.plan, gate.tensor, up.tensor);
-        let want = reference::swiglu::forward(&gate.values, &up.values);
+        let gate_up = cheap(case, 1, 2 * ELEMENTS);
+        let output = case.plan.scratch("output", 1, ELEMENTS);
+        swiglu::forward_into(&mut case.plan, gate_up.tensor, ELEMENTS, output);
+        let (gate, up) = gate_up.values.split_at(ELEMENTS);
+        let want = reference::swiglu::forward(gate, up);
         case.expect("output", output, want);
     });
     past_the_portable_binding(table);

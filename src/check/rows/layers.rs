@@ -1,8 +1,11 @@
 //! Rows of embedding, RoPE, SwiGLU, softmax and the partial sums.
 
-use super::{Table, added};
+use super::{Table, added, side_by_side};
+use crate::check::Case;
+use crate::gpu::{AdapterClass, Plan};
 use crate::kernels::by_width;
 use crate::kernels::rope::RopeTable;
+use crate::kernels::sum::{Partials, Sums};
 use crate::kernels::{embedding, rope, softmax, sum, swiglu};
 use crate::reference;
 
@@ -105,26 +108,22 @@ fn rope_rows(table: &mut Table) {
             head_dim,
             theta: THETA,
         };
-        let forward = by_width(head_dim, &rope::FORWARD, &rope::FORWARD_QUADS).0;
-        let backward = by_width(head_dim, &rope::BACKWARD, &rope::BACKWARD_QUADS).0;
-        for (kernel, is_forward) in [(forward, true), (backward, false)] {
-            table.add_once(kernel, &shape, move |case| {
-                let values = case.random(batch * time, num_heads * head_dim, 1.0);
-                let angles = rope::angles(time, head_dim, THETA);
-                let angles = angles.into_iter().map(f64::from).collect();
-                let table = RopeTable {
-                    angles: case.floats(time, head_dim, angles).tensor,
-                };
-                let want = if is_forward {
-                    rope::forward(&mut case.plan, table, values.tensor, num_heads);
-                    reference::rope::forward(&values.values, reference_shape)
-                } else {
-                    rope::backward(&mut case.plan, table, values.tensor, num_heads);
-                    reference::rope::backward(&values.values, reference_shape)
-                };
-                case.expect("values", values.tensor, want);
-            });
-        }
+        table.add_once(&rope::FORWARD, &shape, move |case| {
+            // Behind the heads that are turned, one that stays as it is.
+            let (rows, cols) = (batch * time, num_heads * head_dim);
+            let heads = case.random(rows, cols, 1.0).values;
+            let other = case.random(rows, head_dim, 1.0).values;
+            let values = side_by_side(rows, &[&heads, &other]);
+            let values = case.floats(rows, cols + head_dim, values).tensor;
+            let angles = rope::angles(time, head_dim, THETA);
+            let angles = angles.into_iter().map(f64::from).collect();
+            let table = RopeTable {
+                angles: case.floats(time, head_dim, angles).tensor,
+            };
+            rope::forward(&mut case.plan, table, values, num_heads);
+            let want = reference::rope::forward(&heads, reference_shape);
+            case.expect("values", values, side_by_side(rows, &[&want, &other]));
+        });
     }
 }
 
@@ -133,28 +132,34 @@ fn swiglu_rows(table: &mut Table) {
         // At scale 30 the sigmoid saturates on both sides.
         for scale in [1.0, 30.0] {
             let shape = format!("{rows}x{cols}, scale {scale}");
-            table.add_once(&swiglu::FORWARD, &shape, move |case| {
-                let gate = case.random(rows, cols, scale);
-                let up = case.random(rows, cols, 1.0);
-                let output = swiglu::forward(&mut case.plan, gate.tensor, up.tensor);
-                case.expect(
-                    "output",
-                    output,
-                    reference::swiglu::forward(&gate.values, &up.values),
-                );
-            });
-            table.add_once(&swiglu::BACKWARD, &shape, move |case| {
-                let gate = case.random(rows, cols, scale);
-                let up = case.random(rows, cols, 1.0);
-                let d_output = case.random(rows, cols, 1.0);
-                let (d_gate, d_up) =
-                    swiglu::backward(&mut case.plan, gate.tensor, up.tensor, d_output.tensor);
-                let want = reference::swiglu::backward(&gate.values, &up.values, &d_output.values);
-                case.expect("d_gate", d_gate, want.0);
-                case.expect("d_up", d_up, want.1);
-            });
+            let kernels = [
+                by_width(cols, &swiglu::FORWARD, &swiglu::FORWARD_QUADS),
+                by_width(cols, &swiglu::BACKWARD, &swiglu::BACKWARD_QUADS),
+            ];
+            for (kernel, _) in kernels {
+                table.add_once(kernel, &shape, move |case| {
+                    swiglu_row(case, rows, cols, scale);
+                });
+            }
         }
     }
+}
+
+/// Forward and backward, with a gap of four columns between gate and up.
+pub(super) fn swiglu_row(case: &mut Case, rows: usize, cols: usize, scale: f64) {
+    let gate = case.random(rows, cols, scale).values;
+    let up = case.random(rows, cols, 1.0).values;
+    let d_output = case.random(rows, cols, 1.0);
+    let nothing = vec![f64::NAN; 4 * rows];
+    let gate_up = side_by_side(rows, &[&gate, &nothing, &up]);
+    let gate_up = case.floats(rows, 2 * cols + 4, gate_up).tensor;
+    let output = case.plan.scratch("output", rows, cols);
+    swiglu::forward_into(&mut case.plan, gate_up, cols + 4, output);
+    let d = swiglu::backward(&mut case.plan, gate_up, cols + 4, d_output.tensor);
+    case.expect("output", output, reference::swiglu::forward(&gate, &up));
+    let want = reference::swiglu::backward(&gate, &up, &d_output.values);
+    case.expect("d_gate", d.columns(0, cols), want.0);
+    case.expect("d_up", d.columns(cols + 4, cols), want.1);
 }
 
 fn softmax_rows(table: &mut Table) {
@@ -188,7 +193,54 @@ fn softmax_rows(table: &mut Table) {
     }
 }
 
+/// Sums of some lengths to a buffer with gaps.
+fn sums_row(case: &mut Case, lens: &[usize], accumulate: bool, push: fn(&mut Plan, Vec<Partials>)) {
+    let total = lens.iter().map(|len| len.next_multiple_of(64)).sum();
+    let before = case.random(1, total, 1.0);
+    let mut want = before.values.clone();
+    let mut sums = Vec::new();
+    let mut first = 0;
+    for (number, &len) in lens.iter().enumerate() {
+        let partials = case.random(number + 2, len, 1.0);
+        let output = before.tensor.slice(first, len);
+        sums.push(Partials {
+            partials: partials.tensor,
+            output,
+            accumulate,
+        });
+        let sum = reference::sum::sum_leading(&partials.values, len);
+        for (place, value) in want[first..].iter_mut().zip(sum) {
+            *place = if accumulate { *place + value } else { value };
+        }
+        first += len.next_multiple_of(64);
+    }
+    push(&mut case.plan, sums);
+    case.expect("output", before.tensor, want);
+}
+
 fn sum_rows(table: &mut Table) {
+    for accumulate in [false, true] {
+        for lens in [&[4, 68][..], &[64, 4, 300, 8, 12, 128]] {
+            let shape = format!("{lens:?}, accumulate {accumulate}");
+            table.add_once(&sum::SEVERAL, shape, move |case| {
+                sums_row(case, lens, accumulate, |plan, sums| {
+                    sum::sum_several(plan, &sums)
+                });
+            });
+        }
+        // Two launches of several, and sums that go alone.
+        let shape = format!("fourteen, accumulate {accumulate}");
+        table.add_for(AdapterClass::Gpu, &sum::SEVERAL, shape, move |case| {
+            let lens = [8, 4, 12, 7, 8, 8, 8, 8, 9, 16, 4, 8, 12, 8];
+            sums_row(case, &lens, accumulate, |plan, all| {
+                let mut sums = Sums::default();
+                for sum in all {
+                    sums.add(plan, sum.partials, sum.output, sum.accumulate);
+                }
+                sums.flush(plan);
+            });
+        });
+    }
     for (partials, len) in SHAPES {
         for accumulate in [false, true] {
             let shape = format!("{partials}x{len}, accumulate {accumulate}");

@@ -1,7 +1,7 @@
 //! Rows of the matrix product: every variant in three forms, every epilogue, every edge of a
 //! tile, splits of k, and operands that take several textures.
 
-use super::{Table, added};
+use super::{Table, added, side_by_side};
 use crate::check::Case;
 use crate::gpu::{AdapterClass, Elements, Kernel, Plan, Target, Tensor, Window};
 use crate::kernels::family::unmet;
@@ -48,6 +48,7 @@ const BLOCKED: [((usize, usize, usize), usize); 6] = [
 pub(super) fn rows(table: &mut Table) {
     stage_rows(table);
     rotated_rows(table);
+    gated_rows(table);
     for sizes in SHAPES {
         product_rows(table, sizes, Variant::Tiled);
         product_rows(table, sizes, Variant::TiledQuads);
@@ -107,10 +108,7 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
         &[Form::Nn, Form::Nt, Form::Tn]
     };
     for &form in forms {
-        // Blocks of k are added up, for which the gate's epilogues are no sums.
-        let in_blocks = side < k;
-        let sums_alone = |epilogue: &&str| !(in_blocks && epilogue.starts_with("gate"));
-        for epilogue in epilogues(variant, form).iter().copied().filter(sums_alone) {
+        for &epilogue in epilogues(variant, form) {
             let shape = format!("{m}x{n}x{k} {form:?} {epilogue}{blocks}");
             table.add_for(class, kernel, shape, move |case| {
                 build(case, variant, (m, n, k), form, epilogue);
@@ -132,14 +130,13 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
 /// where each is one of its own, which takes SwiftShader a second to compile, those that layers use.
 fn epilogues(variant: Variant, form: Form) -> &'static [&'static str] {
     if class_of(variant) == AdapterClass::Software {
-        return &["store", "accumulate", "residual", "gate", "gate backward"];
+        return &["store", "accumulate", "residual"];
     }
     match (form, variant.is_of_halves()) {
-        (Form::Nn, false) => &["store", "accumulate", "gate backward"],
-        (Form::Nn, true) => &["store", "accumulate", "store halves", "gate backward"],
-        (Form::Nt, false) => &["store", "residual", "gate"],
-        (Form::Nt, true) => &["store", "residual", "store halves", "gate"],
-        (Form::Tn, _) => &["store", "accumulate"],
+        (Form::Nn, false) | (Form::Tn, _) => &["store", "accumulate"],
+        (Form::Nn, true) => &["store", "accumulate", "store halves"],
+        (Form::Nt, false) => &["store", "residual"],
+        (Form::Nt, true) => &["store", "residual", "store halves"],
     }
 }
 
@@ -156,42 +153,24 @@ fn build(
     let a = case.random_of(operands, a_rows, a_cols, 1.0);
     let b = case.random_of(operands, b_rows, b_cols, 1.0);
     // What products of halves read is of halves, and what sums are added to is not.
-    let beside = if epilogue.contains("gate") || epilogue == "store halves" {
-        operands
-    } else {
-        Elements::Words
+    let beside = match epilogue {
+        "store halves" => operands,
+        _ => Elements::Words,
     };
     let output = case.random_of(beside, m, n, 1.0);
     let residual = case.random_of(beside, m, n, 1.0);
-    let like_output = |case: &mut Case, name| case.plan.scratch_like(name, output.tensor);
     let shape = reference::MatmulShape { m, n, k };
     let product = match form {
         Form::Nn => reference::nn(&a.values, &b.values, shape),
         Form::Nt => reference::nt(&a.values, &b.values, shape),
         Form::Tn => reference::tn(&a.values, &b.values, shape),
     };
-    let mut also = None;
     let (how, want) = match epilogue {
         "accumulate" => (Epilogue::Accumulate, added(&output.values, product)),
         "residual" => (
             Epilogue::Residual(residual.tensor),
             added(&residual.values, product),
         ),
-        "gate" => {
-            let hidden = like_output(case, "hidden");
-            let want = swiglu::forward(&residual.values, &product);
-            also = Some(("hidden", hidden, want));
-            let gate = residual.tensor;
-            (Epilogue::Gate { gate, hidden }, product)
-        }
-        "gate backward" => {
-            let up = case.random_of(beside, m, n, 1.0);
-            let d_up = like_output(case, "d_up");
-            let (want, want_up) = swiglu::backward(&residual.values, &up.values, &product);
-            also = Some(("d_up", d_up, want_up));
-            let (gate, up) = (residual.tensor, up.tensor);
-            (Epilogue::GateBackward { gate, up, d_up }, want)
-        }
         _ => (Epilogue::Store, product),
     };
     let product = Product {
@@ -203,9 +182,6 @@ fn build(
     };
     matmul::matmul_by(&mut case.plan, variant, product);
     expect(case, "output", output.tensor, want);
-    if let Some((name, tensor, want)) = also {
-        expect(case, name, tensor, want);
-    }
 }
 
 fn expect(case: &mut Case, name: &'static str, tensor: Tensor, want: Vec<f64>) {
@@ -216,22 +192,155 @@ fn expect(case: &mut Case, name: &'static str, tensor: Tensor, want: Vec<f64>) {
     }
 }
 
+/// Rows, columns of a gate, and depth: around the tiles, of which a gate and its up take half each, and
+/// widths that no lane can pair.
+const GATED: [(usize, usize, usize); 8] = [
+    (1, 4, 1),
+    (33, 6, 9),
+    (31, 5, 6),
+    (63, 64, 17),
+    (65, 60, 15),
+    (70, 72, 64),
+    (130, 130, 20),
+    (40, 24, 100),
+];
+
+/// The products that meet a gated unit: forward `x [w1; w3]^T`, and backward `d_y w2`.
+fn gated_rows(table: &mut Table) {
+    for variant in TAKE_EPILOGUES {
+        for (rows, d_ff, depth) in GATED {
+            // Halves of a gate and of its up begin at whole loads.
+            if variant.is_of_halves() && d_ff % 8 != 0 {
+                continue;
+            }
+            let (class, kernel) = (class_of(variant), variant.kernel());
+            let shape = format!("{rows}x{d_ff}x{depth}");
+            table.add_for(class, kernel, format!("{shape} Nt gate"), move |case| {
+                gate(case, variant, (rows, d_ff, depth));
+            });
+            table.last_cannot_run(unmet_by(variant, |plan| {
+                let hidden = plan.scratch("hidden", rows, d_ff);
+                let up_first = d_ff;
+                let epilogue = Epilogue::Gate { hidden, up_first };
+                (Form::Nt, [rows, 2 * d_ff, depth], epilogue)
+            }));
+            let backward = format!("{shape} Nn gate backward");
+            table.add_for(class, kernel, backward, move |case| {
+                gate_backward(case, variant, (rows, d_ff, depth));
+            });
+            table.last_cannot_run(unmet_by(variant, |plan| {
+                let gate_up = plan.scratch("gate_up", rows, 2 * d_ff);
+                let up_first = d_ff;
+                let epilogue = Epilogue::GateBackward { gate_up, up_first };
+                (Form::Nn, [rows, d_ff, depth], epilogue)
+            }));
+        }
+    }
+}
+
+fn scratch_of(case: &mut Case, elements: Elements, rows: usize, cols: usize) -> Tensor {
+    match elements {
+        Elements::Words => case.plan.scratch("output", rows, cols),
+        Elements::Halves => case.plan.scratch_halves("output", rows, cols),
+    }
+}
+
+fn gate(case: &mut Case, variant: Variant, (rows, d_ff, depth): (usize, usize, usize)) {
+    let operands = variant.operands();
+    let a = case.random_of(operands, rows, depth, 1.0);
+    let b = case.random_of(operands, 2 * d_ff, depth, 1.0);
+    let output = scratch_of(case, operands, rows, 2 * d_ff);
+    let hidden = scratch_of(case, operands, rows, d_ff);
+    let product = Product {
+        form: Form::Nt,
+        a: a.tensor,
+        b: b.tensor,
+        output,
+        epilogue: Epilogue::Gate {
+            hidden,
+            up_first: d_ff,
+        },
+    };
+    matmul::matmul_by(&mut case.plan, variant, product);
+    let (w1, w3) = b.values.split_at(d_ff * depth);
+    let shape = reference::MatmulShape {
+        m: rows,
+        n: d_ff,
+        k: depth,
+    };
+    let [gate, up] = [w1, w3].map(|weight| reference::nt(&a.values, weight, shape));
+    expect(case, "hidden", hidden, swiglu::forward(&gate, &up));
+    let both = side_by_side(rows, &[&gate, &up]);
+    expect(case, "gate and up", output, both);
+}
+
+fn gate_backward(case: &mut Case, variant: Variant, (rows, d_ff, depth): (usize, usize, usize)) {
+    let operands = variant.operands();
+    let a = case.random_of(operands, rows, depth, 1.0);
+    let b = case.random_of(operands, depth, d_ff, 1.0);
+    let gate_up = case.random_of(operands, rows, 2 * d_ff, 1.0);
+    let output = scratch_of(case, operands, rows, 2 * d_ff);
+    let product = Product {
+        form: Form::Nn,
+        a: a.tensor,
+        b: b.tensor,
+        output,
+        epilogue: Epilogue::GateBackward {
+            gate_up: gate_up.tensor,
+            up_first: d_ff,
+        },
+    };
+    matmul::matmul_by(&mut case.plan, variant, product);
+    let shape = reference::MatmulShape {
+        m: rows,
+        n: d_ff,
+        k: depth,
+    };
+    let d_hidden = reference::nn(&a.values, &b.values, shape);
+    let columns = |first: usize| -> Vec<f64> {
+        let halves = gate_up.values.chunks(d_ff).skip(first);
+        halves.step_by(2).flatten().copied().collect()
+    };
+    let (d_gate, d_up) = swiglu::backward(&columns(0), &columns(1), &d_hidden);
+    let want = side_by_side(rows, &[&d_gate, &d_up]);
+    expect(case, "gradients", output, want);
+}
+
+/// What a variant needs of a product and does not get.
+fn unmet_by(
+    variant: Variant,
+    product: impl FnOnce(&mut Plan) -> (Form, [usize; 3], Epilogue),
+) -> Option<&'static str> {
+    let mut plan = Plan::new(Target::portable(AdapterClass::Software));
+    let (form, sizes, epilogue) = product(&mut plan);
+    let used = Use {
+        form,
+        sizes,
+        operands: variant.operands(),
+        in_quads: epilogue.output_cols(sizes[1]).is_multiple_of(4),
+        epilogue,
+    };
+    unmet(&used, variant.into())
+}
+
+/// The variants that turn heads and meet gates.
+const TAKE_EPILOGUES: [Variant; 11] = [
+    Variant::Tiled,
+    Variant::TiledQuads,
+    Variant::TiledSmall,
+    Variant::TiledF16,
+    Variant::TiledQuadsF16,
+    Variant::Cooperative,
+    Variant::CooperativeSmall,
+    Variant::Cooperative8x8,
+    Variant::CooperativeSmall8x8,
+    Variant::Texture { side: TEXTURE_SIDE },
+    Variant::TextureSubgroup { side: TEXTURE_SIDE },
+];
+
 /// Products of heads of even widths, whole quads or not, over sequences that end within a tile.
 fn rotated_rows(table: &mut Table) {
-    let side = TEXTURE_SIDE;
-    for variant in [
-        Variant::Tiled,
-        Variant::TiledQuads,
-        Variant::TiledSmall,
-        Variant::TiledF16,
-        Variant::TiledQuadsF16,
-        Variant::Cooperative,
-        Variant::CooperativeSmall,
-        Variant::Cooperative8x8,
-        Variant::CooperativeSmall8x8,
-        Variant::Texture { side },
-        Variant::TextureSubgroup { side },
-    ] {
+    for variant in TAKE_EPILOGUES {
         for (batch, time, num_heads, head_dim) in
             [(1, 1, 1, 2), (2, 5, 3, 6), (3, 33, 2, 8), (2, 7, 9, 16)]
         {
@@ -245,34 +354,23 @@ fn rotated_rows(table: &mut Table) {
                 };
                 rotated(case, variant, batch, shape);
             });
-            table.last_cannot_run(unmet_rotated(variant, batch, time, num_heads, head_dim));
+            table.last_cannot_run(unmet_by(variant, |plan| {
+                let table = RopeTable {
+                    angles: plan.scratch("angles", time, head_dim),
+                };
+                let cols = num_heads * head_dim;
+                let epilogue = Epilogue::Rotate {
+                    table,
+                    head_dim,
+                    cols,
+                };
+                (Form::Nt, [batch * time, cols + head_dim, 20], epilogue)
+            }));
         }
     }
 }
 
-/// What the variant needs of such a row and does not get.
-fn unmet_rotated(
-    variant: Variant,
-    batch: usize,
-    time: usize,
-    num_heads: usize,
-    head_dim: usize,
-) -> Option<&'static str> {
-    let mut plan = Plan::new(Target::portable(AdapterClass::Software));
-    let table = RopeTable {
-        angles: plan.scratch("angles", time, head_dim),
-    };
-    let n = num_heads * head_dim;
-    let used = Use {
-        form: Form::Nt,
-        sizes: [batch * time, n, 20],
-        operands: variant.operands(),
-        in_quads: n.is_multiple_of(4),
-        epilogue: Epilogue::Rotate { table, head_dim },
-    };
-    unmet(&used, variant.into())
-}
-
+/// The heads of `shape`, and behind them one that stays as it is.
 fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {
     let RopeShape {
         time,
@@ -283,11 +381,8 @@ fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {
     let (rows, cols) = (batch * time, num_heads * head_dim);
     let operands = variant.operands();
     let a = case.random_of(operands, rows, 20, 1.0);
-    let b = case.random_of(operands, cols, 20, 1.0);
-    let output = match operands {
-        Elements::Words => case.plan.scratch("output", rows, cols),
-        Elements::Halves => case.plan.scratch_halves("output", rows, cols),
-    };
+    let b = case.random_of(operands, cols + head_dim, 20, 1.0);
+    let output = scratch_of(case, operands, rows, cols + head_dim);
     let angles = rope::angles(time, head_dim, theta);
     let angles = angles.into_iter().map(f64::from).collect();
     let table = RopeTable {
@@ -298,21 +393,21 @@ fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {
         a: a.tensor,
         b: b.tensor,
         output,
-        epilogue: Epilogue::Rotate { table, head_dim },
+        epilogue: Epilogue::Rotate {
+            table,
+            head_dim,
+            cols,
+        },
     };
     matmul::matmul_by(&mut case.plan, variant, product);
-    let sizes = reference::MatmulShape {
-        m: rows,
-        n: cols,
-        k: 20,
+    let (turned, other) = b.values.split_at(cols * 20);
+    let product = |weight: &[f64], n| {
+        let sizes = reference::MatmulShape { m: rows, n, k: 20 };
+        reference::nt(&a.values, weight, sizes)
     };
-    let want = reference::nt(&a.values, &b.values, sizes);
-    expect(
-        case,
-        "output",
-        output,
-        rope_reference::forward(&want, shape),
-    );
+    let turned = rope_reference::forward(&product(turned, cols), shape);
+    let want = side_by_side(rows, &[&turned, &product(other, head_dim)]);
+    expect(case, "output", output, want);
 }
 
 /// `c = a b`, then `a += d`, then `e = a b`: the second product must not read the first one's copy.

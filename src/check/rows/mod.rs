@@ -2,7 +2,6 @@
 
 mod attention;
 mod half;
-mod joined;
 mod large;
 mod layers;
 mod loss;
@@ -22,7 +21,6 @@ pub(super) fn all() -> Vec<Row> {
     rmsnorm::rows(&mut table);
     matmul::rows(&mut table);
     half::rows(&mut table);
-    joined::rows(&mut table);
     attention::rows(&mut table);
     loss::rows(&mut table);
     optimiser::rows(&mut table);
@@ -85,7 +83,6 @@ impl Table {
             class,
             binding_bytes: 0,
             large: false,
-            others: Vec::new(),
             obstacle: None,
             build,
         });
@@ -96,15 +93,6 @@ impl Table {
         if let Some(row) = self.rows.last_mut() {
             row.binding_bytes = bytes;
             row.large = true;
-        }
-    }
-
-    /// Says that the last row runs `kernel`, another one of the op, too.
-    fn last_also_runs(&mut self, kernel: &'static Kernel) {
-        if let Some(row) = self.rows.last_mut()
-            && !std::ptr::eq(row.kernel, kernel)
-        {
-            row.others.push(kernel);
         }
     }
 
@@ -121,6 +109,17 @@ impl Table {
             row.large = true;
         }
     }
+}
+
+/// Matrices of `rows` rows each, as one whose rows are theirs side by side.
+fn side_by_side(rows: usize, parts: &[&[f64]]) -> Vec<f64> {
+    let row_of = |part: &&[f64], row: usize| {
+        let cols = part.len() / rows;
+        part[row * cols..][..cols].to_vec()
+    };
+    (0..rows)
+        .flat_map(|row| parts.iter().flat_map(move |part| row_of(part, row)))
+        .collect()
 }
 
 /// Element by element sum, for results that are added to what was there.

@@ -6,6 +6,7 @@ use crate::check::Case;
 use crate::gpu::AdapterClass;
 use crate::kernels::by_width;
 use crate::kernels::rmsnorm::{self, Gradient, Gradients, Saved, Variant};
+use crate::kernels::sum::Sums;
 use crate::reference;
 
 const EPS: f64 = 1e-5;
@@ -110,7 +111,16 @@ fn backward(case: &mut Case, (rows, cols): (usize, usize), scale: f64, accumulat
         d_weight: Some(into_weight),
     };
     let plan = &mut case.plan;
-    rmsnorm::backward_by(plan, Variant::Subgroup, saved, weight.tensor, gradients);
+    let mut sums = Sums::default();
+    rmsnorm::backward_by(
+        plan,
+        Variant::Subgroup,
+        saved,
+        weight.tensor,
+        gradients,
+        &mut sums,
+    );
+    sums.flush(plan);
     let mut want = reference::rmsnorm::backward(&input, &weight.values, &inv_rms, &d_output.values);
     if accumulate {
         want.0 = added(&d_input.values, want.0);
@@ -169,6 +179,7 @@ fn backward_weight(case: &mut Case, (rows, cols): (usize, usize), scale: f64, ac
     let (saved, input, inv_rms) = saved(case, (rows, cols), scale);
     let d_output = case.random(rows, cols, 1.0);
     let d_weight = case.random(1, cols, 1.0);
+    let mut sums = Sums::default();
     rmsnorm::backward_weight(
         &mut case.plan,
         saved,
@@ -177,7 +188,9 @@ fn backward_weight(case: &mut Case, (rows, cols): (usize, usize), scale: f64, ac
             tensor: d_weight.tensor,
             accumulate,
         },
+        &mut sums,
     );
+    sums.flush(&mut case.plan);
     let mut want = reference::rmsnorm::backward_weight(&input, &inv_rms, &d_output.values, cols);
     if accumulate {
         want = added(&d_weight.values, want);

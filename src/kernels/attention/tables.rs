@@ -1,20 +1,42 @@
 //! The kernels of attention, by variant.
 
 use super::super::{SUBGROUPS, binding};
-use super::{AttentionParams, DeltaParams};
-use crate::gpu::kernel::{PORTABLE, QUADS};
+use super::AttentionParams;
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Binding, Kernel, Role};
 use crate::shader;
 
 /// `operands` is the role of queries, keys and values, and of the output's gradient: they are
 /// textures in some variants.
-const fn forward_bindings(operands: Role) -> [Binding; 5] {
+const fn forward_bindings(operands: Role) -> [Binding; 3] {
     [
-        binding("query", operands),
-        binding("key", operands),
-        binding("value", operands),
+        binding("qkv", operands),
         binding("output", Role::Out),
         binding("log_sum_exp", Role::Out),
+    ]
+}
+
+/// Both kernels of the backward pass write some columns of `d_qkv`.
+const fn query_bindings(operands: Role) -> [Binding; 7] {
+    [
+        binding("qkv", operands),
+        binding("d_output", operands),
+        binding("output", Role::In),
+        binding("log_sum_exp", Role::In),
+        binding("angles", Role::In),
+        binding("d_qkv", Role::Out),
+        binding("delta", Role::Out),
+    ]
+}
+
+const fn key_value_bindings(operands: Role) -> [Binding; 6] {
+    [
+        binding("qkv", operands),
+        binding("d_output", operands),
+        binding("log_sum_exp", Role::In),
+        binding("delta", Role::In),
+        binding("angles", Role::In),
+        binding("d_qkv", Role::Out),
     ]
 }
 
@@ -44,83 +66,7 @@ pub static FORWARD_TEXTURE_SUBGROUP: Kernel = Kernel {
     ..FORWARD_TEXTURE
 };
 
-/// Dot product of output and its gradient, a number a query row.
-pub static BACKWARD_DELTA: Kernel = Kernel {
-    name: "attention_backward_delta",
-    variant: PORTABLE,
-    source: shader!("attention/attention_backward_delta.wgsl"),
-    bindings: &[
-        binding("output", Role::In),
-        binding("d_output", Role::In),
-        binding("delta", Role::Out),
-    ],
-    params: DeltaParams::LAYOUT,
-    requires: &[],
-};
-
-/// [`BACKWARD_DELTA`] for rows of whole quads.
-pub static BACKWARD_DELTA_QUADS: Kernel = Kernel {
-    variant: QUADS,
-    ..BACKWARD_DELTA
-};
-
-const fn backward_inputs(operands: Role) -> [Binding; 6] {
-    [
-        binding("query", operands),
-        binding("key", operands),
-        binding("value", operands),
-        binding("d_output", operands),
-        binding("log_sum_exp", Role::In),
-        binding("delta", Role::In),
-    ]
-}
-
-const fn query_bindings(operands: Role) -> [Binding; 7] {
-    let [a, b, c, d, e, f] = backward_inputs(operands);
-    [a, b, c, d, e, f, binding("d_query", Role::Out)]
-}
-
-const fn key_value_bindings(operands: Role) -> [Binding; 8] {
-    let [a, b, c, d, e, f] = backward_inputs(operands);
-    [
-        a,
-        b,
-        c,
-        d,
-        e,
-        f,
-        binding("d_key", Role::Out),
-        binding("d_value", Role::Out),
-    ]
-}
-
-/// The variants that turn a rotated query's or key's gradient back also read the angles, and the one
-/// for queries computes delta itself.
-const fn rotated_query_bindings() -> [Binding; 9] {
-    let [q, k, v, d_output, log_sum_exp, _, d_query] = query_bindings(Role::Texture);
-    let output = binding("output", Role::In);
-    let angles = binding("angles", Role::In);
-    let delta = binding("delta", Role::Out);
-    [
-        q,
-        k,
-        v,
-        d_output,
-        output,
-        log_sum_exp,
-        angles,
-        d_query,
-        delta,
-    ]
-}
-
-const fn rotated_key_value_bindings() -> [Binding; 9] {
-    let [a, b, c, d, e, f, d_key, d_value] = key_value_bindings(Role::Texture);
-    let angles = binding("angles", Role::In);
-    [a, b, c, d, e, f, angles, d_key, d_value]
-}
-
-/// Gradient for the queries.
+/// Gradient for the queries, and the dot product of output and its gradient for each query row.
 pub static BACKWARD_QUERY: Kernel = Kernel {
     name: "attention_backward_query",
     variant: PORTABLE,
@@ -142,7 +88,6 @@ pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
 pub static BACKWARD_QUERY_TEXTURE_SUBGROUP: Kernel = Kernel {
     variant: "texture_subgroup",
     source: shader!("attention/attention_backward_query.texture_subgroup.wgsl"),
-    bindings: &rotated_query_bindings(),
     requires: SUBGROUPS,
     ..BACKWARD_QUERY_TEXTURE
 };
@@ -169,7 +114,6 @@ pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
 pub static BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP: Kernel = Kernel {
     variant: "texture_subgroup",
     source: shader!("attention/attention_backward_key_value.texture_subgroup.wgsl"),
-    bindings: &rotated_key_value_bindings(),
     requires: SUBGROUPS,
     ..BACKWARD_KEY_VALUE_TEXTURE
 };

@@ -37,8 +37,7 @@ const SIDES: Need<Use> = Need {
     words: "rows and heads have to fit the sides of a texture",
     met: |used| {
         let shape = used.shape;
-        shape.batch * shape.key_rows <= TEXTURE_SIDE
-            && shape.num_heads * shape.head_dim <= 4 * TEXTURE_SIDE
+        shape.batch * shape.key_rows <= TEXTURE_SIDE && shape.qkv_cols() <= 4 * TEXTURE_SIDE
     },
 };
 
@@ -59,8 +58,6 @@ impl Family for Use {
             name: "texture",
             kernels: &[
                 &FORWARD_TEXTURE,
-                &BACKWARD_DELTA,
-                &BACKWARD_DELTA_QUADS,
                 &BACKWARD_QUERY_TEXTURE,
                 &BACKWARD_KEY_VALUE_TEXTURE,
             ],
@@ -69,13 +66,7 @@ impl Family for Use {
         },
         Member {
             name: "portable",
-            kernels: &[
-                &FORWARD,
-                &BACKWARD_DELTA,
-                &BACKWARD_DELTA_QUADS,
-                &BACKWARD_QUERY,
-                &BACKWARD_KEY_VALUE,
-            ],
+            kernels: &[&FORWARD, &BACKWARD_QUERY, &BACKWARD_KEY_VALUE],
             default_for: &[AdapterClass::Gpu, AdapterClass::Software],
             needs: &[ALL_QUERIES],
         },
@@ -157,18 +148,13 @@ impl Family for Use {
         Some(Self { shape, ..*self })
     }
 
-    /// With the copies and the rotation that a variant leaves to other kernels.
+    /// With the copies that a variant needs.
     fn sample(&self, plan: &mut Plan, recipe: Variant) -> Vec<Tensor> {
         let shape = self.shape;
         let width = shape.num_heads * shape.head_dim;
-        let kv_width = shape.num_kv_heads * shape.head_dim;
-        let [queries, keys] = [shape.query_rows, shape.key_rows].map(|rows| shape.batch * rows);
-        let qkv = Qkv {
-            query: plan.scratch("query", queries, width),
-            key: plan.scratch("key", keys, kv_width),
-            value: plan.scratch("value", keys, kv_width),
-        };
-        let mut operands = vec![qkv.query, qkv.key, qkv.value];
+        let queries = shape.batch * shape.query_rows;
+        let qkv = shape.qkv(plan.scratch_rows("qkv", queries, shape.qkv_cols()));
+        let mut operands = vec![qkv.tensor];
         match self.pass {
             Pass::Forward => {
                 forward_by(plan, recipe, qkv, shape);

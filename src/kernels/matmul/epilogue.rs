@@ -16,35 +16,35 @@ pub enum Epilogue {
     Accumulate,
     /// The output is the sum of another tensor of its shape and the product.
     Residual(Tensor),
-    /// Rows are positions of sequences, columns heads: the rotary embedding of the product.
+    /// Rows are positions of sequences, columns heads: the rotary embedding of the first of them.
     Rotate {
         /// Angles of the positions of a sequence.
         table: RopeTable,
         /// Columns of a head.
         head_dim: usize,
+        /// Columns that are turned; those behind them are stored as they are.
+        cols: usize,
     },
-    /// The product is `up` of a gated unit: the output, and beside it `hidden = silu(gate) * up`.
+    /// The product is a gate and, behind it, up of a gated unit, of equally many columns: the output, and
+    /// beside it `hidden = silu(gate) * up`.
     Gate {
-        /// Lies like the output.
-        gate: Tensor,
-        /// Lies like the output, and is written.
+        /// `[m, n / 2]`, which is written.
         hidden: Tensor,
+        /// Column where up begins: the middle.
+        up_first: usize,
     },
-    /// The product is the gradient of `silu(gate) * up`: the output becomes that of the gate.
+    /// The product is the gradient of `silu(gate) * up`: the output becomes those of gate and up.
     GateBackward {
-        /// Lies like the output.
-        gate: Tensor,
-        /// Lies like the output.
-        up: Tensor,
-        /// Lies like the output, and receives the gradient of `up`.
-        d_up: Tensor,
+        /// Gate and, from a column on, up; lies like the output.
+        gate_up: Tensor,
+        /// Column where up begins.
+        up_first: usize,
     },
 }
 
 /// The tensors that an epilogue binds beside the output.
 pub(super) struct Bindings {
     pub(super) aside: Tensor,
-    pub(super) other: Tensor,
     pub(super) second: Tensor,
 }
 
@@ -64,8 +64,35 @@ impl Epilogue {
     /// Rows of a sequence and columns of a head, or ones where nothing is rotated.
     pub(super) fn time_and_head_dim(self) -> (u32, u32) {
         match self {
-            Self::Rotate { table, head_dim } => (word(table.angles.rows), word(head_dim)),
+            Self::Rotate {
+                table, head_dim, ..
+            } => (word(table.angles.rows), word(head_dim)),
             _ => (1, 1),
+        }
+    }
+
+    /// The column at which something else begins: behind those that are turned, or with up.
+    pub(super) fn boundary(self) -> u32 {
+        match self {
+            Self::Rotate { cols, .. } => word(cols),
+            Self::Gate { up_first, .. } | Self::GateBackward { up_first, .. } => word(up_first),
+            _ => 0,
+        }
+    }
+
+    /// Elements from one row of what is written beside the output to the next.
+    pub(super) fn second_stride(self) -> u32 {
+        match self {
+            Self::Gate { hidden, .. } => word(hidden.row_stride),
+            _ => 0,
+        }
+    }
+
+    /// Columns of the output of a product of `n`.
+    pub fn output_cols(self, n: usize) -> usize {
+        match self {
+            Self::GateBackward { up_first, .. } => up_first + n,
+            _ => n,
         }
     }
 
@@ -87,11 +114,14 @@ impl Epilogue {
         matches!(self, Self::Store | Self::Accumulate | Self::Residual(_))
     }
 
-    /// Whether a quad of columns is never of two heads, and the angles fit a texture.
+    /// Whether a quad of columns is never of two heads or of gate and up, and what it reads fits a texture.
     pub(super) fn fits_quads(self) -> bool {
         match self {
-            Self::Rotate { table, head_dim } => {
-                head_dim.is_multiple_of(4) && table.angles.rows <= TEXTURE_SIDE
+            Self::Rotate {
+                table, head_dim, ..
+            } => head_dim.is_multiple_of(4) && table.angles.rows <= TEXTURE_SIDE,
+            Self::GateBackward { gate_up, up_first } => {
+                up_first.is_multiple_of(4) && gate_up.cols <= 4 * TEXTURE_SIDE
             }
             _ => true,
         }
@@ -100,70 +130,73 @@ impl Epilogue {
     /// Its tensors, with `unused` for what it does not read.
     pub(super) fn bindings(self, plan: &mut Plan, unused: Tensor) -> Bindings {
         let mut unused_second = || plan.scratch("unused", 1, 4);
-        let (aside, other, second) = match self {
-            Self::Store | Self::Accumulate => (unused, unused, unused_second()),
-            Self::Residual(residual) => (residual, unused, unused_second()),
-            Self::Rotate { table, .. } => (table.angles, unused, unused_second()),
-            Self::Gate { gate, hidden } => (gate, unused, hidden),
-            Self::GateBackward { gate, up, d_up } => (gate, up, d_up),
+        let (aside, second) = match self {
+            Self::Store | Self::Accumulate => (unused, unused_second()),
+            Self::Residual(residual) => (residual, unused_second()),
+            Self::Rotate { table, .. } => (table.angles, unused_second()),
+            Self::Gate { hidden, .. } => (unused, hidden),
+            Self::GateBackward { gate_up, .. } => (gate_up, unused_second()),
         };
-        Bindings {
-            aside,
-            other,
-            second,
-        }
+        Bindings { aside, second }
     }
 
     /// It for some rows of the output.
     pub(super) fn rows(self, rows: &Range<usize>) -> Self {
-        self.map(|tensor| tensor.slice_rows(rows.start, rows.len()))
+        let part = |tensor: Tensor| tensor.slice_rows(rows.start, rows.len());
+        match self {
+            Self::Store | Self::Accumulate | Self::Rotate { .. } => self,
+            Self::Residual(residual) => Self::Residual(part(residual)),
+            Self::Gate { hidden, up_first } => Self::Gate {
+                hidden: part(hidden),
+                up_first,
+            },
+            Self::GateBackward { gate_up, up_first } => Self::GateBackward {
+                gate_up: part(gate_up),
+                up_first,
+            },
+        }
     }
 
     /// It for some columns of the output.
     ///
     /// # Panics
-    /// For `Rotate`, whose columns are not alike: a bug of the caller.
+    /// For a gate's, whose columns are not alike: a bug of the caller.
     pub fn columns(self, first: usize, count: usize) -> Self {
-        assert!(
-            !matches!(self, Self::Rotate { .. }),
-            "heads are not cut into parts"
-        );
-        self.map(|tensor| tensor.columns(first, count))
-    }
-
-    /// The tensors that lie like the output.
-    fn map(self, part: impl Fn(Tensor) -> Tensor) -> Self {
         match self {
-            Self::Store | Self::Accumulate | Self::Rotate { .. } => self,
-            Self::Residual(residual) => Self::Residual(part(residual)),
-            Self::Gate { gate, hidden } => Self::Gate {
-                gate: part(gate),
-                hidden: part(hidden),
-            },
-            Self::GateBackward { gate, up, d_up } => Self::GateBackward {
-                gate: part(gate),
-                up: part(up),
-                d_up: part(d_up),
-            },
+            Self::Store | Self::Accumulate => self,
+            Self::Residual(residual) => Self::Residual(residual.columns(first, count)),
+            Self::Rotate {
+                table,
+                head_dim,
+                cols,
+            } => {
+                assert!(first.is_multiple_of(head_dim), "a head is cut in two");
+                Self::Rotate {
+                    table,
+                    head_dim,
+                    cols: cols.saturating_sub(first),
+                }
+            }
+            Self::Gate { .. } | Self::GateBackward { .. } => panic!("{self:?} in columns"),
         }
     }
 
-    /// Makes sure that its tensors lie like the output, but for halves beside words, which are read from
-    /// copies.
+    /// Makes sure that what it reads lies like the output, but for halves beside words, which are read from
+    /// copies, and that what it writes has the output's rows.
     pub(super) fn check(self, output: Tensor) {
-        let tensors = match self {
-            Self::Store | Self::Accumulate | Self::Rotate { .. } => [output; 3],
-            Self::Residual(residual) => [residual; 3],
-            Self::Gate { gate, hidden } => [gate, hidden, hidden],
-            Self::GateBackward { gate, up, d_up } => [gate, up, d_up],
-        };
-        let alike = |tensor: &Tensor| tensor.elements == output.elements;
-        for tensor in tensors.into_iter().filter(alike) {
-            assert_eq!(
-                (tensor.rows, tensor.cols, tensor.row_stride),
-                (output.rows, output.cols, output.row_stride),
-                "an epilogue's tensors lie like the output"
-            );
+        match self {
+            Self::Store | Self::Accumulate | Self::Rotate { .. } => {}
+            Self::Residual(read) | Self::GateBackward { gate_up: read, .. } => assert!(
+                read.elements != output.elements
+                    || (read.rows, read.cols, read.row_stride)
+                        == (output.rows, output.cols, output.row_stride),
+                "what an epilogue reads lies like the output: {read:?}"
+            ),
+            Self::Gate { hidden, up_first } => assert_eq!(
+                (hidden.rows, hidden.cols, 2 * up_first),
+                (output.rows, up_first, output.cols),
+                "up follows its gate: {self:?}"
+            ),
         }
     }
 }

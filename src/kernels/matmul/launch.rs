@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::super::matmul_stage::{stage, stage_or_part};
+use super::super::matmul_stage::stage;
 use super::{
     Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
     TEXTURE, TEXTURE_SUBGROUP, Variant, takes_any_epilogue,
 };
 use crate::gpu::dispatch::{Bound, word};
-use crate::gpu::{Dispatch, Plan, Tensor, Texture, Window};
+use crate::gpu::{Dispatch, Plan, Tensor, Window};
 
 pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
     match variant {
@@ -41,8 +41,10 @@ fn buffer_params(product: &Product, sizes: &Sizes) -> MatmulParams {
         a_stride: word(product.a.row_stride),
         b_stride: word(product.b.row_stride),
         output_stride: word(product.output.row_stride),
+        second_stride: product.epilogue.second_stride(),
         time,
         head_dim,
+        boundary: product.epilogue.boundary(),
     }
 }
 
@@ -60,15 +62,14 @@ fn push_tiled(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes)
     let aligned = a.row_stride.is_multiple_of(4) && b.row_stride.is_multiple_of(4);
     let to_halves = output.is_halves();
     let extra = epilogue.bindings(plan, a);
-    let [a, b, aside, other, output, second] =
-        [a, b, extra.aside, extra.other, output, extra.second].map(Bound::from);
+    let [a, b, aside, output, second] = [a, b, extra.aside, output, extra.second].map(Bound::from);
     let (tile_rows, tile_cols) = variant.tile();
     let kernel = variant.kernel();
     let dispatch = if variant.takes_matrices() {
-        Dispatch::new(kernel, params, [a, b, aside, other, output, second])
+        Dispatch::new(kernel, params, [a, b, aside, output, second])
     } else {
         // Once by elements, once by quads.
-        Dispatch::new(kernel, params, [a, b, a, b, aside, other, output, second])
+        Dispatch::new(kernel, params, [a, b, a, b, aside, output, second])
     };
     let dispatch = if variant.is_of_halves() {
         dispatch.constant("OUTPUT_HALVES", to_halves.into())
@@ -109,9 +110,10 @@ fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
         epilogue: epilogue.code(),
         time,
         head_dim,
+        boundary: epilogue.boundary(),
     };
     let extra = epilogue.bindings(plan, product.a);
-    let bindings = [a, b, extra.aside, extra.other, output, extra.second].map(Bound::from);
+    let bindings = [a, b, extra.aside, output].map(Bound::from);
     plan.push(
         Dispatch::new(&ROW, params, bindings)
             .workgroups([word(n.div_ceil(Variant::Row.tile().1)), 1, 1])
@@ -121,10 +123,10 @@ fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
 
 /// One launch of a texture variant: parts of m, n and k whose operands fit textures.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
-    pub(super) rows: Range<usize>,
-    pub(super) cols: Range<usize>,
-    pub(super) depth: Range<usize>,
+struct Block {
+    rows: Range<usize>,
+    cols: Range<usize>,
+    depth: Range<usize>,
 }
 
 fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes, side: usize) {
@@ -175,12 +177,12 @@ fn push_texture(plan: &mut Plan, variant: Variant, product: Product, sizes: Size
 }
 
 /// Whether a variant reads the left operand from rows that follow k, as it lies in memory.
-pub(super) fn reads_rows(variant: Variant, form: Form) -> bool {
+fn reads_rows(variant: Variant, form: Form) -> bool {
     matches!(variant, Variant::TextureSubgroup { .. }) && form != Form::Tn
 }
 
 /// How many rows of the output the left operand's texture of such sides has room for.
-pub(super) fn most_rows(variant: Variant, form: Form, side: usize) -> usize {
+fn most_rows(variant: Variant, form: Form, side: usize) -> usize {
     if reads_rows(variant, form) {
         side
     } else {
@@ -195,38 +197,22 @@ fn blocks(len: usize, block_len: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 fn push_block(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes, block: &Block) {
-    let Product { form, a, b, .. } = product;
-    let Block { rows, cols, depth } = block;
-    let a_texture = if reads_rows(variant, form) {
-        stage(plan, window(a, false, rows, depth))
-    } else {
-        stage_or_part(plan, window(a, form != Form::Tn, depth, rows))
-    };
-    let b_texture = stage(plan, window(b, form == Form::Nt, depth, cols));
-    push_staged(plan, variant, product, sizes, block, [a_texture, b_texture]);
-}
-
-/// A launch on operands that lie in textures, whatever tensors the product names.
-pub(super) fn push_staged(
-    plan: &mut Plan,
-    variant: Variant,
-    product: Product,
-    sizes: Sizes,
-    block: &Block,
-    [a, b]: [Texture; 2],
-) {
     let Product {
         form,
+        a,
+        b,
         output,
         epilogue,
-        ..
     } = product;
     let Block { rows, cols, depth } = block;
     let a_rows = reads_rows(variant, form);
-    let ([a_first_quad, 0], [0, 0]) = (a.origin(), b.origin()) else {
-        panic!("an origin that products do not take: {a:?}, {b:?}");
+    let a_window = if a_rows {
+        window(a, false, rows, depth)
+    } else {
+        window(a, form != Form::Tn, depth, rows)
     };
-    assert!(!a_rows || a_first_quad == 0, "{a:?} as rows");
+    let a_texture = stage(plan, a_window).into();
+    let b_texture = stage(plan, window(b, form == Form::Nt, depth, cols)).into();
     let k_per_split = sizes.k_per_split.min(depth.len());
     let (time, head_dim) = epilogue.time_and_head_dim();
     let params = MatmulTextureParams {
@@ -241,45 +227,42 @@ pub(super) fn push_staged(
         } else {
             0
         }),
-        a_first_quad: word(a_first_quad),
         output_stride: word(output.row_stride),
+        second_stride: epilogue.second_stride(),
         epilogue: epilogue.code(),
         time,
         head_dim,
+        boundary: epilogue.boundary(),
     };
-    let extra = epilogue.bindings(plan, product.a);
+    let extra = epilogue.bindings(plan, a);
     let (tile_rows, tile_cols) = variant.tile();
-    let splits = depth.len().div_ceil(k_per_split);
     let workgroups = [
         cols.len().div_ceil(tile_cols),
         rows.len().div_ceil(tile_rows),
-        splits,
+        depth.len().div_ceil(k_per_split),
     ];
-    let [a, b] = [a, b].map(Bound::from);
-    let [aside, other, output, second] =
-        [extra.aside, extra.other, output, extra.second].map(Bound::from);
     let dispatch = if let Variant::TextureSubgroup { .. } = variant {
-        let texels = texels(plan, epilogue, block);
-        // What is read as texels needs no buffer from then on.
-        let unused = product.a.into();
-        let aside = texels[0].map_or(aside, |_| unused);
-        let other = texels[1].map_or(other, |_| unused);
-        let [aside_texels, other_texels] = texels.map(|texels| texels.unwrap_or(a));
+        let texels = texels(plan, epilogue, rows);
+        // What is read as texels needs no buffer.
+        let aside = texels.map_or(extra.aside, |_| a);
         let bindings = [
-            a,
-            b,
-            aside,
-            other,
-            aside_texels,
-            other_texels,
-            output,
-            second,
+            a_texture,
+            b_texture,
+            aside.into(),
+            texels.unwrap_or(a_texture),
+            output.into(),
+            extra.second.into(),
         ];
         Dispatch::new(&TEXTURE_SUBGROUP, params, bindings)
             .constant("A_ROWS", a_rows.into())
             .constant("EPILOGUE", epilogue.code())
     } else {
-        Dispatch::new(&TEXTURE, params, [a, b, aside, other, output, second])
+        let [aside, output, second] = [extra.aside, output, extra.second].map(Bound::from);
+        Dispatch::new(
+            &TEXTURE,
+            params,
+            [a_texture, b_texture, aside, output, second],
+        )
     };
     plan.push(
         dispatch
@@ -289,29 +272,20 @@ pub(super) fn push_staged(
 }
 
 /// What an epilogue reads from textures: buffers' loads from rows far apart wait for memory, and a copy
-/// does not. A gate's copy serves forward and backward.
-fn texels(plan: &mut Plan, epilogue: Epilogue, block: &Block) -> [Option<Bound>; 2] {
-    let mut part = |tensor| {
-        let window = window(tensor, false, &block.rows, &block.cols);
-        Some(stage(plan, window).into())
-    };
-    match epilogue {
-        Epilogue::Rotate { table, .. } => {
-            [Some(stage(plan, Window::whole(table.angles)).into()), None]
+/// does not.
+fn texels(plan: &mut Plan, epilogue: Epilogue, rows: &Range<usize>) -> Option<Bound> {
+    let window = match epilogue {
+        Epilogue::Rotate { table, .. } => Window::whole(table.angles),
+        Epilogue::GateBackward { gate_up, .. } => window(gate_up, false, rows, &(0..gate_up.cols)),
+        Epilogue::Store | Epilogue::Accumulate | Epilogue::Residual(_) | Epilogue::Gate { .. } => {
+            return None;
         }
-        Epilogue::Gate { gate, .. } => [part(gate), None],
-        Epilogue::GateBackward { gate, up, .. } => [part(gate), part(up)],
-        Epilogue::Store | Epilogue::Accumulate | Epilogue::Residual(_) => [None, None],
-    }
+    };
+    Some(stage(plan, window).into())
 }
 
 /// Some rows and columns of a matrix or of its transpose.
-pub(super) fn window(
-    tensor: Tensor,
-    transposed: bool,
-    rows: &Range<usize>,
-    cols: &Range<usize>,
-) -> Window {
+fn window(tensor: Tensor, transposed: bool, rows: &Range<usize>, cols: &Range<usize>) -> Window {
     Window {
         tensor,
         transposed,

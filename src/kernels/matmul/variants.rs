@@ -41,12 +41,12 @@ pub struct Use {
 }
 
 impl Use {
-    /// That of a product whose inner size is `k`.
-    pub(super) fn of(product: &Product, k: usize) -> Self {
+    /// That of a product.
+    pub(super) fn of(product: &Product) -> Self {
         let output = product.output;
         Self {
             form: product.form,
-            sizes: [output.rows, output.cols, k],
+            sizes: product.sizes(),
             operands: product.a.elements,
             in_quads: (output.cols | output.row_stride).is_multiple_of(4),
             epilogue: product.epilogue,

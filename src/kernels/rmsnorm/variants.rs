@@ -99,7 +99,16 @@ impl Family for Use {
             d_input,
             d_weight: Some(d_weight),
         };
-        backward_by(plan, recipe, Saved { input, inv_rms }, weight, gradients);
+        let mut sums = Sums::default();
+        backward_by(
+            plan,
+            recipe,
+            Saved { input, inv_rms },
+            weight,
+            gradients,
+            &mut sums,
+        );
+        sums.flush(plan);
         let tensors = [d_input.tensor, d_weight.tensor];
         [input, weight, d_output, inv_rms]
             .into_iter()
