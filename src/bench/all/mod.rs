@@ -3,7 +3,6 @@
 
 mod budget;
 mod checked;
-mod date;
 #[cfg(test)]
 mod example;
 mod markdown;

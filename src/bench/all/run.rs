@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use chrono::Utc;
+
 use super::budget::{Budget, Kind};
-use super::date;
 use super::page::{
     Entry, FORMAT, GenerationFigures, Outcome, Page, ProductFigures, TrainingFigures,
 };
@@ -73,7 +74,7 @@ fn empty_page(device: &Device, options: &Options<'_>, parts: &[Part]) -> Page {
     let mut page = Page {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        date: date::today(),
+        date: Utc::now().date_naive().to_string(),
         adapter: device.name().to_owned(),
         driver: device.driver(),
         backend: device.backend(),
@@ -408,6 +409,8 @@ fn say<T>(
 
 #[cfg(test)]
 mod tests {
+    use chrono::NaiveDate;
+
     use super::*;
     use crate::gpu::DeviceOptions;
 
@@ -456,6 +459,9 @@ mod tests {
             Ok(())
         });
         let page = page.unwrap();
+        let date: NaiveDate = page.date.parse().unwrap();
+        let age = Utc::now().date_naive() - date;
+        assert!((0..=1).contains(&age.num_days()), "{date}");
         assert_eq!((noted, page.absent_count()), (0, parts::all().len()));
         assert!(page.verdict().is_ok());
         assert!(page.to_markdown().contains("stopped"));
