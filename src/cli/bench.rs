@@ -17,7 +17,7 @@ use crate::config::{Precision, Settings};
 use crate::gpu::Device;
 use crate::kernels::check_name;
 use crate::train::profile::dearest;
-use crate::tuner::{self, Findings};
+use crate::tuner::{self, Known};
 
 /// Arguments of `gpu-tlm bench`.
 #[derive(Debug, clap::Args)]
@@ -246,7 +246,8 @@ fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
             "d_model": config.d_model,
             "vocab_size": config.vocab_size,
             "precision": config.precision,
-            "tuning": tuner::to_json(&tuned.findings),
+            "chip": tuned.known.chip,
+            "tuning": tuner::to_json(&tuned.known.findings),
             "tuning_s": tuned.seconds,
         });
         let figures = json!(report);
@@ -255,7 +256,7 @@ fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
         }
         return super::print_json(&object);
     }
-    let choices = describe_choices(&tuned.findings, tuning);
+    let choices = describe_choices(&tuned.known, tuning);
     super::print(&format!("{}\n{choices}", describe_steps(&report)))
 }
 
@@ -338,17 +339,17 @@ fn describe_steps(report: &TrainReport) -> String {
 }
 
 /// What plans take for each class of products, and why.
-fn describe_choices(findings: &Findings, tuning: &tuner::Options) -> String {
+fn describe_choices(known: &Known, tuning: &tuner::Options) -> String {
     if !tuning.forced.is_empty() {
         return format!(
             "kernels: {} wherever it can run\n",
             tuning.forced.join(", ")
         );
     }
-    if findings.is_empty() {
+    if *known == Known::default() {
         return "kernels: those of the adapter's class, untimed\n".to_owned();
     }
-    format!("kernels:\n{}", tuner::describe(findings))
+    format!("kernels:\n{}", tuner::describe(known))
 }
 
 fn kernels(args: &KernelsArgs, tuning: &tuner::Options) -> Result<(), Error> {
@@ -367,8 +368,8 @@ fn kernels(args: &KernelsArgs, tuning: &tuner::Options) -> Result<(), Error> {
         }
         earlier.add_ratios(&mut report);
     }
-    let findings = if tuning.off {
-        Findings::new()
+    let known = if tuning.off {
+        Known::default()
     } else {
         tuner::look_up(&device)
     };
@@ -381,10 +382,11 @@ fn kernels(args: &KernelsArgs, tuning: &tuner::Options) -> Result<(), Error> {
             "ceilings": report.ceilings,
             "rows": report.rows,
             "skipped": report.skipped,
-            "tuning": tuner::to_json(&findings),
+            "chip": known.chip,
+            "tuning": tuner::to_json(&known.findings),
         }))?;
     } else {
-        let choices = describe_choices(&findings, tuning);
+        let choices = describe_choices(&known, tuning);
         super::print(&format!("{}\n{choices}", describe(&device, &report)))?;
     }
     Ok(report.verdict()?)

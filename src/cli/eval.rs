@@ -60,8 +60,8 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     }
     let device = args.adapter.open()?;
     let model = InferenceModel::new(checkpoint, device.target().max_binding_words)?;
-    let plan = ScorePlan::new(&config, &model.table, batch_size, device.target()).plan;
-    let device = tuner::tune_plan(&device, &tuning, &plan)?.device;
+    let plan = |target| ScorePlan::new(&config, &model.table, batch_size, target).plan;
+    let device = tuner::tune_plan(&device, &tuning, plan)?.device;
     let mut scorer = Scorer::new(device, &model, batch_size)?;
     let windows = dataset.windows();
     let loss = scorer.mean_loss(&dataset, windows)?;

@@ -86,8 +86,9 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
     }
     let mut generator = Generator::new(device, model, sampling)?;
     let lengths = prompt.len()..=prompt.len() + args.max_new_tokens.saturating_sub(1);
-    let questions = generator.questions(lengths);
-    let tuned = tuner::tune(generator.device(), &tuning, &questions)?;
+    let tuned = tuner::tune(generator.device(), &tuning, |device| {
+        Ok(generator.questions(&device.target(), lengths))
+    })?;
     generator.set_choices(tuned.device.choices().clone());
     let mut samples = Vec::new();
     for sample in 0..args.num_samples {

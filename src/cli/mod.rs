@@ -191,8 +191,8 @@ fn tune_steps(
     model: &ModelConfig,
     train: &TrainConfig,
 ) -> Result<Tuning, Error> {
-    let plan = StepPlan::new(model, train, device.target()).plan;
-    Ok(tuner::tune_plan(device, tuning, &plan)?)
+    let plan = |target| StepPlan::new(model, train, target).plan;
+    Ok(tuner::tune_plan(device, tuning, plan)?)
 }
 
 /// Which adapter runs the shaders, for commands that are no training run.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::plan::DecodePlans;
 use super::{DecodeError, InferenceModel};
 use crate::Error;
-use crate::gpu::{Buffers, Choices, Device, Executable, Plan, Question, SectionId};
+use crate::gpu::{Buffers, Choices, Device, Executable, Plan, Question, SectionId, Target};
 use crate::kernels::sample::{self, NO_TOKEN, Sampling};
 use crate::model::Transformer;
 
@@ -67,11 +67,17 @@ impl Generator {
         })
     }
 
-    /// What plans for windows of `lengths` tokens ask of the tuner; longer ones than the context are
-    /// cut to it.
-    pub fn questions(&self, lengths: std::ops::RangeInclusive<usize>) -> BTreeSet<Question> {
+    /// What plans for windows of `lengths` tokens ask of the tuner on adapters like `target`; longer ones
+    /// than the context are cut to it.
+    pub fn questions(
+        &self,
+        target: &Target,
+        lengths: std::ops::RangeInclusive<usize>,
+    ) -> BTreeSet<Question> {
         let planned: BTreeSet<usize> = lengths.map(|len| self.common.planned_time(len)).collect();
-        let plans = planned.into_iter().map(|time| self.build(time).0);
+        let plans = planned
+            .into_iter()
+            .map(|time| self.common.build(target.clone(), &self.sampling, time).0);
         plans.flat_map(|plan| plan.questions().clone()).collect()
     }
 

@@ -71,27 +71,31 @@ struct Shared {
     forced: Vec<String>,
     /// Answers by class.
     chosen: BTreeMap<String, String>,
+    /// Workgroups that the adapter computes at once, where that was measured.
+    units: Option<usize>,
     /// What has been said already.
     said: Mutex<BTreeSet<String>>,
 }
 
 impl Choices {
-    /// Measured answers by class.
-    pub fn measured(chosen: BTreeMap<String, String>) -> Self {
-        Self::new(Vec::new(), chosen)
+    /// Measured answers by class, and how many workgroups the adapter computes at once, where that is
+    /// known.
+    pub fn measured(chosen: BTreeMap<String, String>, units: Option<usize>) -> Self {
+        Self::new(Vec::new(), chosen, units)
     }
 
     /// Variants, such as `matmul.texture`, that take every op that they can compute.
     pub fn forced(names: &[String]) -> Self {
-        Self::new(names.to_vec(), BTreeMap::new())
+        Self::new(names.to_vec(), BTreeMap::new(), None)
     }
 
-    fn new(forced: Vec<String>, chosen: BTreeMap<String, String>) -> Self {
+    fn new(forced: Vec<String>, chosen: BTreeMap<String, String>, units: Option<usize>) -> Self {
         let said = Mutex::default();
         Self {
             shared: Arc::new(Shared {
                 forced,
                 chosen,
+                units,
                 said,
             }),
         }
@@ -100,6 +104,12 @@ impl Choices {
     /// The answers by class.
     pub fn chosen(&self) -> &BTreeMap<String, String> {
         &self.shared.chosen
+    }
+
+    /// Workgroups of 256 lanes that the adapter computes at once, each as fast as alone; `None` where it
+    /// was not measured.
+    pub fn units(&self) -> Option<usize> {
+        self.shared.units
     }
 
     /// The variant that is forced on `op`, by its name without the op's.

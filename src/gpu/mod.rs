@@ -40,6 +40,6 @@ pub use memory::{Buffers, Memory, PersistentId};
 pub use plan::{Plan, SectionId};
 pub use profile::DispatchTime;
 pub use readback::Readback;
-pub use target::Target;
+pub use target::{ENOUGH_WORKGROUPS, Target};
 pub use tensor::{Elements, Tensor, Texture, Window};
 pub use timing::Elapsed;

@@ -11,6 +11,9 @@ use super::{AdapterClass, Choices};
 /// reset a GPU that does not answer for two.
 const MAX_DISPATCH_FLOPS: usize = 1 << 36;
 
+/// [`Target::enough_workgroups`] where nothing was measured: two for each unit of a large GPU.
+pub const ENOUGH_WORKGROUPS: usize = 128;
+
 /// What of the adapter shapes a plan.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -43,6 +46,13 @@ impl Target {
             max_binding_words: (128 << 20) / 4,
             choices: Choices::default(),
         }
+    }
+
+    /// Workgroups of 256 lanes from which on a GPU is busy: two for each that it computes at once, so that
+    /// one computes while the other waits.
+    pub fn enough_workgroups(&self) -> usize {
+        let units = self.choices.units();
+        units.map_or(ENOUGH_WORKGROUPS, |units| 2 * units)
     }
 
     /// Why `kernel` cannot run on it, if it cannot: the first of its requirements that is not met.

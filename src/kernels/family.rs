@@ -26,6 +26,13 @@ pub trait Family: Sized + 'static {
     /// How `member` is launched where nothing was measured.
     fn recipe(&self, member: &Member<Self>) -> Self::Recipe;
 
+    /// The same recipe with what it takes from the adapter and not from the use, which is nothing for
+    /// most.
+    fn fitted(recipe: Self::Recipe, target: &Target) -> Self::Recipe {
+        let _ = target;
+        recipe
+    }
+
     /// Name of the member that `recipe` launches.
     fn member_name(recipe: Self::Recipe) -> &'static str;
 
@@ -41,10 +48,10 @@ pub trait Family: Sized + 'static {
         Some(self.recipe(member))
     }
 
-    /// The recipes worth timing on adapters of `class`, besides the one that is taken untimed. Those
+    /// The recipes worth timing on adapters like `target`, besides the one that is taken untimed. Those
     /// that cannot run are left out later.
-    fn worth_timing(&self, class: AdapterClass) -> Vec<Self::Recipe> {
-        let _ = class;
+    fn worth_timing(&self, target: &Target) -> Vec<Self::Recipe> {
+        let _ = target;
         Self::MEMBERS.iter().map(|m| self.recipe(m)).collect()
     }
 
@@ -150,9 +157,12 @@ pub fn choose<F: Family>(plan: &mut Plan, used: &F) -> F::Recipe {
     let measured = answer.and_then(|text| used.parse(&text));
     let measured = measured.filter(|&recipe| is_left(F::member_name(recipe)).is_some());
     let (recipe, reason) = match (forced.and_then(is_left), measured) {
-        (Some(member), _) => (used.recipe(member), Reason::Forced),
+        (Some(member), _) => (untimed(target, used, member), Reason::Forced),
         (None, Some(recipe)) => (recipe, Reason::Measured),
-        (None, None) => (used.recipe(suited(target, &left)), Reason::Default),
+        (None, None) => (
+            untimed(target, used, suited(target, &left)),
+            Reason::Default,
+        ),
     };
     plan.note_chosen(Chosen {
         class: question.class(),
@@ -161,6 +171,11 @@ pub fn choose<F: Family>(plan: &mut Plan, used: &F) -> F::Recipe {
         left_out: left_out.into_iter().map(|(m, o)| (m.label(), o)).collect(),
     });
     recipe
+}
+
+/// How `member` is launched for `used` where nothing was measured.
+fn untimed<F: Family>(target: &Target, used: &F, member: &Member<F>) -> F::Recipe {
+    F::fitted(used.recipe(member), target)
 }
 
 /// What is taken untimed of the members that can run.
@@ -186,8 +201,8 @@ pub fn candidates<F: Family>(target: &Target, used: &F) -> Vec<F::Recipe> {
 
 /// [`candidates`] of the members that can run.
 fn recipes<F: Family>(target: &Target, used: &F, left: &[&'static Member<F>]) -> Vec<F::Recipe> {
-    let mut kept = vec![used.recipe(suited(target, left))];
-    for recipe in used.worth_timing(target.class) {
+    let mut kept = vec![untimed(target, used, suited(target, left))];
+    for recipe in used.worth_timing(target) {
         let can_run = left.iter().any(|m| m.name == F::member_name(recipe));
         if can_run && !kept.iter().any(|&known| used.launch_alike(known, recipe)) {
             kept.push(recipe);

@@ -137,14 +137,14 @@ impl Variant {
         }
     }
 
-    /// A product with fewer workgroups than this leaves an adapter idle, so a long k is split. On
-    /// a software adapter a core takes a workgroup at a time, and adding up the parts is dear.
-    fn enough_workgroups(self) -> usize {
+    /// A product with fewer workgroups than this leaves an adapter idle, so a long k is split: `gpu`
+    /// unless the variant is meant for software adapters, on which a core takes a workgroup at a time
+    /// and adding up the parts is dear.
+    fn enough_workgroups(self, gpu: usize) -> usize {
         match self {
             Self::Texture { .. } | Self::TextureSubgroup { .. } => 8,
             Self::Row => 1,
-            // Two for each unit of a large GPU.
-            _ => 128,
+            _ => gpu,
         }
     }
 }

@@ -54,6 +54,12 @@ pub const FACTOR_AND_TERM: (f32, f32) = (0.75, 0.125);
 /// Starts eight chains at each element of `input` plus 0 to 7, multiplies by the factor and adds
 /// the term eight times an iteration, and returns the sum of each element's chains.
 pub fn fma(plan: &mut Plan, input: Tensor, iterations: usize) -> Tensor {
+    let (output, dispatch) = of_fma(plan, input, iterations);
+    plan.push(dispatch.workgroups(flat_workgroups(input.len(), FLAT_LANES)));
+    output
+}
+
+fn of_fma(plan: &mut Plan, input: Tensor, iterations: usize) -> (Tensor, Dispatch) {
     let output = plan.scratch("chains", input.rows, input.cols);
     let (factor, term) = FACTOR_AND_TERM;
     let params = FmaParams {
@@ -62,11 +68,16 @@ pub fn fma(plan: &mut Plan, input: Tensor, iterations: usize) -> Tensor {
         factor,
         term,
     };
-    plan.push(
-        Dispatch::new(&FMA, params, [input.into(), output.into()])
-            .workgroups(flat_workgroups(input.len(), FLAT_LANES))
-            .flops(2 * FMAS_PER_ITERATION * iterations * input.len()),
-    );
+    let dispatch = Dispatch::new(&FMA, params, [input.into(), output.into()])
+        .flops(2 * FMAS_PER_ITERATION * iterations * input.len());
+    (output, dispatch)
+}
+
+/// [`fma`] by workgroups of `lanes` lanes.
+pub fn fma_by(plan: &mut Plan, lanes: usize, input: Tensor, iterations: usize) -> Tensor {
+    let (output, dispatch) = of_fma(plan, input, iterations);
+    let dispatch = dispatch.constant("WORKGROUP_SIZE", word(lanes));
+    plan.push(dispatch.workgroups(flat_workgroups(input.len(), lanes)));
     output
 }
 

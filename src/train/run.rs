@@ -154,8 +154,8 @@ impl Run {
         if let Some(checkpoint) = &self.resume {
             tuning.resumed.clone_from(&checkpoint.metadata()?.tuning);
         }
-        let plan = StepPlan::new(&self.model, &self.train, device.target()).plan;
-        let device = tuner::tune_plan(device, &tuning, &plan)?.device;
+        let plan = |target| StepPlan::new(&self.model, &self.train, target).plan;
+        let device = tuner::tune_plan(device, &tuning, plan)?.device;
         let engine = Engine::new(device, &self.model, &self.train)?;
         tracing::info!("{} parameters", engine.table().count());
         match &self.settings().init_from {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 
-use super::{Findings, MeasuredOn};
+use super::{Known, MeasuredOn};
 use crate::files;
 use crate::kernels::ALL;
 
@@ -33,7 +33,8 @@ struct Contents {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Entry {
     measured_on: MeasuredOn,
-    findings: Findings,
+    #[serde(flatten)]
+    known: Known,
 }
 
 /// Version of the program, and a hash of all shaders, any of which a timed op may run.
@@ -60,7 +61,7 @@ impl Cache {
         Self::of(folder)
     }
 
-    fn of(folder: Option<PathBuf>) -> Self {
+    pub(super) fn of(folder: Option<PathBuf>) -> Self {
         Self {
             path: folder.map(|folder| folder.join("tuning.json")),
         }
@@ -75,9 +76,9 @@ impl Cache {
     }
 
     /// What was found on `measured_on`. A damaged file is as good as none, and a warning says so.
-    pub fn load(&self, measured_on: &MeasuredOn) -> Findings {
+    pub fn load(&self, measured_on: &MeasuredOn) -> Known {
         let Some(path) = &self.path else {
-            return Findings::new();
+            return Known::default();
         };
         let contents = read(path).unwrap_or_else(|reason| {
             tracing::warn!(
@@ -88,12 +89,12 @@ impl Cache {
         });
         let mut entries = contents.entries.into_iter();
         let own = entries.find(|entry| entry.measured_on == *measured_on);
-        own.map(|entry| entry.findings).unwrap_or_default()
+        own.map(|entry| entry.known).unwrap_or_default()
     }
 
-    /// Adds `found` to the file, and gives back what it then holds of those classes: where another
-    /// process was first, its findings stay. A file that cannot be written costs a warning.
-    pub fn store(&self, measured_on: &MeasuredOn, found: Findings) -> Findings {
+    /// Adds `found` to the file, and gives back what it then holds of those classes, and of the adapter:
+    /// where another process was first, its findings stay. A file that cannot be written costs a warning.
+    pub fn store(&self, measured_on: &MeasuredOn, found: Known) -> Known {
         let Some(path) = &self.path else { return found };
         match merge(path, measured_on, &found) {
             Ok(kept) => kept,
@@ -135,7 +136,7 @@ fn read(path: &Path) -> Result<Contents, String> {
     }
 }
 
-fn merge(path: &Path, measured_on: &MeasuredOn, found: &Findings) -> std::io::Result<Findings> {
+fn merge(path: &Path, measured_on: &MeasuredOn, found: &Known) -> std::io::Result<Known> {
     if let Some(folder) = path.parent() {
         files::create_folder(folder)?;
     }
@@ -153,16 +154,18 @@ fn merge(path: &Path, measured_on: &MeasuredOn, found: &Findings) -> std::io::Re
         Some(index) => contents.entries.remove(index),
         None => Entry {
             measured_on: measured_on.clone(),
-            findings: Findings::new(),
+            known: Known::default(),
         },
     };
-    for (class, tuned) in found {
-        let slot = entry.findings.entry(class.clone());
+    let known = &mut entry.known;
+    known.chip = known.chip.or(found.chip);
+    for (class, tuned) in &found.findings {
+        let slot = known.findings.entry(class.clone());
         slot.or_insert_with(|| tuned.clone());
     }
-    let of_found = |(class, _): &(&String, _)| found.contains_key(*class);
-    let kept = entry.findings.iter().filter(of_found);
-    let kept = kept.map(|(c, t)| (c.clone(), t.clone())).collect();
+    let mut kept = known.clone();
+    let of_found = |class: &String, _: &mut _| found.findings.contains_key(class);
+    kept.findings.retain(of_found);
     contents.entries.push(entry);
     let surplus = contents.entries.len().saturating_sub(ENTRIES);
     contents.entries.drain(..surplus);
@@ -173,7 +176,7 @@ fn merge(path: &Path, measured_on: &MeasuredOn, found: &Findings) -> std::io::Re
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Candidate, Tuned};
+    use super::super::{Candidate, Chip, Tuned};
     use super::*;
     use crate::gpu::Identity;
 
@@ -190,7 +193,7 @@ mod tests {
         }
     }
 
-    fn found(class: &str, choice: &str) -> Findings {
+    fn found(class: &str, choice: &str) -> Known {
         let tuned = Tuned {
             choice: choice.to_owned(),
             candidates: vec![Candidate {
@@ -198,23 +201,26 @@ mod tests {
                 ms: 0.1 + 0.2,
             }],
         };
-        [(class.to_owned(), tuned)].into()
+        Known {
+            chip: None,
+            findings: [(class.to_owned(), tuned)].into(),
+        }
     }
 
     #[test]
     fn findings_are_read_back_for_the_same_driver_and_program_alone() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::of(Some(folder.path().join("made").join("deep")));
-        assert_eq!(cache.load(&on("1.0")), Findings::new());
+        assert_eq!(cache.load(&on("1.0")), Known::default());
         let findings = found("matmul nt 1x1x1", "a");
         assert_eq!(cache.store(&on("1.0"), findings.clone()), findings);
         assert_eq!(cache.load(&on("1.0")), findings);
-        assert_eq!(cache.load(&on("1.1")), Findings::new());
+        assert_eq!(cache.load(&on("1.1")), Known::default());
         let other_program = MeasuredOn {
             program: "gpu-tlm 0.0.1, shaders 00".to_owned(),
             ..on("1.0")
         };
-        assert_eq!(cache.load(&other_program), Findings::new());
+        assert_eq!(cache.load(&other_program), Known::default());
     }
 
     #[test]
@@ -223,11 +229,35 @@ mod tests {
         let cache = Cache::of(Some(folder.path().to_owned()));
         cache.store(&on("1.0"), found("matmul nt 1x1x1", "first"));
         let mut later = found("matmul nt 1x1x1", "second");
-        later.extend(found("matmul nn 1x1x1", "third"));
+        later
+            .findings
+            .extend(found("matmul nn 1x1x1", "third").findings);
         let kept = cache.store(&on("1.0"), later);
-        assert_eq!(kept["matmul nt 1x1x1"].choice, "first");
-        assert_eq!(kept["matmul nn 1x1x1"].choice, "third");
+        assert_eq!(kept.findings["matmul nt 1x1x1"].choice, "first");
+        assert_eq!(kept.findings["matmul nn 1x1x1"].choice, "third");
         assert_eq!(cache.load(&on("1.0")), kept);
+    }
+
+    #[test]
+    fn what_is_known_of_the_adapter_stays_as_it_was_first_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::of(Some(folder.path().to_owned()));
+        let with = |units: Option<usize>| {
+            let gflops = 0.1 + 0.2;
+            Known {
+                chip: Some(Chip { units, gflops }),
+                ..Known::default()
+            }
+        };
+        let first = with(Some(132));
+        assert_eq!(cache.store(&on("1.0"), first.clone()), first);
+        assert_eq!(cache.store(&on("1.0"), with(Some(131))), first);
+        // A number that could not be told is not asked for again.
+        cache.store(&on("1.1"), with(None));
+        assert_eq!(cache.load(&on("1.1")), with(None));
+        let findings = found("matmul nt 1x1x1", "a");
+        let kept = cache.store(&on("1.0"), findings.clone());
+        assert_eq!((kept.chip, kept.findings), (first.chip, findings.findings));
     }
 
     #[test]
@@ -240,7 +270,7 @@ mod tests {
         assert_ne!(whole, of_later);
         for damaged in ["", "[]", &whole[..whole.len() / 2], &of_later] {
             std::fs::write(folder.path().join("tuning.json"), damaged).unwrap();
-            assert_eq!(cache.load(&on("1.0")), Findings::new(), "{damaged}");
+            assert_eq!(cache.load(&on("1.0")), Known::default(), "{damaged}");
             let findings = found("matmul nt 1x1x1", "a");
             cache.store(&on("1.0"), findings.clone());
             assert_eq!(cache.load(&on("1.0")), findings, "{damaged}");
@@ -256,7 +286,7 @@ mod tests {
         for cache in [Cache::of(Some(file.join("folder"))), Cache::of(None)] {
             let findings = found("matmul nt 1x1x1", "a");
             assert_eq!(cache.store(&on("1.0"), findings.clone()), findings);
-            assert_eq!(cache.load(&on("1.0")), Findings::new());
+            assert_eq!(cache.load(&on("1.0")), Known::default());
             assert_eq!(cache.describe(), "for this run alone");
         }
     }
@@ -268,8 +298,8 @@ mod tests {
         for driver in 0..=ENTRIES {
             cache.store(&on(&driver.to_string()), found("matmul nt 1x1x1", "a"));
         }
-        assert_eq!(cache.load(&on("0")), Findings::new());
-        assert_ne!(cache.load(&on("1")), Findings::new());
-        assert_ne!(cache.load(&on(&ENTRIES.to_string())), Findings::new());
+        assert_eq!(cache.load(&on("0")), Known::default());
+        assert_ne!(cache.load(&on("1")), Known::default());
+        assert_ne!(cache.load(&on(&ENTRIES.to_string())), Known::default());
     }
 }

@@ -2,6 +2,7 @@
 //! answers in a file.
 
 mod cache;
+mod chip;
 mod measure;
 mod soundness;
 
@@ -9,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 pub use cache::Cache;
+pub use chip::Chip;
 pub use measure::measure;
 
 use crate::gpu::executable::check_limits;
-use crate::gpu::{Choices, Device, GpuError, Identity, Plan, Question};
+use crate::gpu::{AdapterClass, Choices, Device, GpuError, Identity, Plan, Question, Target};
 use crate::kernels::FAMILIES;
 
 /// What was found for a class of shapes.
@@ -38,6 +40,16 @@ pub struct Candidate {
 /// What was found, by class.
 pub type Findings = BTreeMap<String, Tuned>;
 
+/// What is known of an adapter.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Known {
+    /// The adapter as a whole, where it is a GPU that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chip: Option<Chip>,
+    /// Its answers.
+    pub findings: Findings,
+}
+
 /// The choices that a run was planned with, as its checkpoints keep them.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Record {
@@ -45,6 +57,9 @@ pub struct Record {
     pub measured_on: MeasuredOn,
     /// Recipes by class; none in a run without tuning.
     pub choices: BTreeMap<String, String>,
+    /// Workgroups that the adapter computes at once, where plans took that from a measurement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<usize>,
 }
 
 impl Record {
@@ -53,7 +68,33 @@ impl Record {
         Self {
             measured_on: MeasuredOn::new(device),
             choices: device.choices().chosen().clone(),
+            units: device.choices().units(),
         }
+    }
+
+    /// Whether a run here may take its choices; a warning says so where not.
+    fn holds_for(&self, measured_on: &MeasuredOn) -> bool {
+        let holds = self.measured_on == *measured_on;
+        if !holds {
+            tracing::warn!(
+                "the checkpoint's kernels were chosen on {} with {}: other ones may be chosen \
+                 here, which round differently",
+                self.measured_on.device.adapter,
+                self.measured_on.device.driver
+            );
+        }
+        holds
+    }
+
+    fn findings(&self) -> Findings {
+        let answer = |(class, choice): (&String, &String)| {
+            let tuned = Tuned {
+                choice: choice.clone(),
+                candidates: Vec::new(),
+            };
+            (class.clone(), tuned)
+        };
+        self.choices.iter().map(answer).collect()
     }
 }
 
@@ -92,75 +133,77 @@ pub struct Options {
 pub struct Tuning {
     /// The device.
     pub device: Device,
-    /// What is known of the classes that were asked about.
-    pub findings: Findings,
+    /// What is known of the adapter, and of the classes that were asked about.
+    pub known: Known,
     /// Seconds that timing took.
     pub seconds: f64,
 }
 
-/// Finds out, or looks up, how the ops of `questions` are computed best on `device`.
+/// Finds out, or looks up, how the ops are computed best on `device` that `ask` asks about: it is given
+/// the device, of which everything is known then but the answers.
 ///
 /// # Errors
-/// When the device is lost; a candidate that fails is left out.
+/// Those of `ask`, and when the device is lost; a candidate that fails is left out.
 pub fn tune(
     device: &Device,
     options: &Options,
-    questions: &BTreeSet<Question>,
+    ask: impl FnOnce(&Device) -> Result<BTreeSet<Question>, GpuError>,
+) -> Result<Tuning, GpuError> {
+    tune_by(&Cache::locate(), device, options, ask)
+}
+
+fn tune_by(
+    cache: &Cache,
+    device: &Device,
+    options: &Options,
+    ask: impl FnOnce(&Device) -> Result<BTreeSet<Question>, GpuError>,
 ) -> Result<Tuning, GpuError> {
     let started = Instant::now();
     if !options.forced.is_empty() {
-        return Ok(untimed(
-            device.with_choices(Choices::forced(&options.forced)),
-        ));
+        return untimed(device.with_choices(Choices::forced(&options.forced)), ask);
     }
     if options.off {
-        return Ok(untimed(device.clone()));
+        return untimed(device.clone(), ask);
     }
     let measured_on = MeasuredOn::new(device);
-    let mut known = Findings::new();
-    if let Some(record) = &options.resumed {
-        if record.measured_on == measured_on {
-            if record.choices.is_empty() {
-                tracing::debug!("the run that goes on was not tuned");
-                return Ok(untimed(device.clone()));
-            }
-            known.extend(record.choices.iter().map(|(class, choice)| {
-                let choice = choice.clone();
-                (
-                    class.clone(),
-                    Tuned {
-                        choice,
-                        candidates: Vec::new(),
-                    },
-                )
-            }));
-        } else {
-            tracing::warn!(
-                "the checkpoint's kernels were chosen on {} with {}: other ones may be chosen \
-                 here, which round differently",
-                record.measured_on.device.adapter,
-                record.measured_on.device.driver
-            );
-        }
+    let resumed = options.resumed.as_ref();
+    let resumed = resumed.filter(|record| record.holds_for(&measured_on));
+    if resumed.is_some_and(|record| record.choices.is_empty()) {
+        tracing::debug!("the run that goes on was not tuned");
+        return untimed(device.clone(), ask);
     }
-    let cache = Cache::locate();
-    let resumed: BTreeSet<String> = known.keys().cloned().collect();
-    for (class, tuned) in cache.load(&measured_on) {
-        known.entry(class).or_insert(tuned);
+    let mut known = cache.load(&measured_on);
+    if known.chip.is_none() && resumed.is_none() && device.class() == AdapterClass::Gpu {
+        let found = Known {
+            chip: Some(chip::measure(device)?),
+            ..Known::default()
+        };
+        known.chip = cache.store(&measured_on, found).chip;
     }
-    let missing: Vec<Question> = missing(questions, &known);
+    let units = match resumed {
+        // What it was planned with, which may be nothing.
+        Some(record) => record.units,
+        None => known.chip.and_then(|chip| chip.units),
+    };
+    let questions = ask(&device.with_choices(Choices::measured(BTreeMap::new(), units)))?;
+    if let Some(record) = resumed {
+        known.findings.extend(record.findings());
+    }
+    let missing: Vec<Question> = missing(&questions, &known.findings);
     if !missing.is_empty() {
         tracing::info!(
             "timing kernels for this adapter, once: {} classes of shapes",
             missing.len()
         );
-        let found = measure(device, &missing)?;
+        let with_units = device.with_choices(Choices::measured(BTreeMap::new(), units));
+        let found = Known {
+            chip: None,
+            findings: measure(&with_units, &missing)?,
+        };
         // What another process has found meanwhile stays, so that all runs compute alike.
-        let kept = cache.store(&measured_on, found);
-        known.extend(
-            kept.into_iter()
-                .filter(|(class, _)| !resumed.contains(class)),
-        );
+        known
+            .findings
+            .extend(cache.store(&measured_on, found).findings);
         tracing::info!(
             "timed in {:.1} s, {}",
             started.elapsed().as_secs_f64(),
@@ -168,45 +211,55 @@ pub fn tune(
         );
     }
     let asked: BTreeSet<String> = questions.iter().map(Question::class).collect();
-    known.retain(|class, _| asked.contains(class));
+    known.findings.retain(|class, _| asked.contains(class));
     for line in describe(&known).lines() {
         tracing::debug!("{line}");
     }
-    let chosen = known
-        .iter()
-        .map(|(c, tuned)| (c.clone(), tuned.choice.clone()));
+    let chosen = known.findings.iter();
+    let chosen = chosen.map(|(c, tuned)| (c.clone(), tuned.choice.clone()));
     Ok(Tuning {
-        device: device.with_choices(Choices::measured(chosen.collect())),
+        device: device.with_choices(Choices::measured(chosen.collect(), units)),
         seconds: if missing.is_empty() {
             0.0
         } else {
             started.elapsed().as_secs_f64()
         },
-        findings: known,
+        known,
     })
 }
 
-/// [`tune`] for what `plan` leaves open. A plan that does not fit the device is refused before anything
-/// is timed.
+/// [`tune`] for what the plan leaves open that `build` makes. A plan that does not fit the device is
+/// refused before kernels are timed.
 ///
 /// # Errors
 /// When the plan is over a limit of the device, or the device is lost.
-pub fn tune_plan(device: &Device, options: &Options, plan: &Plan) -> Result<Tuning, GpuError> {
-    check_limits(plan, device)?;
-    tune(device, options, plan.questions())
+pub fn tune_plan(
+    device: &Device,
+    options: &Options,
+    build: impl FnOnce(Target) -> Plan,
+) -> Result<Tuning, GpuError> {
+    tune(device, options, |device| {
+        let plan = build(device.target());
+        check_limits(&plan, device)?;
+        Ok(plan.questions().clone())
+    })
 }
 
 /// What is known of `device` without timing anything.
-pub fn look_up(device: &Device) -> Findings {
+pub fn look_up(device: &Device) -> Known {
     Cache::locate().load(&MeasuredOn::new(device))
 }
 
-fn untimed(device: Device) -> Tuning {
-    Tuning {
+fn untimed(
+    device: Device,
+    ask: impl FnOnce(&Device) -> Result<BTreeSet<Question>, GpuError>,
+) -> Result<Tuning, GpuError> {
+    ask(&device)?;
+    Ok(Tuning {
         device,
-        findings: Findings::new(),
+        known: Known::default(),
         seconds: 0.0,
-    }
+    })
 }
 
 /// The largest question of each class that is not known, the most work first.
@@ -228,8 +281,9 @@ fn missing(questions: &BTreeSet<Question>, known: &Findings) -> Vec<Question> {
     missing
 }
 
-/// A line a class: what is taken, and the time of each candidate.
-pub fn describe(findings: &Findings) -> String {
+/// The adapter, where it was measured, and a line a class: what is taken, and the time of each candidate.
+pub fn describe(known: &Known) -> String {
+    let chip = known.chip.map(|chip| format!("the adapter: {chip}\n"));
     let line = |(class, tuned): (&String, &Tuned)| {
         let times: Vec<String> = tuned
             .candidates
@@ -243,7 +297,8 @@ pub fn describe(findings: &Findings) -> String {
         };
         format!("{class} -> {} ({times})\n", tuned.choice)
     };
-    findings.iter().map(line).collect()
+    let classes = known.findings.iter().map(line);
+    chip.into_iter().chain(classes).collect()
 }
 
 /// The findings as a list for `--json`.
@@ -261,6 +316,109 @@ pub fn to_json(findings: &Findings) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::{DeviceOptions, ENOUGH_WORKGROUPS};
+
+    fn device(class: AdapterClass) -> Device {
+        let options = DeviceOptions {
+            class: Some(class),
+            ..DeviceOptions::default()
+        };
+        Device::open(&options).unwrap()
+    }
+
+    /// What plans take for the number of workgroups that keep a GPU busy, when they ask and afterwards.
+    fn enough(cache: &Cache, device: &Device, options: &Options) -> usize {
+        let mut asked_with = 0;
+        let tuned = tune_by(cache, device, options, |device| {
+            asked_with = device.target().enough_workgroups();
+            Ok(BTreeSet::new())
+        });
+        let tuned = tuned.unwrap().device;
+        assert_eq!(tuned.target().enough_workgroups(), asked_with);
+        assert_eq!(
+            Record::of(&tuned)
+                .units
+                .map_or(ENOUGH_WORKGROUPS, |u| 2 * u),
+            asked_with
+        );
+        asked_with
+    }
+
+    #[test]
+    fn plans_take_the_measured_size_of_a_gpu_and_a_resumed_one_that_of_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::of(Some(folder.path().to_owned()));
+        let gpu = device(AdapterClass::Gpu);
+        let known = Known {
+            chip: Some(Chip {
+                units: Some(33),
+                gflops: 1.0,
+            }),
+            ..Known::default()
+        };
+        cache.store(&MeasuredOn::new(&gpu), known);
+        let options = Options::default();
+        assert_eq!(enough(&cache, &gpu, &options), 66);
+        let of_record = |units: Option<usize>, choices: &[&str]| {
+            let choice = |class: &&str| ((*class).to_owned(), "matmul.tiled split 2".to_owned());
+            let record = Record {
+                measured_on: MeasuredOn::new(&gpu),
+                choices: choices.iter().map(choice).collect(),
+                units,
+            };
+            let resumed = Some(record);
+            Options {
+                resumed,
+                ..Options::default()
+            }
+        };
+        let class = ["matmul nt 1x1x1"];
+        for (options, want) in [
+            (of_record(Some(7), &class), 14),
+            (of_record(None, &class), ENOUGH_WORKGROUPS),
+            (of_record(None, &[]), ENOUGH_WORKGROUPS),
+            (
+                Options {
+                    off: true,
+                    ..Options::default()
+                },
+                ENOUGH_WORKGROUPS,
+            ),
+            (
+                Options {
+                    forced: vec!["matmul.tiled".to_owned()],
+                    ..Options::default()
+                },
+                ENOUGH_WORKGROUPS,
+            ),
+        ] {
+            assert_eq!(enough(&cache, &gpu, &options), want, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_is_measured_once_and_a_software_adapter_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::of(Some(folder.path().to_owned()));
+        let [gpu, software] = [AdapterClass::Gpu, AdapterClass::Software].map(device);
+        let options = Options::default();
+        enough(&cache, &gpu, &options);
+        let known = cache.load(&MeasuredOn::new(&gpu));
+        assert!(known.chip.is_some());
+        enough(&cache, &gpu, &options);
+        assert_eq!(cache.load(&MeasuredOn::new(&gpu)), known);
+        assert_eq!(enough(&cache, &software, &options), ENOUGH_WORKGROUPS);
+        assert_eq!(cache.load(&MeasuredOn::new(&software)), Known::default());
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_one_without_a_measured_size() {
+        let record = Record::of(&device(AdapterClass::Gpu));
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(!text.contains("units"), "{text}");
+        let read: Record = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, record);
+    }
 
     #[test]
     fn the_largest_shape_stands_for_its_class_and_the_dearest_class_comes_first() {

@@ -295,8 +295,8 @@ impl<'a> Run<'a> {
 
     fn train(&mut self, model: &ModelConfig) -> Result<TrainingFigures, Error> {
         let train = train_config(BATCH_SIZE, BATCH_SIZE);
-        let plan = StepPlan::new(model, &train, self.device.target()).plan;
-        let tuned = tuner::tune_plan(&self.device, &self.options.tuning, &plan)?.device;
+        let plan = |target| StepPlan::new(model, &train, target).plan;
+        let tuned = tuner::tune_plan(&self.device, &self.options.tuning, plan)?.device;
         let report = run_steps(&tuned, model, BATCH_SIZE)?;
         let ceilings = self.page.ceilings.figures();
         Ok(TrainingFigures {
@@ -325,8 +325,10 @@ impl<'a> Run<'a> {
         };
         let mut generator = Generator::new(self.device.clone(), weights, sampling)?;
         let new_tokens = model.context_length - PROMPT;
-        let questions = generator.questions(PROMPT..=model.context_length - 1);
-        let tuned = tuner::tune(generator.device(), &self.options.tuning, &questions)?;
+        let lengths = PROMPT..=model.context_length - 1;
+        let tuned = tuner::tune(generator.device(), &self.options.tuning, |device| {
+            Ok(generator.questions(&device.target(), lengths))
+        })?;
         generator.set_choices(tuned.device.choices().clone());
         let request = |len: usize, max_new_tokens: usize| Request {
             prompt: vec![0; len],

@@ -15,6 +15,16 @@ pub(super) fn rows(table: &mut Table) {
             case.expect("output", output, want);
         });
     }
+    for (len, lanes) in [(1, 256), (511, 256)] {
+        let shape = format!("{len} by workgroups of {lanes}");
+        table.add_once(&probe::FMA, shape, move |case| {
+            let input = case.random(1, len, 1.0);
+            let output = probe::fma_by(&mut case.plan, lanes, input.tensor, 2);
+            let (factor, term) = FACTOR_AND_TERM;
+            let want = reference::fma(&input.values, (factor.into(), term.into()), 16);
+            case.expect("output", output, want);
+        });
+    }
     for len in [4, 252, 256, 1028] {
         table.add_once(&probe::COPY, format!("{len}"), move |case| {
             let input = case.random(1, len, 1.0);

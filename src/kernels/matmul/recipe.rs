@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{SHORTEST_SPLIT, TEXTURE_SIDE, Variant};
+use crate::gpu::{ENOUGH_WORKGROUPS, Target};
 
 /// A variant and its tunables: what a plan's question about a product is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +16,22 @@ pub struct Recipe {
     pub enough_workgroups: usize,
 }
 
+/// As plans launch it on a GPU of which nothing was measured.
 impl From<Variant> for Recipe {
     fn from(variant: Variant) -> Self {
         Self {
             variant,
-            enough_workgroups: variant.enough_workgroups(),
+            enough_workgroups: variant.enough_workgroups(ENOUGH_WORKGROUPS),
+        }
+    }
+}
+
+impl Recipe {
+    /// The variant as it suits adapters like `target`.
+    pub(super) fn fitted(variant: Variant, target: &Target) -> Self {
+        Self {
+            variant,
+            enough_workgroups: variant.enough_workgroups(target.enough_workgroups()),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Product, ROW, Recipe, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED, TILED_F16, TILED_QUADS,
     TILED_QUADS_F16, TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
 };
-use crate::gpu::{AdapterClass, Elements, Plan, Question, Tensor};
+use crate::gpu::{AdapterClass, Elements, Plan, Question, Target, Tensor};
 
 impl Form {
     /// All forms.
@@ -194,6 +194,10 @@ impl Family for Use {
         variant.into()
     }
 
+    fn fitted(recipe: Recipe, target: &Target) -> Recipe {
+        Recipe::fitted(recipe.variant, target)
+    }
+
     fn member_name(recipe: Recipe) -> &'static str {
         recipe.variant.kernel().variant
     }
@@ -206,8 +210,10 @@ impl Family for Use {
         text.parse().ok()
     }
 
-    fn worth_timing(&self, class: AdapterClass) -> Vec<Recipe> {
+    fn worth_timing(&self, target: &Target) -> Vec<Recipe> {
         let [m, n, k] = self.sizes;
+        let enough = target.enough_workgroups();
+        let many = 4 * enough;
         let side = TEXTURE_SIDE;
         let textures = [Variant::TextureSubgroup { side }, Variant::Texture { side }];
         let mut all = Vec::new();
@@ -217,18 +223,18 @@ impl Family for Use {
                 enough_workgroups,
             }));
         };
-        match class {
+        match target.class {
             AdapterClass::Gpu => {
-                add(Variant::TiledQuads, &[128, 1, 512]);
-                add(Variant::Tiled, &[128, 1]);
-                add(Variant::TiledSmall, &[128, 1, 512]);
-                add(Variant::Tiled, &[512]);
-                add(Variant::Cooperative, &[128, 1, 512]);
-                add(Variant::CooperativeSmall, &[128, 1, 512]);
-                add(Variant::Cooperative8x8, &[128, 1, 512]);
-                add(Variant::CooperativeSmall8x8, &[128]);
-                add(Variant::TiledQuadsF16, &[128, 1]);
-                add(Variant::TiledF16, &[128]);
+                add(Variant::TiledQuads, &[enough, 1, many]);
+                add(Variant::Tiled, &[enough, 1]);
+                add(Variant::TiledSmall, &[enough, 1, many]);
+                add(Variant::Tiled, &[many]);
+                add(Variant::Cooperative, &[enough, 1, many]);
+                add(Variant::CooperativeSmall, &[enough, 1, many]);
+                add(Variant::Cooperative8x8, &[enough, 1, many]);
+                add(Variant::CooperativeSmall8x8, &[enough]);
+                add(Variant::TiledQuadsF16, &[enough, 1]);
+                add(Variant::TiledF16, &[enough]);
                 add(textures[1], &[8]);
                 // For GPUs whose subgroups happen to have its lanes.
                 add(textures[0], &[8]);
@@ -244,7 +250,7 @@ impl Family for Use {
                 }
                 // A tile is computed whole, and a lane's loads are dear: seconds for more.
                 if m * n * k <= 1 << 20 {
-                    add(Variant::Tiled, &[128]);
+                    add(Variant::Tiled, &[enough]);
                 }
             }
         }
@@ -312,7 +318,7 @@ impl Family for Use {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::super::super::family::{
         AnyFamily, MOST_CANDIDATES, Of, candidates, choose, obstacle,
@@ -320,7 +326,7 @@ mod tests {
     use super::super::UnknownRecipe;
     use super::*;
     use crate::gpu::limits::{LimitValues, WORKGROUP_MEMORY};
-    use crate::gpu::{Choices, Reason, Target, Vendor};
+    use crate::gpu::{Choices, Reason, Vendor};
     use crate::kernels::SUBGROUP_LANES;
 
     fn targets() -> [Target; 3] {
@@ -422,6 +428,35 @@ mod tests {
     }
 
     #[test]
+    fn a_measured_gpu_has_splits_of_its_size() {
+        let target = Target {
+            choices: Choices::measured(BTreeMap::new(), Some(132)),
+            ..Target::portable(AdapterClass::Gpu)
+        };
+        let used = used(Form::Tn, [768, 768, 8192]);
+        let found = candidates(&target, &used);
+        let default = choose(&mut Plan::new(target.clone()), &used);
+        assert_eq!(default.to_string(), "matmul.tiled split 264");
+        assert_eq!(found[0], default);
+        let names: Vec<String> = found.iter().map(Recipe::to_string).collect();
+        for name in [
+            "matmul.tiled split 1",
+            "matmul.tiled split 1056",
+            "matmul.tiled_small split 264",
+            "matmul.texture side 8192 split 8",
+        ] {
+            assert!(names.iter().any(|n| n == name), "{name} of {names:?}");
+        }
+        assert_eq!(default.splits(768, 768, 8192), 264 / 36);
+        let forced = Target {
+            choices: Choices::forced(&["matmul.tiled".to_owned()]),
+            ..target
+        };
+        let forced = choose(&mut Plan::new(forced), &used);
+        assert_eq!(forced, Variant::Tiled.into());
+    }
+
+    #[test]
     fn a_large_product_is_cut_to_a_short_one_of_its_kind() {
         const MOST: usize = 1 << 29;
         let of = |sizes: [usize; 3]| {
@@ -515,7 +550,7 @@ mod tests {
         };
         let answer = |name: &str| {
             let class = used.question().class();
-            by(Choices::measured([(class, name.to_owned())].into()))
+            by(Choices::measured([(class, name.to_owned())].into(), None))
         };
         let tiled = Recipe {
             variant: Variant::Tiled,

@@ -180,7 +180,7 @@ mod tests {
         let forced = Choices::forced(&["rmsnorm.portable".to_owned()]);
         assert_eq!(chosen(target(forced), 128), Variant::Reloaded);
         let class = "rmsnorm forward 4x128".to_owned();
-        let measured = Choices::measured([(class, Use::write(Variant::Reloaded))].into());
+        let measured = Choices::measured([(class, Use::write(Variant::Reloaded))].into(), None);
         assert_eq!(chosen(target(measured), 128), Variant::Reloaded);
     }
 }
