@@ -168,6 +168,12 @@ impl Device {
         [opened, all - opened].map(adapter::feature_names)
     }
 
+    /// Whether it tells by a clock of its own how long something took.
+    pub fn has_clock(&self) -> bool {
+        let features = self.raw.features();
+        features.contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
     /// The same device, as if one binding covered at most `words` 4-byte words, to check that
     /// larger tensors are split rightly.
     pub fn with_max_binding_words(&self, words: usize) -> Self {

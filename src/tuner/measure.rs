@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use half::f16;
 
+use super::effort::Effort;
 use super::soundness::Soundness;
-use super::{Candidate, Findings, Tuned};
-use crate::gpu::{
-    AdapterClass, Device, Executable, GpuError, Kernel, Memory, Plan, Question, SectionId,
-};
+use super::{Candidate, Chip, Findings, Tuned};
+use crate::gpu::{Device, Executable, GpuError, Kernel, Memory, Plan, Question, SectionId};
 use crate::kernels::FAMILIES;
 use crate::kernels::family::AnyFamily;
 
@@ -20,53 +19,52 @@ const BUDGET_S: f64 = 6.0;
 /// Rounds of timings, of which the shortest is taken: whatever else the machine does adds to a time
 /// and never takes from it.
 const ROUNDS: usize = 7;
-/// Time that one timing should take, so that the cost of a submission and of its wait is small.
-const SAMPLE_MS: f64 = 4.0;
 /// A candidate whose first timing is so many times the best one's is out of the race.
 const HOPELESS: f64 = 2.0;
 /// A candidate has to take less than this share of the default's time to take its place: times of
 /// equal kernels differ by some hundredths.
 const CLEARLY_FASTER: f64 = 0.95;
 
-/// Operations of a timed product at most; a larger one is timed at a part of its rows and columns.
-fn most_flops(class: AdapterClass) -> usize {
-    match class {
-        // A few milliseconds on a GPU of some TFLOP/s.
-        AdapterClass::Gpu => 1 << 33,
-        // Ten milliseconds at 50 GFLOP/s.
-        AdapterClass::Software => 1 << 29,
-    }
-}
-
 /// Times the candidates for each of `questions`, in order, for six seconds; what then is left
-/// takes its class's default.
+/// takes its class's default. `chip` is what is known of the device.
 ///
 /// # Errors
 /// When the device is lost; a candidate that fails otherwise is left out.
-pub fn measure(device: &Device, questions: &[Question]) -> Result<Findings, GpuError> {
-    measure_within(device, questions, BUDGET_S)
+pub fn measure(
+    device: &Device,
+    chip: Option<Chip>,
+    questions: &[Question],
+) -> Result<Findings, GpuError> {
+    let effort = Effort::new(device.class(), chip, device.has_clock());
+    measure_within(device, effort, questions, BUDGET_S)
 }
 
 fn measure_within(
     device: &Device,
+    effort: Effort,
     questions: &[Question],
     budget_s: f64,
 ) -> Result<Findings, GpuError> {
-    let mut clock = Clock {
-        started: Instant::now(),
-        needed_s: 0.0,
-        budget_s,
+    let mut racecourse = Racecourse {
+        device,
+        effort,
+        clock: Clock {
+            started: Instant::now(),
+            needed_s: 0.0,
+            budget_s,
+        },
+        sound: Soundness::default(),
+        numbers: Numbers::default(),
     };
     let mut findings = Findings::new();
-    let mut sound = Soundness::default();
     for question in questions {
-        let short = |family: &dyn AnyFamily| family.within(question, most_flops(device.class()));
+        let short = |family: &dyn AnyFamily| family.within(question, effort.most_flops);
         let found = FAMILIES.into_iter().find_map(|f| Some((f, short(f)?)));
         let Some((family, short)) = found else {
             continue;
         };
         let recipes = family.candidates(&device.target(), question, &short);
-        let candidates = race(device, family, &short, &recipes, (&mut clock, &mut sound))?;
+        let candidates = racecourse.race(family, &short, &recipes)?;
         let choice = winner(&candidates).unwrap_or_else(|| recipes[0].clone());
         findings.insert(question.class(), Tuned { choice, candidates });
     }
@@ -101,8 +99,9 @@ struct Runner {
     name: String,
     executable: Executable,
     section: SectionId,
+    /// How often a timed run repeats the op.
     replays: u32,
-    /// Time of the second run.
+    /// Time of the op in the first run that was long enough.
     probe_ms: f64,
     times_ms: Vec<f64>,
 }
@@ -116,54 +115,116 @@ impl Runner {
         self.times_ms.push(ms);
         Ok(ms)
     }
+
+    /// Repeats the op more often until a run takes long enough to be told from another candidate's.
+    fn probe(&mut self, device: &Device, effort: &Effort) -> Result<(), GpuError> {
+        loop {
+            self.probe_ms = self.time(device)?;
+            // Twice as long, since what was loaded before is loaded faster.
+            let replays = effort.replays(self.probe_ms, 2.0 * effort.probe_ms);
+            let elapsed_ms = self.probe_ms * f64::from(self.replays);
+            if elapsed_ms >= effort.probe_ms || replays <= self.replays {
+                return Ok(());
+            }
+            self.replays = replays;
+        }
+    }
 }
 
-fn race(
-    device: &Device,
-    family: &dyn AnyFamily,
-    question: &Question,
-    recipes: &[String],
-    (clock, sound): (&mut Clock, &mut Soundness),
-) -> Result<Vec<Candidate>, GpuError> {
-    let mut runners: Vec<Runner> = Vec::new();
-    for (index, recipe) in recipes.iter().enumerate() {
-        if clock.is_over() {
-            return Ok(Vec::new());
-        }
-        let began = Instant::now();
-        let is_sound = sound.of(device, family, recipe)?;
-        clock.needed_s += began.elapsed().as_secs_f64();
-        if !is_sound {
-            continue;
-        }
-        let began = Instant::now();
-        match prepare(device, family, question, recipe) {
-            Ok(runner) => runners.push(runner),
-            Err(error @ GpuError::Device(_)) => return Err(error),
-            Err(error) => tracing::debug!("no time of {recipe}: {error}"),
-        }
-        if index == 0 {
-            clock.needed_s += began.elapsed().as_secs_f64();
-        }
-    }
-    let best = runners.iter().map(|r| r.probe_ms);
-    let best = best.fold(f64::INFINITY, f64::min);
-    for runner in &mut runners {
-        if runner.probe_ms > HOPELESS * best {
-            // Once more, for the machine may have been busy.
-            runner.probe_ms = runner.time(device)?.min(runner.probe_ms);
-        }
-        runner.replays = replays(runner.probe_ms);
-        runner.times_ms.clear();
-    }
-    for _ in 0..ROUNDS {
-        for runner in &mut runners {
-            if runner.probe_ms <= HOPELESS * best && !clock.is_over() {
-                runner.time(device)?;
+/// What races have in common.
+struct Racecourse<'a> {
+    device: &'a Device,
+    effort: Effort,
+    clock: Clock,
+    sound: Soundness,
+    numbers: Numbers,
+}
+
+impl Racecourse<'_> {
+    fn race(
+        &mut self,
+        family: &dyn AnyFamily,
+        question: &Question,
+        recipes: &[String],
+    ) -> Result<Vec<Candidate>, GpuError> {
+        let device = self.device;
+        let mut runners: Vec<Runner> = Vec::new();
+        for (index, recipe) in recipes.iter().enumerate() {
+            if self.clock.is_over() {
+                return Ok(Vec::new());
+            }
+            let began = Instant::now();
+            let is_sound = self.sound.of(device, family, recipe)?;
+            self.clock.needed_s += began.elapsed().as_secs_f64();
+            if !is_sound {
+                continue;
+            }
+            let began = Instant::now();
+            match self.prepare(family, question, recipe) {
+                Ok(runner) => runners.push(runner),
+                Err(error @ GpuError::Device(_)) => return Err(error),
+                Err(error) => tracing::debug!("no time of {recipe}: {error}"),
+            }
+            if index == 0 {
+                self.clock.needed_s += began.elapsed().as_secs_f64();
             }
         }
+        let best = runners.iter().map(|r| r.probe_ms);
+        let best = best.fold(f64::INFINITY, f64::min);
+        for runner in &mut runners {
+            if runner.probe_ms > HOPELESS * best {
+                // Once more, for the machine may have been busy.
+                runner.probe_ms = runner.time(device)?.min(runner.probe_ms);
+            }
+            runner.replays = self.effort.replays(runner.probe_ms, self.effort.run_ms);
+            runner.times_ms.clear();
+        }
+        for _ in 0..ROUNDS {
+            for runner in &mut runners {
+                if runner.probe_ms <= HOPELESS * best && !self.clock.is_over() {
+                    runner.time(device)?;
+                }
+            }
+        }
+        Ok(runners.into_iter().map(finish).collect())
     }
-    Ok(runners.into_iter().map(finish).collect())
+
+    /// Compiles a candidate, lets it run once, which is when some drivers compile, and times it once.
+    fn prepare(
+        &mut self,
+        family: &dyn AnyFamily,
+        question: &Question,
+        recipe: &str,
+    ) -> Result<Runner, GpuError> {
+        let device = self.device;
+        let mut plan = Plan::new(device.target());
+        plan.isolate_scratch();
+        let section = plan.section();
+        plan.set_scope("tuner");
+        let operands = family.sample(&mut plan, question, recipe);
+        assert_ran(family, &plan, recipe);
+        let executable = Executable::compile(&plan, device, &Memory::default().allocate(device)?)?;
+        for operand in operands {
+            if operand.is_halves() {
+                let halves = self.numbers.halves(operand.span());
+                executable.write_scratch(device, operand, halves);
+            } else {
+                let words = self.numbers.words(operand.len());
+                executable.write_scratch(device, operand, words);
+            }
+        }
+        let mut runner = Runner {
+            name: recipe.to_owned(),
+            executable,
+            section,
+            replays: 1,
+            probe_ms: 0.0,
+            times_ms: Vec::new(),
+        };
+        runner.time(device)?;
+        runner.probe(device, &self.effort)?;
+        Ok(runner)
+    }
 }
 
 fn finish(runner: Runner) -> Candidate {
@@ -172,49 +233,6 @@ fn finish(runner: Runner) -> Candidate {
         ms: shortest.unwrap_or(runner.probe_ms),
         name: runner.name,
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped"
-)]
-fn replays(once_ms: f64) -> u32 {
-    (SAMPLE_MS / once_ms).clamp(1.0, 100.0) as u32
-}
-
-/// Compiles a candidate, lets it run once, which is when some drivers compile, and times it once.
-fn prepare(
-    device: &Device,
-    family: &dyn AnyFamily,
-    question: &Question,
-    recipe: &str,
-) -> Result<Runner, GpuError> {
-    let mut plan = Plan::new(device.target());
-    plan.isolate_scratch();
-    let section = plan.section();
-    plan.set_scope("tuner");
-    let operands = family.sample(&mut plan, question, recipe);
-    assert_ran(family, &plan, recipe);
-    let executable = Executable::compile(&plan, device, &Memory::default().allocate(device)?)?;
-    for operand in operands {
-        if operand.is_halves() {
-            executable.write_scratch(device, operand, &halves(operand.span()));
-        } else {
-            executable.write_scratch(device, operand, &values(operand.len()));
-        }
-    }
-    let mut runner = Runner {
-        name: recipe.to_owned(),
-        executable,
-        section,
-        replays: 1,
-        probe_ms: 0.0,
-        times_ms: Vec::new(),
-    };
-    runner.time(device)?;
-    runner.probe_ms = runner.time(device)?;
-    Ok(runner)
 }
 
 /// Makes sure that a time is that of the kernel whose name it gets.
@@ -233,25 +251,59 @@ fn assert_ran(family: &dyn AnyFamily, plan: &Plan, recipe: &str) {
     }
 }
 
-/// Numbers of both signs that look random: a GPU may take less power, and a higher clock, for zeros.
-fn values(len: usize) -> Vec<f32> {
-    let value = |i: usize| {
-        let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
-        f32::from(u16::try_from(mixed).unwrap_or_default()) / 32_768.0 - 1.0
-    };
-    (0..len).map(value).collect()
+/// Numbers of both signs that look random: a GPU may take less power, and a higher clock, for zeros. Made
+/// once for all operands, of which the largest take a while.
+#[derive(Default)]
+struct Numbers {
+    words: Vec<f32>,
+    halves: Vec<[u16; 2]>,
 }
 
-/// Words of two such numbers each.
-fn halves(words: usize) -> Vec<[u16; 2]> {
-    let of = |pair: &[f32]| [0, 1].map(|i| f16::from_f32(pair[i]).to_bits());
-    values(2 * words).chunks_exact(2).map(of).collect()
+impl Numbers {
+    fn words(&mut self, len: usize) -> &[f32] {
+        self.words.extend((self.words.len()..len).map(number));
+        &self.words[..len]
+    }
+
+    /// Words of two numbers each.
+    fn halves(&mut self, words: usize) -> &[[u16; 2]] {
+        let half = |i| f16::from_f32(number(i)).to_bits();
+        let missing = self.halves.len()..words;
+        self.halves
+            .extend(missing.map(|word| [half(2 * word), half(2 * word + 1)]));
+        &self.halves[..words]
+    }
+}
+
+fn number(i: usize) -> f32 {
+    let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    f32::from(u16::try_from(mixed).unwrap_or_default()) / 32_768.0 - 1.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Target, Tensor};
+    use crate::gpu::{AdapterClass, Target, Tensor};
+
+    const SOFTWARE: AdapterClass = AdapterClass::Software;
+
+    fn effort() -> Effort {
+        Effort::new(SOFTWARE, None, true)
+    }
+
+    fn racecourse(device: &Device, effort: Effort) -> Racecourse<'_> {
+        Racecourse {
+            device,
+            effort,
+            clock: Clock {
+                started: Instant::now(),
+                needed_s: 0.0,
+                budget_s: f64::INFINITY,
+            },
+            sound: Soundness::default(),
+            numbers: Numbers::default(),
+        }
+    }
 
     fn candidates(times_ms: &[f64]) -> Vec<Candidate> {
         let named = |(i, &ms): (usize, &f64)| Candidate {
@@ -291,7 +343,7 @@ mod tests {
     fn every_class_gets_a_choice_among_its_candidates() {
         let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
         let questions = questions();
-        let findings = measure_within(&device, &questions, f64::INFINITY).unwrap();
+        let findings = measure_within(&device, effort(), &questions, f64::INFINITY).unwrap();
         assert_eq!(findings.len(), questions.len());
         for (class, Tuned { choice, candidates }) in findings {
             // An adapter without subgroups of the right size has one kernel for rows.
@@ -307,10 +359,44 @@ mod tests {
     fn a_class_without_time_left_takes_its_default() {
         let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
         let question = &questions()[1];
-        let findings = measure_within(&device, std::slice::from_ref(question), 0.0).unwrap();
+        let findings =
+            measure_within(&device, effort(), std::slice::from_ref(question), 0.0).unwrap();
         let default = &FAMILIES[0].candidates(&device.target(), question, question)[0];
         let tuned = &findings[&question.class()];
         assert_eq!((&tuned.choice, tuned.candidates.len()), (default, 0));
+    }
+
+    /// A normalisation of three rows takes microseconds anywhere.
+    #[test]
+    fn a_short_op_is_repeated_until_a_run_is_long() {
+        let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
+        let question = &questions()[5];
+        let family = FAMILIES.into_iter().find(|f| f.op() == "rmsnorm").unwrap();
+        let effort = Effort {
+            probe_ms: 3.0,
+            ..Effort::new(AdapterClass::Gpu, None, true)
+        };
+        let runner = racecourse(&device, effort).prepare(family, question, "rmsnorm.portable");
+        let runner = runner.unwrap();
+        let run_ms = runner.probe_ms * f64::from(runner.replays);
+        assert!(run_ms >= 3.0, "{run_ms} ms, {} times", runner.replays);
+        assert!(runner.replays > 1 && runner.times_ms.len() <= 8);
+    }
+
+    #[test]
+    fn numbers_are_the_same_for_operands_of_any_length() {
+        let mut numbers = Numbers::default();
+        let long = numbers.words(100).to_vec();
+        assert_eq!(numbers.words(7), &long[..7]);
+        assert_eq!(Numbers::default().words(7), &long[..7]);
+        let rounded: Vec<f32> = long.iter().map(|x| f16::from_f32(*x).to_f32()).collect();
+        let halves = numbers.halves(50).concat();
+        let halves: Vec<f32> = halves
+            .into_iter()
+            .map(|h| f16::from_bits(h).to_f32())
+            .collect();
+        assert_eq!(halves, rounded);
+        assert!(long.iter().any(|x| *x < -0.5) && long.iter().any(|x| *x > 0.5));
     }
 
     /// A family whose sample launches another kernel than the one that it names.
@@ -348,11 +434,7 @@ mod tests {
     fn a_sample_of_another_kernel_is_found() {
         let device = Device::open(&crate::gpu::DeviceOptions::default()).unwrap();
         let question = &questions()[1];
-        let _ = prepare(
-            &device,
-            &Mislabelled,
-            question,
-            "matmul.tiled_small split 1",
-        );
+        let recipe = "matmul.tiled_small split 1";
+        let _ = racecourse(&device, effort()).prepare(&Mislabelled, question, recipe);
     }
 }

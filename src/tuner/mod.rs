@@ -3,6 +3,7 @@
 
 mod cache;
 mod chip;
+mod effort;
 mod measure;
 mod soundness;
 
@@ -198,7 +199,7 @@ fn tune_by(
         let with_units = device.with_choices(Choices::measured(BTreeMap::new(), units));
         let found = Known {
             chip: None,
-            findings: measure(&with_units, &missing)?,
+            findings: measure(&with_units, known.chip, &missing)?,
         };
         // What another process has found meanwhile stays, so that all runs compute alike.
         known
