@@ -41,7 +41,10 @@ pub struct EvalArgs {
 /// # Errors
 /// When a file is missing or does not fit, or the device fails.
 pub fn run(args: &EvalArgs) -> Result<(), Error> {
-    let tuning = args.tuning.options()?;
+    let tuning = tuner::Options {
+        short_run: true,
+        ..args.tuning.options()?
+    };
     let settings = Settings {
         batch_size: args.batch_size,
         ..Settings::default()

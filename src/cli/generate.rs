@@ -68,7 +68,10 @@ pub struct GenerateArgs {
 /// # Errors
 /// When a file does not fit, the prompt or a parameter is wrong, or the device fails.
 pub fn run(args: &GenerateArgs) -> Result<(), Error> {
-    let tuning = args.tuning.options()?;
+    let tuning = tuner::Options {
+        short_run: true,
+        ..args.tuning.options()?
+    };
     let tokenizer = super::load_tokenizer(args.tokenizer.as_deref())?;
     let end = end_token(args, tokenizer.as_ref())?;
     let prompt = prompt(args, tokenizer.as_ref(), end)?;

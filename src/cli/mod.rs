@@ -179,7 +179,7 @@ impl TuningArgs {
         Ok(tuner::Options {
             off: self.no_tune,
             forced: self.forced.variant.clone(),
-            resumed: None,
+            ..tuner::Options::default()
         })
     }
 }

@@ -20,6 +20,12 @@ pub trait Family: Sized + 'static {
     /// What a plan asks of the tuner.
     fn question(&self) -> Question;
 
+    /// Which of the question's sizes are numbers of rows, that is follow from batch and window where the
+    /// others follow from the model.
+    fn row_sizes(&self) -> &'static [usize] {
+        &[0]
+    }
+
     /// The use that stands for all of a question's class; `None` where the question is another op's.
     fn asked(question: &Question) -> Option<Self>;
 
@@ -236,6 +242,9 @@ pub trait AnyFamily: Sync {
     /// Operations of what `question` asks about; `None` where the question is another op's, as below.
     fn flops(&self, question: &Question) -> Option<usize>;
 
+    /// Which of its sizes are numbers of rows, as [`Family::row_sizes`] tells.
+    fn row_sizes(&self, question: &Question) -> Option<&'static [usize]>;
+
     /// A shorter question of the same kind that takes at most `flops`, to be timed in its stead.
     fn within(&self, question: &Question, flops: usize) -> Option<Question>;
 
@@ -282,6 +291,10 @@ impl<F: Family> AnyFamily for Of<F> {
 
     fn flops(&self, question: &Question) -> Option<usize> {
         Some(F::asked(question)?.flops())
+    }
+
+    fn row_sizes(&self, question: &Question) -> Option<&'static [usize]> {
+        Some(F::asked(question)?.row_sizes())
     }
 
     fn within(&self, question: &Question, flops: usize) -> Option<Question> {

@@ -200,6 +200,7 @@ mod tests {
                 name: choice.to_owned(),
                 ms: 0.1 + 0.2,
             }],
+            as_for: None,
         };
         Known {
             chip: None,

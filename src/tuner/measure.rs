@@ -66,7 +66,14 @@ fn measure_within(
         let recipes = family.candidates(&device.target(), question, &short);
         let candidates = racecourse.race(family, &short, &recipes)?;
         let choice = winner(&candidates).unwrap_or_else(|| recipes[0].clone());
-        findings.insert(question.class(), Tuned { choice, candidates });
+        findings.insert(
+            question.class(),
+            Tuned {
+                choice,
+                candidates,
+                as_for: None,
+            },
+        );
     }
     Ok(findings)
 }
@@ -345,7 +352,13 @@ mod tests {
         let questions = questions();
         let findings = measure_within(&device, effort(), &questions, f64::INFINITY).unwrap();
         assert_eq!(findings.len(), questions.len());
-        for (class, Tuned { choice, candidates }) in findings {
+        for (
+            class,
+            Tuned {
+                choice, candidates, ..
+            },
+        ) in findings
+        {
             // An adapter without subgroups of the right size has one kernel for rows.
             let least = if class.starts_with("rmsnorm") { 1 } else { 2 };
             assert!(candidates.len() >= least, "{class}: {candidates:?}");
@@ -373,14 +386,13 @@ mod tests {
         let question = &questions()[5];
         let family = FAMILIES.into_iter().find(|f| f.op() == "rmsnorm").unwrap();
         let effort = Effort {
-            probe_ms: 3.0,
+            probe_ms: 1.0,
             ..Effort::new(AdapterClass::Gpu, None, true)
         };
         let runner = racecourse(&device, effort).prepare(family, question, "rmsnorm.portable");
         let runner = runner.unwrap();
         let run_ms = runner.probe_ms * f64::from(runner.replays);
-        assert!(run_ms >= 3.0, "{run_ms} ms, {} times", runner.replays);
-        assert!(runner.replays > 1 && runner.times_ms.len() <= 8);
+        assert!(run_ms >= 1.0, "{run_ms} ms, {} times", runner.replays);
     }
 
     #[test]
@@ -417,6 +429,9 @@ mod tests {
         }
         fn flops(&self, question: &Question) -> Option<usize> {
             FAMILIES[0].flops(question)
+        }
+        fn row_sizes(&self, question: &Question) -> Option<&'static [usize]> {
+            FAMILIES[0].row_sizes(question)
         }
         fn within(&self, question: &Question, flops: usize) -> Option<Question> {
             FAMILIES[0].within(question, flops)

@@ -5,6 +5,7 @@ mod cache;
 mod chip;
 mod effort;
 mod measure;
+mod neighbours;
 mod soundness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,25 @@ pub struct Tuned {
     /// The recipes that were timed, the one that is taken untimed first; none where the time that
     /// tuning may take was used up.
     pub candidates: Vec<Candidate>,
+    /// The neighbouring class whose answer it is, where the class was not timed itself; not kept.
+    #[serde(skip)]
+    pub as_for: Option<String>,
+}
+
+impl Tuned {
+    /// An answer of which no times are known.
+    fn untimed(choice: String) -> Self {
+        Self {
+            choice,
+            candidates: Vec::new(),
+            as_for: None,
+        }
+    }
+
+    /// The recipe that is taken untimed.
+    fn default(&self) -> &str {
+        self.candidates.first().map_or(&self.choice, |c| &c.name)
+    }
 }
 
 /// A recipe and its time.
@@ -88,13 +108,8 @@ impl Record {
     }
 
     fn findings(&self) -> Findings {
-        let answer = |(class, choice): (&String, &String)| {
-            let tuned = Tuned {
-                choice: choice.clone(),
-                candidates: Vec::new(),
-            };
-            (class.clone(), tuned)
-        };
+        let answer =
+            |(class, choice): (&String, &String)| (class.clone(), Tuned::untimed(choice.clone()));
         self.choices.iter().map(answer).collect()
     }
 }
@@ -128,6 +143,9 @@ pub struct Options {
     pub forced: Vec<String>,
     /// The choices of the run that goes on, if any.
     pub resumed: Option<Record>,
+    /// For a run of seconds, which timing would take as well: a class that was not timed takes the answer
+    /// of one that differs in numbers of rows alone, if there is one.
+    pub short_run: bool,
 }
 
 /// A device whose plans take the choices, and where those come from.
@@ -186,17 +204,26 @@ fn tune_by(
         Some(record) => record.units,
         None => known.chip.and_then(|chip| chip.units),
     };
-    let questions = ask(&device.with_choices(Choices::measured(BTreeMap::new(), units)))?;
+    let with_units = device.with_choices(Choices::measured(BTreeMap::new(), units));
+    let questions = ask(&with_units)?;
     if let Some(record) = resumed {
         known.findings.extend(record.findings());
     }
-    let missing: Vec<Question> = missing(&questions, &known.findings);
+    let mut missing: Vec<Question> = missing(&questions, &known.findings);
+    let mut of_neighbours = Findings::new();
+    if options.short_run {
+        missing.retain(|question| {
+            let answer = neighbours::answer(&with_units.target(), question, &known.findings);
+            let is_missing = answer.is_none();
+            of_neighbours.extend(answer.map(|tuned| (question.class(), tuned)));
+            is_missing
+        });
+    }
     if !missing.is_empty() {
         tracing::info!(
             "timing kernels for this adapter, once: {} classes of shapes",
             missing.len()
         );
-        let with_units = device.with_choices(Choices::measured(BTreeMap::new(), units));
         let found = Known {
             chip: None,
             findings: measure(&with_units, known.chip, &missing)?,
@@ -211,6 +238,7 @@ fn tune_by(
             cache.describe()
         );
     }
+    known.findings.extend(of_neighbours);
     let asked: BTreeSet<String> = questions.iter().map(Question::class).collect();
     known.findings.retain(|class, _| asked.contains(class));
     for line in describe(&known).lines() {
@@ -291,10 +319,10 @@ pub fn describe(known: &Known) -> String {
             .iter()
             .map(|c| format!("{} {:.3} ms", c.name, c.ms))
             .collect();
-        let times = if times.is_empty() {
-            "not timed".to_owned()
-        } else {
-            times.join(", ")
+        let times = match &tuned.as_for {
+            Some(class) => format!("as for {class}"),
+            None if times.is_empty() => "not timed".to_owned(),
+            None => times.join(", "),
         };
         format!("{class} -> {} ({times})\n", tuned.choice)
     };
@@ -441,10 +469,7 @@ mod tests {
             found,
             [[1024, 344, 256], [1024, 344, 128], [1, 344, 128]].map(of)
         );
-        let tuned = Tuned {
-            choice: String::new(),
-            candidates: Vec::new(),
-        };
+        let tuned = Tuned::untimed(String::new());
         let known = [("matmul nt 1024x512x128".to_owned(), tuned)].into();
         assert_eq!(
             missing(&questions, &known),

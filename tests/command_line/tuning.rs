@@ -88,7 +88,7 @@ fn a_first_run_times_kernels_and_a_second_looks_them_up() {
 }
 
 #[test]
-fn generating_and_evaluating_times_what_training_did_not() {
+fn generating_and_evaluating_after_training_times_nothing() {
     let project = Project::new();
     let cache = project.path("cache");
     project.train_tuned(&cache, "run", &["--max-iters", "1", "--eval-interval", "0"]);
@@ -101,12 +101,8 @@ fn generating_and_evaluating_times_what_training_did_not() {
         "1,2",
         "--max-new-tokens",
         "3",
+        "-v",
     ];
-    let first = tuned(&cache, &generate);
-    assert!(first.stderr.contains(TIMES), "{}", first.stderr);
-    let second = tuned(&cache, &generate);
-    assert!(!second.stderr.contains(TIMES), "{}", second.stderr);
-    assert_eq!(first.stdout, second.stdout);
     let validation = project.path("val.npy");
     let eval = [
         "eval",
@@ -114,10 +110,27 @@ fn generating_and_evaluating_times_what_training_did_not() {
         &checkpoint,
         "--data",
         utf8(&validation),
+        "--batch-size",
+        "1",
+        "-v",
     ];
-    tuned(&cache, &eval);
-    let again = tuned(&cache, &eval);
-    assert!(!again.stderr.contains(TIMES), "{}", again.stderr);
+    let known = read(&cache);
+    for command in [&generate[..], &eval[..]] {
+        let run = tuned(&cache, command);
+        assert!(!run.stderr.contains(TIMES), "{}", run.stderr);
+        assert!(run.stderr.contains("(as for matmul nt "), "{}", run.stderr);
+    }
+    assert_eq!(read(&cache), known);
+    // Where nobody trained, they time, once.
+    let other = project.path("other");
+    for command in [&generate[..], &eval[..]] {
+        let first = tuned(&other, command);
+        let second = tuned(&other, command);
+        assert!(!second.stderr.contains(TIMES), "{}", second.stderr);
+        assert_eq!(first.stdout, second.stdout);
+    }
+    let classes = read(&other)["entries"][0]["findings"].clone();
+    assert!(!classes.as_object().unwrap().is_empty());
 }
 
 #[test]

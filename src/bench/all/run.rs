@@ -326,7 +326,12 @@ impl<'a> Run<'a> {
         let mut generator = Generator::new(self.device.clone(), weights, sampling)?;
         let new_tokens = model.context_length - PROMPT;
         let lengths = PROMPT..=model.context_length - 1;
-        let tuned = tuner::tune(generator.device(), &self.options.tuning, |device| {
+        // As the command does it, of which these are the figures.
+        let options = tuner::Options {
+            short_run: true,
+            ..self.options.tuning.clone()
+        };
+        let tuned = tuner::tune(generator.device(), &options, |device| {
             Ok(generator.questions(&device.target(), lengths))
         })?;
         generator.set_choices(tuned.device.choices().clone());

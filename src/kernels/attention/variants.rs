@@ -91,6 +91,11 @@ impl Family for Use {
         }
     }
 
+    /// Sequences, queries and keys.
+    fn row_sizes(&self) -> &'static [usize] {
+        &[0, 1, 2]
+    }
+
     fn asked(question: &Question) -> Option<Self> {
         let pass = match question.kind {
             "attention forward" => Pass::Forward,

@@ -174,6 +174,14 @@ impl Family for Use {
         }
     }
 
+    /// The gradient of a weight sums over rows.
+    fn row_sizes(&self) -> &'static [usize] {
+        match self.form {
+            Form::Nn | Form::Nt => &[0],
+            Form::Tn => &[2],
+        }
+    }
+
     fn asked(question: &Question) -> Option<Self> {
         let of = |operands| Form::ALL.map(|form| (form, operands));
         let all = of(Elements::Words).into_iter().chain(of(Elements::Halves));
