@@ -3,7 +3,7 @@
 // probabilities recomputed from the log-sum-exp: d_value = p . d_output,
 // d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
 // Joined with attention_d_output_quad.wgsl, attention_quads.wgsl, attention_tiles.wgsl.
-// Joined with attention_turned_back.wgsl.
+// Joined with attention_turned_back.wgsl, attention_words.wgsl or attention_halves.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
@@ -15,12 +15,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;       // [batch * time, queries, keys and values side by side]
-@group(0) @binding(2) var<storage, read> d_output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(1) var<storage, read> qkv: array<Quad>;       // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var<storage, read> d_output: array<Quad>;  // [batch * time, num_heads * head_dim]
 @group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;     // [batch, num_heads, time]
 @group(0) @binding(4) var<storage, read> delta: array<f32>;           // [batch, num_heads, time]
 @group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;    // [time, head_dim]: cosine and sine of each pair
-@group(0) @binding(6) var<storage, read_write> d_qkv: array<f32>;     // lies as qkv does
+@group(0) @binding(6) var<storage, read_write> d_qkv: array<Pair>;     // lies as qkv does
 
 override HEAD_DIM: u32 = 64u;
 // Heads over 64 take two launches, one a gradient, since sums for both do not fit the registers.
@@ -189,15 +189,21 @@ fn store_chunk(keys: array<vec4<f32>, 4>, values: array<vec4<f32>, 4>, place: Pl
         if (position < params.time && element < HEAD_DIM) {
             let row = place.sequence * params.time + position;
             let first = row * params.row_stride + place.kv_head * HEAD_DIM + element;
-            let quad = turned_back(key_sums[i], position * HEAD_DIM + element, element + 4u <= HEAD_DIM);
-            for (var c = 0u; c < min(4u, HEAD_DIM - element); c++) {
-                if (WRITES_KEY) {
-                    d_qkv[first + params.key_first + c] = quad[c];
-                }
-                if (WRITES_VALUE) {
-                    d_qkv[first + params.value_first + c] = value_sums[i][c];
-                }
+            if (WRITES_KEY) {
+                let quad = turned_back(key_sums[i], position * HEAD_DIM + element, element + 4u <= HEAD_DIM);
+                store_quad_of_head(first + params.key_first, element, quad);
+            }
+            if (WRITES_VALUE) {
+                store_quad_of_head(first + params.value_first, element, value_sums[i]);
             }
         }
+    }
+}
+
+// The four elements of a head from `element` on, or the two that it has.
+fn store_quad_of_head(first: u32, element: u32, quad: vec4<f32>) {
+    d_qkv[first / 2u] = pair_of(quad.xy);
+    if (element + 2u < HEAD_DIM) {
+        d_qkv[first / 2u + 1u] = pair_of(quad.zw);
     }
 }

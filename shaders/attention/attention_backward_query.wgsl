@@ -3,7 +3,7 @@
 // delta = d_output . output, d_score = p * (d_output . value - delta), d_query = scale * d_score . key
 // (Dao et al. 2022). Keeps delta for the keys' and values' gradients.
 // Joined with attention_d_output_quad.wgsl, attention_query_rows.wgsl, attention_tiles.wgsl.
-// Joined with attention_turned_back.wgsl.
+// Joined with attention_turned_back.wgsl, attention_words.wgsl or attention_halves.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
@@ -15,12 +15,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;       // [batch * time, queries, keys and values side by side]
-@group(0) @binding(2) var<storage, read> d_output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
-@group(0) @binding(3) var<storage, read> output: array<vec2<f32>>;    // [batch * time, num_heads * head_dim]
+@group(0) @binding(1) var<storage, read> qkv: array<Quad>;       // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var<storage, read> d_output: array<Quad>;  // [batch * time, num_heads * head_dim]
+@group(0) @binding(3) var<storage, read> output: array<Pair>;    // [batch * time, num_heads * head_dim]
 @group(0) @binding(4) var<storage, read> log_sum_exp: array<f32>;     // [batch, num_heads, time]
 @group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;    // [time, head_dim]: cosine and sine of each pair
-@group(0) @binding(6) var<storage, read_write> d_qkv: array<f32>;     // lies as qkv does
+@group(0) @binding(6) var<storage, read_write> d_qkv: array<Pair>;     // lies as qkv does
 @group(0) @binding(7) var<storage, read_write> delta: array<f32>;     // [batch, num_heads, time]
 
 override HEAD_DIM: u32 = 64u;
@@ -36,7 +36,7 @@ fn delta_of(place: Place, position: u32) -> f32 {
         // The last quad may be half a one, whose other half is zeros in the gradient.
         let far = select(near + 1u, near, quad * 4u + 4u > HEAD_DIM);
         let gradient = d_output_quad(place.sequence, position, place.head, quad);
-        sums = fma(gradient, vec4(output[near], output[far]), sums);
+        sums = fma(gradient, vec4(values_of(output[near]), values_of(output[far])), sums);
     }
     return (sums.x + sums.y) + (sums.z + sums.w);
 }
@@ -67,10 +67,11 @@ fn store_chunk(sums: array<vec4<f32>, 4>, place: Place, chunk: u32) {
         let position = place.row0 + i * 16u + place.local.y;
         if (position < params.time && element < HEAD_DIM) {
             let row = place.sequence * params.time + position;
-            let first = row * params.row_stride + place.head * HEAD_DIM + element;
+            let at = (row * params.row_stride + place.head * HEAD_DIM + element) / 2u;
             let quad = turned_back(values[i], position * HEAD_DIM + element, element + 4u <= HEAD_DIM);
-            for (var c = 0u; c < min(4u, HEAD_DIM - element); c++) {
-                d_qkv[first + c] = quad[c];
+            d_qkv[at] = pair_of(quad.xy);
+            if (element + 2u < HEAD_DIM) {
+                d_qkv[at + 1u] = pair_of(quad.zw);
             }
         }
     }

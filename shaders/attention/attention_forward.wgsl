@@ -2,6 +2,7 @@
 // and goes through the keys that they see, 32 at a time. The log-sum-exp of each row is kept for
 // the backward pass.
 // Joined with attention_query_rows.wgsl, attention_tiles.wgsl, most_negative.wgsl.
+// Joined with attention_words.wgsl or attention_halves.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
@@ -13,8 +14,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;          // [batch * time, queries, keys and values side by side]
-@group(0) @binding(2) var<storage, read_write> output: array<f32>;       // [batch * time, num_heads * head_dim]
+@group(0) @binding(1) var<storage, read> qkv: array<Quad>;          // [batch * time, queries, keys and values side by side]
+@group(0) @binding(2) var<storage, read_write> output: array<Pair>;       // [batch * time, num_heads * head_dim]
 @group(0) @binding(3) var<storage, read_write> log_sum_exp: array<f32>;  // [batch, num_heads, time]
 
 override HEAD_DIM: u32 = 64u;
@@ -69,11 +70,12 @@ fn store_chunk(sums: ptr<function, array<vec4<f32>, 4>>, place: Place, chunk: u3
     let element = (chunk * CHUNK + place.local.x) * 4u;
     for (var i = 0u; i < 4u; i++) {
         let position = place.row0 + i * 16u + place.local.y;
-        let row = place.sequence * params.time + position;
-        let first = (row * params.num_heads + place.head) * HEAD_DIM + element;
-        for (var c = 0u; c < 4u; c++) {
-            if (position < params.time && element + c < HEAD_DIM) {
-                output[first + c] = (*sums)[i][c];
+        if (position < params.time && element < HEAD_DIM) {
+            let row = place.sequence * params.time + position;
+            let at = ((row * params.num_heads + place.head) * HEAD_DIM + element) / 2u;
+            output[at] = pair_of((*sums)[i].xy);
+            if (element + 2u < HEAD_DIM) {
+                output[at + 1u] = pair_of((*sums)[i].zw);
             }
         }
     }

@@ -216,15 +216,18 @@ fn attention_rows(table: &mut Table) {
         num_kv_heads: 4,
         head_dim: 32,
     };
-    use attention::Variant::{Storage, Texture, TextureSubgroup};
+    use attention::Variant::{Storage, StorageF16, Texture, TextureSubgroup};
     for (kernel, variant) in [
         (&attention::FORWARD, Storage),
+        (&attention::FORWARD_F16, StorageF16),
         (&attention::FORWARD_TEXTURE, Texture),
         (&attention::FORWARD_TEXTURE_SUBGROUP, TextureSubgroup),
         (&attention::BACKWARD_QUERY, Storage),
+        (&attention::BACKWARD_QUERY_F16, StorageF16),
         (&attention::BACKWARD_QUERY_TEXTURE, Texture),
         (&attention::BACKWARD_QUERY_TEXTURE_SUBGROUP, TextureSubgroup),
         (&attention::BACKWARD_KEY_VALUE, Storage),
+        (&attention::BACKWARD_KEY_VALUE_F16, StorageF16),
         (&attention::BACKWARD_KEY_VALUE_TEXTURE, Texture),
         (
             &attention::BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
@@ -235,8 +238,13 @@ fn attention_rows(table: &mut Table) {
             kernel,
             "batch 8, time 128, heads 4x32".to_owned(),
             move |case| {
-                let qkv = shape.qkv(tensor(case, ROWS, shape.qkv_cols()));
-                let d_output = tensor(case, ROWS, D_MODEL);
+                let elements = match variant {
+                    StorageF16 => Elements::Halves,
+                    _ => Elements::Words,
+                };
+                let [qkv, d_output] = [shape.qkv_cols(), D_MODEL]
+                    .map(|cols| case.random_of(elements, ROWS, cols, 1.0).tensor);
+                let qkv = shape.qkv(qkv);
                 let plan = &mut case.plan;
                 let (output, log_sum_exp) = attention::forward_by(plan, variant, qkv, shape);
                 let saved = Saved {

@@ -42,7 +42,7 @@ enum Want {
 }
 
 /// Relative error that f32 kernels are held to where a row gives no other, with a reason.
-const TOLERANCE: f64 = 1e-5;
+pub(in crate::check) const TOLERANCE: f64 = 1e-5;
 
 impl Case {
     pub(crate) fn new(plan: Plan) -> Self {

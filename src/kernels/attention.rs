@@ -42,6 +42,8 @@ const MAX_PAIRED_HEAD_DIM: usize = 64;
 pub enum Variant {
     /// From storage buffers, in tiles of workgroup memory: the portable variant, meant for GPUs.
     Storage,
+    /// The same from halves to halves.
+    StorageF16,
     /// From textures, four elements a load: meant for software adapters.
     Texture,
     /// The same, where subgroups share what their lanes load.
@@ -53,7 +55,7 @@ impl Variant {
     fn workgroup(self, plan: &Plan, shape: AttentionShape) -> (usize, Vec<(&'static str, u32)>) {
         let pairs = shape.head_dim <= MAX_PAIRED_HEAD_DIM;
         match self {
-            Self::Storage => (TILE_ROWS, Vec::new()),
+            Self::Storage | Self::StorageF16 => (TILE_ROWS, Vec::new()),
             Self::TextureSubgroup => {
                 let rows = if pairs { 2 } else { 1 };
                 (SUBGROUP_LANES as usize * rows, vec![("ROWS", word(rows))])
@@ -77,14 +79,20 @@ impl Variant {
     fn read_qkv(self, plan: &mut Plan, qkv: Qkv) -> Qkv {
         match self {
             Self::Storage => qkv.of(in_words(plan, qkv.tensor)),
-            Self::Texture | Self::TextureSubgroup => qkv,
+            Self::StorageF16 | Self::Texture | Self::TextureSubgroup => qkv,
         }
+    }
+
+    /// Whether it reads tensors, in tiles of workgroup memory.
+    fn is_tiled(self) -> bool {
+        matches!(self, Self::Storage | Self::StorageF16)
     }
 
     /// `tensor` as this variant reads it.
     fn read(self, plan: &mut Plan, tensor: Tensor) -> Bound {
         match self {
             Self::Storage => in_words(plan, tensor).into(),
+            Self::StorageF16 => tensor.into(),
             Self::Texture | Self::TextureSubgroup => stage(plan, Window::whole(tensor)).into(),
         }
     }
@@ -170,7 +178,7 @@ impl<const N: usize> Launch<N> {
     /// a binding or all would take longer than a driver's watchdog allows. Textures are for
     /// software adapters, which no watchdog guards, and have limits of their own.
     fn push(&self, plan: &mut Plan, shape: AttentionShape) {
-        if self.variant != Variant::Storage {
+        if !self.variant.is_tiled() {
             return self.push_sequences(plan, shape, self.bindings);
         }
         // Angles are of positions, and serve every sequence.
@@ -243,7 +251,13 @@ impl Qkv {
 /// row's scores, `[batch * num_heads, query_rows]`.
 pub fn forward(plan: &mut Plan, qkv: Qkv, shape: AttentionShape) -> (Tensor, Tensor) {
     let pass = Pass::Forward;
-    let variant = choose(plan, &Use { shape, pass });
+    let operands = qkv.tensor.elements;
+    let used = Use {
+        shape,
+        pass,
+        operands,
+    };
+    let variant = choose(plan, &used);
     forward_by(plan, variant, qkv, shape)
 }
 
@@ -254,21 +268,25 @@ pub fn forward_by(
     qkv: Qkv,
     shape: AttentionShape,
 ) -> (Tensor, Tensor) {
-    let (output, log_sum_exp) = forward_to_words(plan, variant, qkv, shape);
-    if qkv.tensor.is_halves() {
+    let (rows, cols) = (qkv.tensor.rows, shape.num_heads * shape.head_dim);
+    let output = match variant {
+        Variant::StorageF16 => plan.scratch_halves("attended", rows, cols),
+        _ => plan.scratch("attended", rows, cols),
+    };
+    let log_sum_exp = push_forward(plan, variant, qkv, output, shape);
+    if qkv.tensor.is_halves() && !output.is_halves() {
         return (halve(plan, output, None), log_sum_exp);
     }
     (output, log_sum_exp)
 }
 
-fn forward_to_words(
+fn push_forward(
     plan: &mut Plan,
     variant: Variant,
     qkv: Qkv,
+    output: Tensor,
     shape: AttentionShape,
-) -> (Tensor, Tensor) {
-    let rows = qkv.tensor.rows;
-    let output = plan.scratch("attended", rows, shape.num_heads * shape.head_dim);
+) -> Tensor {
     let log_sum_exp = plan.scratch(
         "log_sum_exp",
         shape.batch * shape.num_heads,
@@ -277,6 +295,7 @@ fn forward_to_words(
     let qkv = variant.read_qkv(plan, qkv);
     let kernel = match variant {
         Variant::Storage => &FORWARD,
+        Variant::StorageF16 => &FORWARD_F16,
         Variant::Texture => &FORWARD_TEXTURE,
         Variant::TextureSubgroup => &FORWARD_TEXTURE_SUBGROUP,
     };
@@ -295,7 +314,7 @@ fn forward_to_words(
         constants: Vec::new(),
     };
     launch.push(plan, shape);
-    (output, log_sum_exp)
+    log_sum_exp
 }
 
 /// What [`backward`] needs of the forward pass.
@@ -315,7 +334,13 @@ pub struct Saved {
 /// output.
 pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: AttentionShape) -> Qkv {
     let pass = Pass::Backward;
-    let variant = choose(plan, &Use { shape, pass });
+    let operands = d_output.elements;
+    let used = Use {
+        shape,
+        pass,
+        operands,
+    };
+    let variant = choose(plan, &used);
     backward_by(plan, variant, saved, d_output, shape)
 }
 
@@ -327,14 +352,14 @@ pub fn backward_by(
     d_output: Tensor,
     shape: AttentionShape,
 ) -> Qkv {
-    let gradients = backward_to_words(plan, variant, saved, d_output, shape);
-    if !d_output.is_halves() {
-        return gradients;
+    let gradients = push_backward(plan, variant, saved, d_output, shape);
+    if d_output.is_halves() && !gradients.tensor.is_halves() {
+        return gradients.of(halve(plan, gradients.tensor, None));
     }
-    gradients.of(halve(plan, gradients.tensor, None))
+    gradients
 }
 
-fn backward_to_words(
+fn push_backward(
     plan: &mut Plan,
     variant: Variant,
     saved: Saved,
@@ -343,6 +368,7 @@ fn backward_to_words(
 ) -> Qkv {
     let (query_kernel, key_value_kernel) = match variant {
         Variant::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
+        Variant::StorageF16 => (&BACKWARD_QUERY_F16, &BACKWARD_KEY_VALUE_F16),
         Variant::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
         Variant::TextureSubgroup => (
             &BACKWARD_QUERY_TEXTURE_SUBGROUP,
@@ -354,15 +380,18 @@ fn backward_to_words(
         assert!(is_plain, "heads in rows with gaps: {tensor:?}");
     }
     let qkv = variant.read_qkv(plan, saved.qkv);
-    let d_qkv = if qkv.tensor.is_halves() {
-        plan.scratch_rows("d_qkv", qkv.tensor.rows, qkv.tensor.cols)
-    } else {
+    let d_qkv = if variant.is_tiled() || !qkv.tensor.is_halves() {
         plan.scratch_like("d_qkv", qkv.tensor)
+    } else {
+        plan.scratch_rows("d_qkv", qkv.tensor.rows, qkv.tensor.cols)
     };
     let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.query_rows);
     let operands = variant.read(plan, qkv.tensor);
     let d_out = variant.read(plan, d_output);
-    let output = in_words(plan, saved.output).into();
+    let output = match variant {
+        Variant::StorageF16 => saved.output,
+        _ => in_words(plan, saved.output),
+    };
     let log_sum_exp = saved.log_sum_exp.into();
     let angles = match saved.rotation {
         Some(table) => table.angles,
@@ -377,7 +406,7 @@ fn backward_to_words(
         bindings: [
             operands,
             d_out,
-            output,
+            output.into(),
             log_sum_exp,
             angles.into(),
             d_qkv.into(),
@@ -391,12 +420,14 @@ fn backward_to_words(
     launch.push(plan, shape);
     // Which of both gradients each launch writes.
     let launches: &[(bool, bool)] = match variant {
-        Variant::Storage if shape.head_dim > MAX_JOINT_HEAD_DIM => &[(true, false), (false, true)],
+        _ if variant.is_tiled() && shape.head_dim > MAX_JOINT_HEAD_DIM => {
+            &[(true, false), (false, true)]
+        }
         _ => &[(true, true)],
     };
     for &(writes_key, writes_value) in launches {
         let mut constants = vec![rotated];
-        if variant == Variant::Storage {
+        if variant.is_tiled() {
             constants.push(("WRITES_KEY", writes_key.into()));
             constants.push(("WRITES_VALUE", writes_value.into()));
         }

@@ -84,8 +84,9 @@ pub fn forward(q: &[f64], k: &[f64], v: &[f64], shape: AttentionShape) -> (Vec<f
 /// The gradients `(d_q, d_k, d_v)` in the shapes of `q`, `k` and `v`.
 ///
 /// With `p` the probabilities of a row and `d_p_j = d_output v_j`: `d_v_j += p_j d_output`,
-/// `d_score_j = p_j (d_p_j - sum of p d_p)`, `d_q += d_score_j k_j / sqrt(head_dim)`,
-/// `d_k_j += d_score_j q / sqrt(head_dim)`. Dao et al., "FlashAttention" (2022), appendix B.2.
+/// `d_score_j = p_j (d_p_j - d_output output)`, `d_q += d_score_j k_j / sqrt(head_dim)`,
+/// `d_k_j += d_score_j q / sqrt(head_dim)`. Dao et al., "FlashAttention" (2022), appendix B.2. `output` is what
+/// the forward pass kept, which may be rounded.
 ///
 /// # Panics
 /// Where a slice does not fit `shape`, or the heads do not divide into groups.
@@ -93,12 +94,14 @@ pub fn backward(
     q: &[f64],
     k: &[f64],
     v: &[f64],
+    output: &[f64],
     d_output: &[f64],
     shape: AttentionShape,
 ) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     assert_len("q", q, shape.query_len());
     assert_len("k", k, shape.key_len());
     assert_len("v", v, shape.key_len());
+    assert_len("output", output, shape.query_len());
     assert_len("d_output", d_output, shape.query_len());
     let head_dim = shape.head_dim;
     let scale = 1.0 / (head_dim as f64).sqrt();
@@ -119,7 +122,7 @@ pub fn backward(
                     .iter()
                     .map(|&key_start| dot(d_row, &v[key_start..][..head_dim]))
                     .collect();
-                let mean = dot(&probabilities, &d_probabilities);
+                let mean = dot(d_row, &output[start..][..head_dim]);
                 for (col, &key_start) in starts.iter().enumerate() {
                     let d_score = probabilities[col] * (d_probabilities[col] - mean) * scale;
                     for dim in 0..head_dim {

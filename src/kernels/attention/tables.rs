@@ -1,10 +1,13 @@
 //! The kernels of attention, by variant.
 
-use super::super::{SUBGROUPS, binding};
+use super::super::{SUBGROUPS, binding, halves};
 use super::AttentionParams;
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Binding, Kernel, Role};
 use crate::shader;
+
+/// Variant of the portable kernels that reads and writes halves.
+pub(super) const PORTABLE_F16: &str = "portable_f16";
 
 /// `operands` is the role of queries, keys and values, and of the output's gradient: they are
 /// textures in some variants.
@@ -50,6 +53,17 @@ pub static FORWARD: Kernel = Kernel {
     requires: &[],
 };
 
+/// [`FORWARD`] from halves to halves.
+pub static FORWARD_F16: Kernel = Kernel {
+    variant: PORTABLE_F16,
+    bindings: &[
+        halves("qkv", Role::In),
+        halves("output", Role::Out),
+        binding("log_sum_exp", Role::Out),
+    ],
+    ..FORWARD
+};
+
 /// [`FORWARD`] with operands in textures.
 pub static FORWARD_TEXTURE: Kernel = Kernel {
     variant: "texture",
@@ -76,6 +90,21 @@ pub static BACKWARD_QUERY: Kernel = Kernel {
     requires: &[],
 };
 
+/// [`BACKWARD_QUERY`] from halves to halves.
+pub static BACKWARD_QUERY_F16: Kernel = Kernel {
+    variant: PORTABLE_F16,
+    bindings: &[
+        halves("qkv", Role::In),
+        halves("d_output", Role::In),
+        halves("output", Role::In),
+        binding("log_sum_exp", Role::In),
+        binding("angles", Role::In),
+        halves("d_qkv", Role::Out),
+        binding("delta", Role::Out),
+    ],
+    ..BACKWARD_QUERY
+};
+
 /// [`BACKWARD_QUERY`] with operands in textures.
 pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
     variant: "texture",
@@ -100,6 +129,20 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
     bindings: &key_value_bindings(Role::In),
     params: AttentionParams::LAYOUT,
     requires: &[],
+};
+
+/// [`BACKWARD_KEY_VALUE`] from halves to halves.
+pub static BACKWARD_KEY_VALUE_F16: Kernel = Kernel {
+    variant: PORTABLE_F16,
+    bindings: &[
+        halves("qkv", Role::In),
+        halves("d_output", Role::In),
+        binding("log_sum_exp", Role::In),
+        binding("delta", Role::In),
+        binding("angles", Role::In),
+        halves("d_qkv", Role::Out),
+    ],
+    ..BACKWARD_KEY_VALUE
 };
 
 /// [`BACKWARD_KEY_VALUE`] with operands in textures.

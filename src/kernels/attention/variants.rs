@@ -4,7 +4,8 @@ use super::super::family::{Family, Member, Need};
 use super::super::matmul::TEXTURE_SIDE;
 use super::super::rope::RopeTable;
 use super::*;
-use crate::gpu::Question;
+use crate::gpu::tensor::HALVES_MULTIPLE;
+use crate::gpu::{Elements, Question};
 
 /// The half of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Use {
     pub shape: AttentionShape,
     /// Which half.
     pub pass: Pass,
+    /// What queries, keys and values consist of, and the output.
+    pub operands: Elements,
 }
 
 /// The kernels count positions once for queries and keys.
@@ -33,6 +36,17 @@ const TEXELS: Need<Use> = Need {
     words: "a head has to be whole texels",
     met: |used| used.shape.head_dim.is_multiple_of(4),
 };
+const HALVES: Need<Use> = Need {
+    words: "its operands are f16",
+    met: |used| used.operands == Elements::Halves,
+};
+const NO_GAPS: Need<Use> = Need {
+    words: "queries have to be a multiple of eight columns",
+    met: |used| {
+        let cols = used.shape.num_heads * used.shape.head_dim;
+        cols.is_multiple_of(HALVES_MULTIPLE)
+    },
+};
 const SIDES: Need<Use> = Need {
     words: "rows and heads have to fit the sides of a texture",
     met: |used| {
@@ -40,6 +54,16 @@ const SIDES: Need<Use> = Need {
         shape.batch * shape.key_rows <= TEXTURE_SIDE && shape.qkv_cols() <= 4 * TEXTURE_SIDE
     },
 };
+
+/// What a plan's questions call the half of an attention, by what its operands consist of.
+fn kind(pass: Pass, operands: Elements) -> &'static str {
+    match (pass, operands) {
+        (Pass::Forward, Elements::Words) => "attention forward",
+        (Pass::Backward, Elements::Words) => "attention backward",
+        (Pass::Forward, Elements::Halves) => "attention forward f16",
+        (Pass::Backward, Elements::Halves) => "attention backward f16",
+    }
+}
 
 impl Family for Use {
     const OP: &'static str = "attention";
@@ -65,6 +89,12 @@ impl Family for Use {
             needs: &[ALL_QUERIES, TEXELS, SIDES],
         },
         Member {
+            name: PORTABLE_F16,
+            kernels: &[&FORWARD_F16, &BACKWARD_QUERY_F16, &BACKWARD_KEY_VALUE_F16],
+            default_for: &[AdapterClass::Gpu],
+            needs: &[ALL_QUERIES, HALVES, NO_GAPS],
+        },
+        Member {
             name: "portable",
             kernels: &[&FORWARD, &BACKWARD_QUERY, &BACKWARD_KEY_VALUE],
             default_for: &[AdapterClass::Gpu, AdapterClass::Software],
@@ -76,10 +106,7 @@ impl Family for Use {
     fn question(&self) -> Question {
         let shape = self.shape;
         Question {
-            kind: match self.pass {
-                Pass::Forward => "attention forward",
-                Pass::Backward => "attention backward",
-            },
+            kind: kind(self.pass, self.operands),
             sizes: vec![
                 shape.batch,
                 shape.query_rows,
@@ -97,11 +124,10 @@ impl Family for Use {
     }
 
     fn asked(question: &Question) -> Option<Self> {
-        let pass = match question.kind {
-            "attention forward" => Pass::Forward,
-            "attention backward" => Pass::Backward,
-            _ => return None,
-        };
+        let of = |operands| [Pass::Forward, Pass::Backward].map(|pass| (pass, operands));
+        let all = of(Elements::Words).into_iter().chain(of(Elements::Halves));
+        let mut asked = all.filter(|&(pass, operands)| kind(pass, operands) == question.kind);
+        let (pass, operands) = asked.next()?;
         let &[
             batch,
             query_rows,
@@ -121,7 +147,11 @@ impl Family for Use {
             num_kv_heads,
             head_dim,
         };
-        Some(Self { shape, pass })
+        Some(Self {
+            shape,
+            pass,
+            operands,
+        })
     }
 
     fn recipe(&self, member: &Member<Self>) -> Variant {
@@ -158,7 +188,12 @@ impl Family for Use {
         let shape = self.shape;
         let width = shape.num_heads * shape.head_dim;
         let queries = shape.batch * shape.query_rows;
-        let qkv = shape.qkv(plan.scratch_rows("qkv", queries, shape.qkv_cols()));
+        let mut operand = |label, cols| match self.operands {
+            Elements::Words => plan.scratch_rows(label, queries, cols),
+            Elements::Halves => plan.scratch_halves(label, queries, cols),
+        };
+        let qkv = shape.qkv(operand("qkv", shape.qkv_cols()));
+        let [output, d_output] = ["output", "d_output"].map(|label| operand(label, width));
         let mut operands = vec![qkv.tensor];
         match self.pass {
             Pass::Forward => {
@@ -166,8 +201,6 @@ impl Family for Use {
             }
             Pass::Backward => {
                 let angles = plan.scratch("angles", shape.key_rows, shape.head_dim);
-                let output = plan.scratch("output", queries, width);
-                let d_output = plan.scratch("d_output", queries, width);
                 let heads = shape.batch * shape.num_heads;
                 let log_sum_exp = plan.scratch("log_sum_exp", heads, shape.query_rows);
                 let saved = Saved {
@@ -185,11 +218,17 @@ impl Family for Use {
 }
 
 impl Variant {
-    const ALL: [Self; 3] = [Self::TextureSubgroup, Self::Texture, Self::Storage];
+    const ALL: [Self; 4] = [
+        Self::TextureSubgroup,
+        Self::Texture,
+        Self::StorageF16,
+        Self::Storage,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Storage => FORWARD.variant,
+            Self::StorageF16 => FORWARD_F16.variant,
             Self::Texture => FORWARD_TEXTURE.variant,
             Self::TextureSubgroup => FORWARD_TEXTURE_SUBGROUP.variant,
         }
@@ -235,7 +274,13 @@ mod tests {
                 ..Target::portable(class)
             };
             for pass in [Pass::Forward, Pass::Backward] {
-                let got = choose(&mut Plan::new(target.clone()), &Use { shape, pass });
+                let operands = Elements::Words;
+                let used = Use {
+                    shape,
+                    pass,
+                    operands,
+                };
+                let got = choose(&mut Plan::new(target.clone()), &used);
                 assert_eq!(got, want, "{class:?} {lanes:?} {shape:?} {pass:?}");
             }
         }
@@ -244,7 +289,12 @@ mod tests {
     #[test]
     fn a_question_is_asked_again_as_it_was() {
         let sizes = vec![2, 3, 3, 4, 2, 6];
-        for kind in ["attention forward", "attention backward"] {
+        for kind in [
+            "attention forward",
+            "attention backward",
+            "attention forward f16",
+            "attention backward f16",
+        ] {
             let (kind, sizes) = (kind, sizes.clone());
             let question = Question { kind, sizes };
             assert_eq!(Use::asked(&question).unwrap().question(), question);

@@ -1,0 +1,15 @@
+// How operands and results of attention lie in memory: as words.
+alias Quad = vec4<f32>;
+alias Pair = vec2<f32>;
+
+fn widened(quad: Quad) -> vec4<f32> {
+    return quad;
+}
+
+fn values_of(pair: Pair) -> vec2<f32> {
+    return pair;
+}
+
+fn pair_of(values: vec2<f32>) -> Pair {
+    return values;
+}
