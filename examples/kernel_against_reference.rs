@@ -3,7 +3,7 @@
 //! `cargo run --example kernel_against_reference`
 #![allow(clippy::print_stdout, reason = "an example says what it found")]
 
-use gpu_tlm::gpu::{Device, DeviceOptions, Executable, GpuError, Memory, Plan};
+use gpu_tlm::gpu::{Device, DeviceOptions, Elements, Executable, GpuError, Memory, Plan};
 use gpu_tlm::kernels::rmsnorm;
 use gpu_tlm::reference;
 
@@ -20,7 +20,7 @@ fn main() -> Result<(), GpuError> {
     let section = plan.section();
     let input = plan.scratch("input", ROWS, COLS);
     let weight = plan.scratch("weight", 1, COLS);
-    let (output, _) = rmsnorm::forward(&mut plan, input, weight, EPS);
+    let (output, _) = rmsnorm::forward(&mut plan, input, weight, EPS, Elements::Words);
     for chosen in plan.chosen() {
         println!(
             "{}: {} ({})",

@@ -113,6 +113,13 @@ def sizes(program, picture):
     return text
 
 
+def by_hand(path):
+    """What a person wrote at the end of the page, which stays."""
+    with open(path, encoding="utf-8") as file:
+        _, heading, rest = file.read().partition("\n## On GPUs\n")
+    return heading + rest
+
+
 def main(program, path):
     reports = {model: run(program, "train", "--model", model) for model in ["S", "M"]}
     small = reports["S"]
@@ -123,6 +130,7 @@ def main(program, path):
         f"gpu-tlm {small['version']} on {small['adapter']} ({small['backend']}, {small['driver']}).\n"
     )
     text += steps(reports) + beside_pytorch(reports) + products(program, small["matmul"]) + sizes(program, os.path.join(os.path.dirname(path), "scaling.svg"))
+    text += by_hand(path)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 

@@ -242,6 +242,7 @@ const APART: &[(&str, &str, &str)] = &[
     ("matmul.tiled_quads_f16", "b_tile", "keep_b"),
     // A lane turns the scores of its own row into probabilities.
     ("attention_forward", "row_tile", "soften_row"),
+    ("attention_forward.portable_f16", "row_tile", "soften_row"),
 ];
 
 #[test]

@@ -262,7 +262,8 @@ fn attention_gradients_match_finite_differences() {
     for sizes in ATTENTION_SHAPES {
         let shape = attention_shape(sizes);
         let [q, k, v, d_output] = attention_inputs(shape);
-        let (d_q, d_k, d_v) = attention::backward(&q, &k, &v, &d_output, shape);
+        let (output, _) = attention::forward(&q, &k, &v, shape);
+        let (d_q, d_k, d_v) = attention::backward(&q, &k, &v, &output, &d_output, shape);
         let loss =
             |q: &[f64], k: &[f64], v: &[f64]| dot(&attention::forward(q, k, v, shape).0, &d_output);
         assert_gradient(&format!("d_q {sizes:?}"), &q, &d_q, |q| loss(q, &k, &v));

@@ -280,7 +280,7 @@ fn a_kernels_name_is_its_files_name() {
         // A variant for rows of whole quads, for halves or for small matrices has the same source, joined
         // with other files, unless it has one of its own.
         let label = kernel.label();
-        let ends = [".quads", "_f16", "_8x8"];
+        let ends = [".quads", ".portable_f16", "_f16", "_8x8"];
         let shared = ends.iter().find_map(|end| label.strip_suffix(end));
         let names = [Some(label.as_str()), shared].map(|own| own.map(|o| format!("{o}.wgsl")));
         let name = kernel.source.name();

@@ -1,10 +1,11 @@
 // Gradient of root-mean-square normalisation for its input, added to what is there: the residual
 // stream's own gradient. With n = input * inv_rms and g = d_output * weight:
 // d_input += inv_rms * (g - n * mean(g * n)).
-// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, reduce_sum.wgsl.
+// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, half_bits.wgsl, reduce_sum.wgsl.
 struct Params {
     rows: u32,
     cols: u32,  // elements of a row
+    half_stride: u32,  // of the 2-byte floats: quads from one row to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -13,9 +14,12 @@ struct Params {
 @group(0) @binding(3) var<storage, read> inv_rms: array<f32>;            // [rows]
 @group(0) @binding(4) var<storage, read> d_output: array<Element>;       // [rows, cols]
 @group(0) @binding(5) var<storage, read_write> d_input: array<Element>;  // [rows, cols]
+@group(0) @binding(6) var<storage, read_write> halves: array<vec2<u32>>;  // d_input as 2-byte floats if HALVES, four a place
 
 override WORKGROUP_SIZE: u32 = 64u;
 override ACCUMULATE: bool = false;
+// Whether 2-byte floats are kept too, for products; for rows of whole quads.
+override HALVES: bool = false;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
@@ -41,5 +45,8 @@ fn main(
             gradient += d_input[base + col];
         }
         d_input[base + col] = gradient;
+        if (HALVES) {
+            halves[row * params.half_stride + col] = packed_halves(quad_of(gradient));
+        }
     }
 }

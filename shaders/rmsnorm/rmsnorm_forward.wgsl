@@ -1,18 +1,22 @@
 // Root-mean-square normalisation of each row: output = input * inv_rms * weight.
-// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, reduce_sum.wgsl.
+// Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, half_bits.wgsl, reduce_sum.wgsl.
 struct Params {
     rows: u32,
     cols: u32,  // elements of a row
     eps: f32,
+    half_stride: u32,  // of the output if it is of 2-byte floats: quads from one row to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<Element>;          // [rows, cols]
 @group(0) @binding(2) var<storage, read> weight: array<Element>;         // [cols]
-@group(0) @binding(3) var<storage, read_write> output: array<Element>;   // [rows, cols]
+@group(0) @binding(3) var<storage, read_write> output: array<Element>;   // [rows, cols], or nothing if HALVES
 @group(0) @binding(4) var<storage, read_write> inv_rms: array<f32>;      // [rows]
+@group(0) @binding(5) var<storage, read_write> halves: array<vec2<u32>>;  // the output if HALVES, four a place
 
 override WORKGROUP_SIZE: u32 = 64u;
+// Whether the output is of 2-byte floats; for rows of whole quads.
+override HALVES: bool = false;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
@@ -33,7 +37,12 @@ fn main(
     let mean = reduce_sum(lane, total(squares)) / f32(params.cols * WIDTH);
     let scale = 1.0 / sqrt(mean + params.eps);
     for (var col = lane; col < params.cols; col += WORKGROUP_SIZE) {
-        output[base + col] = input[base + col] * scale * weight[col];
+        let normed = input[base + col] * scale * weight[col];
+        if (HALVES) {
+            halves[row * params.half_stride + col] = packed_halves(quad_of(normed));
+        } else {
+            output[base + col] = normed;
+        }
     }
     if (lane == 0u) {
         inv_rms[row] = scale;

@@ -282,8 +282,14 @@ fn rmsnorm_rows(table: &mut Table) {
             let weight = case.random(1, cols, 1.0);
             let d_weight = tensor(case, 1, cols);
             let plan = &mut case.plan;
-            let (output, inv_rms) =
-                rmsnorm::forward_by(plan, variant, input.tensor, weight.tensor, 1e-5);
+            let (output, inv_rms) = rmsnorm::forward_by(
+                plan,
+                variant,
+                input.tensor,
+                weight.tensor,
+                1e-5,
+                Elements::Words,
+            );
             let saved = rmsnorm::Saved {
                 input: input.tensor,
                 inv_rms,
@@ -296,6 +302,7 @@ fn rmsnorm_rows(table: &mut Table) {
                 d_output,
                 d_input,
                 d_weight: Some(d_weight),
+                halves: None,
             };
             let mut sums = Sums::default();
             rmsnorm::backward_by(plan, variant, saved, weight.tensor, gradients, &mut sums);
@@ -376,7 +383,7 @@ fn loss_rows(table: &mut Table) {
             let targets = case.words(&targets);
             let logits = tensor(case, ROWS, vocab);
             let [losses, total] = [ROWS, 1].map(|len| tensor(case, 1, len));
-            cross_entropy::forward(&mut case.plan, logits, targets, losses, Some(1.0));
+            cross_entropy::forward(&mut case.plan, logits, targets, losses, Some(1.0), None);
             cross_entropy::loss_sum(&mut case.plan, losses, total, 1.0, false);
         });
     }

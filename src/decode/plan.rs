@@ -86,8 +86,8 @@ impl DecodePlans {
         let mut pass = Pass::new(&mut plan, &weights, &[], false, config.precision);
         let forward = self.transformer.forward(&mut pass, tokens, &shape);
         // Gathering a row is what an embedding does.
-        let hidden = embedding::forward(pass.plan, &[forward.hidden], last);
-        self.transformer.logits_into(&mut pass, hidden, logits);
+        let residual = embedding::forward(pass.plan, &[forward.residual], last);
+        self.transformer.logits_into(&mut pass, residual, logits);
         sample::sample(pass.plan, logits, draw, chosen, sampling);
         (plan, section)
     }

@@ -69,7 +69,7 @@ impl ScorePlan {
             accumulate: false,
             gradient_factor: None,
         };
-        transformer.loss(&mut pass, forward.hidden, tensors.targets, loss);
+        transformer.loss(&mut pass, forward.residual, tensors.targets, loss);
         Self {
             plan,
             section,

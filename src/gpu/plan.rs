@@ -146,15 +146,14 @@ impl Plan {
         Tensor::dense(storage, rows, cols)
     }
 
-    /// A new scratch tensor of `[rows, cols]` for operands of products: where kernels read those
-    /// from copies, rows begin where a driver can copy them from, with gaps between them.
+    /// A new scratch tensor of `[rows, cols]` with gaps between rows, such that kernels read whole quads, or
+    /// where they read copies, a driver can make them.
     pub fn scratch_rows(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
         match self.target.class {
-            AdapterClass::Gpu => self.scratch(label, rows, cols),
-            AdapterClass::Software => self
-                .scratch(label, rows, align_words(cols))
-                .columns(0, cols),
+            AdapterClass::Gpu => self.scratch(label, rows, cols.next_multiple_of(4)),
+            AdapterClass::Software => self.scratch(label, rows, align_words(cols)),
         }
+        .columns(0, cols)
     }
 
     /// A new scratch tensor of `[rows, cols]` halves.

@@ -1,6 +1,7 @@
 //! Cross-entropy of a chunk of logits, fused with its gradient, and the sum of the losses.
 
-use super::{binding, by_width, row_lanes};
+use super::half::halve_into;
+use super::{binding, by_width, either, halves, row_lanes};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
@@ -10,6 +11,7 @@ params!(CrossEntropyParams {
     rows: u32,
     vocab_size: u32,
     row_stride: u32,
+    half_stride: u32,
     scale: f32
 });
 params!(LossSumParams {
@@ -29,6 +31,8 @@ pub static FORWARD: Kernel = Kernel {
         binding("targets", Role::In),
         binding("logits", Role::InOut),
         binding("losses", Role::Out),
+        either("factor", Role::In),
+        halves("halves", Role::OutOrUnused),
     ],
     params: CrossEntropyParams::LAYOUT,
     requires: &[],
@@ -53,8 +57,18 @@ pub static LOSS_SUM: Kernel = Kernel {
     requires: &[],
 };
 
-/// Writes the loss of each row in nats to `losses` `[rows]`; with `gradient_scale`, replaces
-/// `logits` `[rows, vocab]`, which may have gaps between rows, by their gradient times that scale, in the same pass.
+/// Where the gradient of halves goes, and a factor `[1]` of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Halved {
+    /// `[rows, vocab]`.
+    pub gradient: Tensor,
+    /// `[1]`.
+    pub factor: Tensor,
+}
+
+/// Writes the loss of each row in nats to `losses` `[rows]`. With `gradient_scale`, the gradient of `logits`
+/// `[rows, vocab]`, which may have gaps between rows, times that scale takes their place or, times a factor,
+/// goes to a tensor of halves, in the same pass.
 ///
 /// # Panics
 /// If the shapes do not fit: a bug of the caller.
@@ -64,31 +78,39 @@ pub fn forward(
     targets: Tensor,
     losses: Tensor,
     gradient_scale: Option<f32>,
+    halved: Option<Halved>,
 ) {
     assert_eq!(
         (targets.len(), losses.len()),
         (logits.rows, logits.rows),
         "a target and a loss a row"
     );
-    // Both have to be whole quads.
-    let (kernel, width) = by_width(logits.cols | logits.row_stride, &FORWARD, &FORWARD_QUADS);
+    // What is in the gap behind a row counts for nothing.
+    let (kernel, width) = by_width(logits.row_stride, &FORWARD, &FORWARD_QUADS);
+    let stored = halved.filter(|_| width == 4);
+    let (packed, factor) = match stored {
+        Some(halved) => (halved.gradient, halved.factor),
+        None => (plan.scratch_halves("unused", 1, 1), targets),
+    };
     let params = CrossEntropyParams {
         rows: word(logits.rows),
-        vocab_size: word(logits.cols / width),
+        vocab_size: word(logits.cols),
         row_stride: word(logits.row_stride / width),
+        half_stride: word(packed.row_stride / 4),
         scale: gradient_scale.unwrap_or(0.0),
     };
+    let bindings = [targets, logits, losses, factor, packed].map(Tensor::into);
     plan.push(
-        Dispatch::new(
-            kernel,
-            params,
-            [targets.into(), logits.into(), losses.into()],
-        )
-        .constant("WORKGROUP_SIZE", row_lanes(plan))
-        .constant("WRITE_GRADIENT", gradient_scale.is_some().into())
-        .workgroups(flat_workgroups(logits.rows, 1))
-        .flops(8 * logits.len()),
+        Dispatch::new(kernel, params, bindings)
+            .constant("WORKGROUP_SIZE", row_lanes(plan))
+            .constant("WRITE_GRADIENT", gradient_scale.is_some().into())
+            .constant("HALVES", stored.is_some().into())
+            .workgroups(flat_workgroups(logits.rows, 1))
+            .flops(8 * logits.len()),
     );
+    if let (Some(halved), None) = (halved, stored) {
+        halve_into(plan, logits, Some(halved.factor), halved.gradient);
+    }
 }
 
 /// Writes `scale` times the sum of `losses` to `total` `[1]`, or adds it if `accumulate`.

@@ -3,21 +3,24 @@
 mod variants;
 
 use super::family::choose;
+use super::half::{halve, halve_into};
 use super::sum::Sums;
-use super::{SUBGROUP_LANES, SUBGROUPS, binding, by_width, row_lanes};
+use super::{SUBGROUP_LANES, SUBGROUPS, binding, by_width, halves, row_lanes};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
 use crate::gpu::kernel::{PORTABLE, QUADS};
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::{Dispatch, Elements, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(ForwardParams {
     rows: u32,
     cols: u32,
-    eps: f32
+    eps: f32,
+    half_stride: u32
 });
 params!(InputParams {
     rows: u32,
-    cols: u32
+    cols: u32,
+    half_stride: u32
 });
 params!(WeightParams {
     rows: u32,
@@ -44,8 +47,9 @@ pub static FORWARD: Kernel = Kernel {
     bindings: &[
         binding("input", Role::In),
         binding("weight", Role::In),
-        binding("output", Role::Out),
+        binding("output", Role::OutOrUnused),
         binding("inv_rms", Role::Out),
+        halves("halves", Role::OutOrUnused),
     ],
     params: ForwardParams::LAYOUT,
     requires: &[],
@@ -61,6 +65,12 @@ pub static FORWARD_QUADS: Kernel = Kernel {
 pub static FORWARD_SUBGROUP: Kernel = Kernel {
     variant: SUBGROUP,
     source: shader!("rmsnorm/rmsnorm_forward.subgroup.wgsl"),
+    bindings: &[
+        binding("input", Role::In),
+        binding("weight", Role::In),
+        binding("output", Role::Out),
+        binding("inv_rms", Role::Out),
+    ],
     params: ForwardBlockParams::LAYOUT,
     requires: SUBGROUPS,
     ..FORWARD
@@ -77,6 +87,7 @@ pub static BACKWARD_INPUT: Kernel = Kernel {
         binding("inv_rms", Role::In),
         binding("d_output", Role::In),
         binding("d_input", Role::OutOrAccumulate),
+        halves("halves", Role::OutOrUnused),
     ],
     params: InputParams::LAYOUT,
     requires: &[],
@@ -143,6 +154,13 @@ pub enum Variant {
     Subgroup,
 }
 
+impl Variant {
+    /// Whether its kernels store rows of so many columns as halves where they are asked to.
+    fn stores_halves(self, cols: usize) -> bool {
+        self == Self::Reloaded && cols.is_multiple_of(4)
+    }
+}
+
 /// The half of a normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
@@ -187,10 +205,16 @@ fn can_keep(cols: usize) -> bool {
 
 /// Normalises `input` `[rows, cols]` with gain `weight` `[cols]`.
 ///
-/// Returns the output `[rows, cols]` and the inverse root mean square `[rows]`.
-pub fn forward(plan: &mut Plan, input: Tensor, weight: Tensor, eps: f32) -> (Tensor, Tensor) {
+/// Returns the output `[rows, cols]`, which consists of `elements`, and the inverse root mean square `[rows]`.
+pub fn forward(
+    plan: &mut Plan,
+    input: Tensor,
+    weight: Tensor,
+    eps: f32,
+    elements: Elements,
+) -> (Tensor, Tensor) {
     let variant = choose(plan, &Use::forward(input));
-    forward_by(plan, variant, input, weight, eps)
+    forward_by(plan, variant, input, weight, eps, elements)
 }
 
 /// [`forward`] by `variant`.
@@ -203,11 +227,23 @@ pub fn forward_by(
     input: Tensor,
     weight: Tensor,
     eps: f32,
+    elements: Elements,
 ) -> (Tensor, Tensor) {
     let (rows, cols) = (input.rows, input.cols);
-    let output = plan.scratch("normed", rows, cols);
+    let stores_halves = elements == Elements::Halves && variant.stores_halves(cols);
     let inv_rms = plan.scratch("inv_rms", 1, rows);
-    let bindings = [input.into(), weight.into(), output.into(), inv_rms.into()];
+    let (words, packed) = if stores_halves {
+        (
+            plan.scratch("unused", 1, 4),
+            plan.scratch_halves("normed", rows, cols),
+        )
+    } else {
+        (
+            plan.scratch("normed", rows, cols),
+            plan.scratch_halves("unused", 1, 1),
+        )
+    };
+    let bindings = [input.into(), weight.into(), words.into(), inv_rms.into()];
     let dispatch = match variant {
         Variant::Reloaded => {
             let (kernel, width) = by_width(cols, &FORWARD, &FORWARD_QUADS);
@@ -215,9 +251,13 @@ pub fn forward_by(
                 rows: word(rows),
                 cols: word(cols / width),
                 eps,
+                half_stride: word(packed.row_stride / 4),
             };
+            let [input, weight, output, inv_rms] = bindings;
+            let bindings = [input, weight, output, inv_rms, packed.into()];
             Dispatch::new(kernel, params, bindings)
                 .constant("WORKGROUP_SIZE", row_lanes(plan))
+                .constant("HALVES", stores_halves.into())
                 .workgroups(flat_workgroups(rows, 1))
         }
         Variant::Subgroup => {
@@ -231,6 +271,11 @@ pub fn forward_by(
         }
     };
     plan.push(dispatch.flops(4 * input.len()));
+    let output = match elements {
+        Elements::Words => words,
+        Elements::Halves if stores_halves => packed,
+        Elements::Halves => halve(plan, words, None),
+    };
     (output, inv_rms)
 }
 
@@ -282,6 +327,8 @@ pub struct Gradients {
     pub d_input: Gradient,
     /// `[cols]`; none for a gain that stays as it is.
     pub d_weight: Option<Gradient>,
+    /// `[rows, cols]` of halves: receives what is in `d_input` then.
+    pub halves: Option<Tensor>,
 }
 
 /// Computes the gradients for the input and, where it is wanted, for the gain, which is whole when `sums` is
@@ -313,15 +360,20 @@ pub fn backward_by(
         d_output,
         d_input,
         d_weight,
+        halves,
     } = gradients;
+    let stored = halves.filter(|halves| variant.stores_halves(halves.cols));
     match variant {
         Variant::Reloaded => {
             if let Some(d_weight) = d_weight {
                 backward_weight(plan, saved, d_output, d_weight, sums);
             }
-            backward_input(plan, saved, weight, d_output, d_input);
+            backward_input(plan, saved, weight, d_output, d_input, stored);
         }
         Variant::Subgroup => backward_by_subgroup(plan, saved, weight, gradients, sums),
+    }
+    if let (Some(halves), None) = (halves, stored) {
+        halve_into(plan, d_input.tensor, None, halves);
     }
 }
 
@@ -359,18 +411,21 @@ fn backward_by_subgroup(
     }
 }
 
-/// Computes the gradient for the input `[rows, cols]`.
+/// Computes the gradient for the input `[rows, cols]`, of whole quads if it is kept as halves too.
 pub fn backward_input(
     plan: &mut Plan,
     saved: Saved,
     weight: Tensor,
     d_output: Tensor,
     d_input: Gradient,
+    halves: Option<Tensor>,
 ) {
+    let packed = halves.unwrap_or_else(|| plan.scratch_halves("unused", 1, 1));
     let (kernel, width) = by_width(d_output.cols, &BACKWARD_INPUT, &BACKWARD_INPUT_QUADS);
     let params = InputParams {
         rows: word(d_output.rows),
         cols: word(d_output.cols / width),
+        half_stride: word(packed.row_stride / 4),
     };
     let bindings = [
         saved.input.into(),
@@ -378,11 +433,13 @@ pub fn backward_input(
         saved.inv_rms.into(),
         d_output.into(),
         d_input.tensor.into(),
+        packed.into(),
     ];
     plan.push(
         Dispatch::new(kernel, params, bindings)
             .constant("WORKGROUP_SIZE", row_lanes(plan))
             .constant("ACCUMULATE", d_input.accumulate.into())
+            .constant("HALVES", halves.is_some().into())
             .workgroups(flat_workgroups(d_output.rows, 1))
             .flops(8 * d_output.len()),
     );

@@ -59,7 +59,7 @@ impl Attention {
         )
     }
 
-    /// Gradient for the normed input from that of the residual stream.
+    /// Gradient for the normed input from that of the residual stream, an operand.
     pub fn backward(
         &self,
         pass: &mut Pass<'_>,
@@ -69,7 +69,6 @@ impl Attention {
     ) -> Tensor {
         let accumulate = pass.accumulates();
         let attended = saved.attended;
-        let d_y = pass.operand(d_y);
         self.output_proj
             .backward_weight(pass, attended.output, d_y, accumulate);
         let d_output = pass.scratch_operand("d_attended", d_y.rows, d_y.cols);

@@ -68,11 +68,9 @@ impl Block {
     ) -> (Tensor, Saved) {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let (normed, ln1) = self.ln1.forward(pass, x);
-        let normed = pass.operand(normed);
         let (x, attn) = self.attn.forward(pass, normed, x, shape, table);
         pass.plan.set_scope(format!("{}.ffn", self.scope));
         let (normed, ln2) = self.ln2.forward(pass, x);
-        let normed = pass.operand(normed);
         let (x, ffn) = self.ffn.forward(pass, normed, x);
         (
             x,
@@ -86,14 +84,32 @@ impl Block {
     }
 
     /// Turns `d_x`, the gradient of the block's output, into that of its input, in place: each
-    /// half adds its own share to the residual stream's.
-    pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_x: Tensor, shape: AttentionShape) {
+    /// half adds its own share to the residual stream's. Takes and returns it as an operand too.
+    pub fn backward(
+        &self,
+        pass: &mut Pass<'_>,
+        saved: Saved,
+        d_x: Tensor,
+        d_operand: Tensor,
+        shape: AttentionShape,
+    ) -> Tensor {
         pass.plan.set_scope(format!("{}.ffn", self.scope));
-        let d_normed = self.ffn.backward(pass, saved.ffn, d_x);
-        self.ln2.backward(pass, saved.ln2, d_normed, d_x, true);
+        let d_normed = self.ffn.backward(pass, saved.ffn, d_operand);
+        let d_operand = self.ln2.backward(pass, saved.ln2, d_normed, d_x, true);
         pass.plan.set_scope(format!("{}.attn", self.scope));
-        let d_normed = self.attn.backward(pass, saved.attn, d_x, shape);
-        self.ln1.backward(pass, saved.ln1, d_normed, d_x, true);
+        let d_normed = self.attn.backward(pass, saved.attn, d_operand, shape);
+        let d_operand = self.ln1.backward(pass, saved.ln1, d_normed, d_x, true);
         pass.sums.flush(pass.plan);
+        d_operand
+    }
+
+    /// The layers whose weights make matrices.
+    pub fn linears(&self) -> [&Linear; 4] {
+        [
+            &self.attn.qkv_proj,
+            &self.attn.output_proj,
+            &self.ffn.w1_w3,
+            &self.ffn.w2,
+        ]
     }
 }

@@ -222,7 +222,7 @@ impl Linear {
 
     /// The matrices that its products take. What does not lie right behind the weight before it begins at a
     /// column that can be bound.
-    fn blocks(&self, pass: &Pass<'_>) -> Vec<Block> {
+    pub(super) fn blocks(&self, pass: &Pass<'_>) -> Vec<Block> {
         let mut blocks: Vec<Block> = Vec::new();
         let mut matrix: Option<Tensor> = None;
         let mut next = 0;

@@ -37,7 +37,7 @@ impl Mlp {
         )
     }
 
-    /// Gradient for the normed input from that of the residual stream.
+    /// Gradient for the normed input from that of the residual stream, an operand.
     pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_y: Tensor) -> Tensor {
         let accumulate = pass.accumulates();
         let Saved {
@@ -45,7 +45,6 @@ impl Mlp {
             gate_up,
             hidden,
         } = saved;
-        let d_y = pass.operand(d_y);
         self.w2.backward_weight(pass, hidden, d_y, accumulate);
         let up_first = gate_up.cols - hidden.cols;
         let d_gate_up = self.w2.backward_gated(pass, d_y, gate_up, up_first);

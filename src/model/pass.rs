@@ -1,11 +1,11 @@
 //! What layers push to while a pass is built: the plan, the weights, and where gradients go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::linear::{Block, Part};
 use crate::config::Precision;
-use crate::gpu::tensor::HALVES_MULTIPLE;
-use crate::gpu::{Plan, Tensor};
+use crate::gpu::tensor::{COLUMNS_MULTIPLE, HALVES_MULTIPLE, StorageId};
+use crate::gpu::{Elements, Plan, Tensor};
 use crate::kernels::half::halve;
 use crate::kernels::sum::Sums;
 use crate::weights::ParameterId;
@@ -50,6 +50,14 @@ impl<'a> Pass<'a> {
         self.precision == Precision::Mixed
     }
 
+    /// What operands of products consist of.
+    pub fn operands(&self) -> Elements {
+        match self.precision {
+            Precision::F32 => Elements::Words,
+            Precision::Mixed => Elements::Halves,
+        }
+    }
+
     /// `tensor` as products take it: itself, or its halves.
     pub fn operand(&mut self, tensor: Tensor) -> Tensor {
         match self.precision {
@@ -80,14 +88,47 @@ impl<'a> Pass<'a> {
         whole_quads && matrix.span() <= self.plan.target().max_binding_words
     }
 
+    /// Makes the halves of matrices that lie in one buffer, and of what lies between them, by one launch.
+    /// Those whose halves cannot be bound there or have gaps behind their rows are left to [`Pass::matrix`].
+    pub(super) fn halve_matrices(&mut self, blocks: &[Block]) {
+        let mut ranges: BTreeMap<StorageId, Vec<(&Block, Tensor)>> = BTreeMap::new();
+        for block in blocks {
+            let matrix = joined(block, self.weights).expect("a weight has values");
+            let place = matrix.offset.is_multiple_of(COLUMNS_MULTIPLE);
+            if place && matrix.cols.is_multiple_of(HALVES_MULTIPLE) {
+                ranges
+                    .entry(matrix.storage)
+                    .or_default()
+                    .push((block, matrix));
+            }
+        }
+        for (storage, matrices) in ranges {
+            let first = matrices.iter().map(|(_, m)| m.offset).min().unwrap_or(0);
+            let end = matrices.iter().map(|(_, m)| m.offset + m.len()).max();
+            let words = Tensor {
+                offset: first,
+                ..Tensor::dense(storage, 1, end.unwrap_or(0) - first)
+            };
+            let halves = halve(self.plan, words, None);
+            for (block, matrix) in matrices {
+                let own = Tensor {
+                    storage: halves.storage,
+                    offset: (matrix.offset - first) / 2,
+                    elements: Elements::Halves,
+                    ..matrix
+                };
+                self.halved.insert(key(block), own);
+            }
+        }
+    }
+
     /// A matrix as products take it; halves are made once a pass.
     pub(super) fn matrix(&mut self, block: &Block) -> Tensor {
         let matrix = joined(block, self.weights).expect("a weight has values");
         match self.precision {
             Precision::F32 => matrix,
             Precision::Mixed => {
-                let Part { weight, number, .. } = block.parts[0];
-                let halved = self.halved.entry((weight.index(), number));
+                let halved = self.halved.entry(key(block));
                 *halved.or_insert_with(|| halve(self.plan, matrix, None))
             }
         }
@@ -120,6 +161,12 @@ impl<'a> Pass<'a> {
     pub fn accumulates(&self) -> bool {
         self.accumulate
     }
+}
+
+/// What tells a block from others.
+fn key(block: &Block) -> (usize, usize) {
+    let Part { weight, number, .. } = block.parts[0];
+    (weight.index(), number)
 }
 
 /// The tensor of all parts of a block, of which `of` has some rows in each part.

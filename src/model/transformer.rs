@@ -8,7 +8,7 @@ use super::norm::{self, RmsNorm};
 use crate::config::ModelConfig;
 use crate::gpu::{AdapterClass, Target, Tensor};
 use crate::kernels::attention::AttentionShape;
-use crate::kernels::half::halve;
+use crate::kernels::cross_entropy::Halved;
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::{cross_entropy, embedding};
 use crate::weights::{ParameterId, ParameterTable};
@@ -27,10 +27,9 @@ pub struct Transformer {
 /// The forward pass up to the final norm, with what backward needs.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// Output of the final norm, `[rows, d_model]`.
-    pub hidden: Tensor,
+    /// The residual stream behind the last block, `[rows, d_model]`.
+    pub residual: Tensor,
     blocks: Vec<Kept>,
-    ln_final: norm::Saved,
 }
 
 /// What the forward pass of a block leaves for its backward pass.
@@ -111,8 +110,18 @@ impl Transformer {
         }
     }
 
-    /// Maps `tokens` `[rows]` to the final hidden states.
+    /// Maps `tokens` `[rows]` to the residual stream behind the last block.
     pub fn forward(&self, pass: &mut Pass<'_>, tokens: Tensor, shape: &PassShape) -> Forward {
+        if pass.is_mixed() {
+            pass.plan.set_scope("weights");
+            let linears = self.blocks.iter().flat_map(Block::linears);
+            let mut blocks: Vec<_> = linears.flat_map(|l| l.blocks(pass)).collect();
+            // The halves live until their last use; a large head's are better made where they are read.
+            if self.config.vocab_size * self.config.d_model <= SMALL_HEAD {
+                blocks.extend(self.lm_head.blocks(pass));
+            }
+            pass.halve_matrices(&blocks);
+        }
         pass.plan.set_scope("token_embeddings");
         let weight = pass.weight(self.embedding);
         let mut x = embedding::forward(pass.plan, weight, tokens);
@@ -127,34 +136,38 @@ impl Transformer {
             });
             x = next;
         }
-        pass.plan.set_scope("ln_final");
-        let (hidden, ln_final) = self.ln_final.forward(pass, x);
         Forward {
-            hidden,
+            residual: x,
             blocks,
-            ln_final,
         }
     }
 
-    /// Writes the logits of `hidden` `[rows, d_model]` to `logits` `[rows, vocab]`: for few rows,
-    /// as in decoding.
-    pub fn logits_into(&self, pass: &mut Pass<'_>, hidden: Tensor, logits: Tensor) {
+    /// What the head takes of the `residual` stream `[rows, d_model]`, an operand.
+    fn normed(&self, pass: &mut Pass<'_>, residual: Tensor) -> (Tensor, norm::Saved) {
+        pass.plan.set_scope("ln_final");
+        let normed = self.ln_final.forward(pass, residual);
         pass.plan.set_scope("lm_head");
-        let hidden = pass.operand(hidden);
+        normed
+    }
+
+    /// Writes the logits of the `residual` stream `[rows, d_model]` to `logits` `[rows, vocab]`: for few
+    /// rows, as in decoding.
+    pub fn logits_into(&self, pass: &mut Pass<'_>, residual: Tensor, logits: Tensor) {
+        let (hidden, _) = self.normed(pass, residual);
         self.lm_head.forward_into(pass, hidden, logits);
     }
 
     /// The loss alone, with logits in chunks of rows.
-    pub fn loss(&self, pass: &mut Pass<'_>, hidden: Tensor, targets: Tensor, loss: LossTarget) {
-        pass.plan.set_scope("lm_head");
+    pub fn loss(&self, pass: &mut Pass<'_>, residual: Tensor, targets: Tensor, loss: LossTarget) {
+        let (hidden, _) = self.normed(pass, residual);
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
-        let hidden = pass.operand(hidden);
         for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
             let logits = self
                 .lm_head
                 .forward_words(pass, hidden.slice_rows(first, rows));
             let chunk = losses.slice(first, rows);
-            cross_entropy::forward(pass.plan, logits, targets.slice(first, rows), chunk, None);
+            let targets = targets.slice(first, rows);
+            cross_entropy::forward(pass.plan, logits, targets, chunk, None, None);
         }
         cross_entropy::loss_sum(pass.plan, losses, loss.total, loss.scale, loss.accumulate);
     }
@@ -168,13 +181,13 @@ impl Transformer {
         shape: &PassShape,
         loss: LossTarget,
     ) {
-        let d_hidden = self.head_backward(pass, inputs, forward.hidden, loss);
+        let (hidden, ln_final) = self.normed(pass, forward.residual);
+        let d_hidden = self.head_backward(pass, inputs, hidden, loss);
         pass.plan.set_scope("ln_final");
         let d_x = pass
             .plan
             .scratch("d_residual", d_hidden.rows, d_hidden.cols);
-        self.ln_final
-            .backward(pass, forward.ln_final, d_hidden, d_x, false);
+        let mut d_operand = self.ln_final.backward(pass, ln_final, d_hidden, d_x, false);
         pass.sums.flush(pass.plan);
         let attention_shape = self.attention_shape(shape.batch);
         for (block, kept) in self.blocks.iter().zip(&forward.blocks).rev() {
@@ -186,7 +199,7 @@ impl Transformer {
                     block.forward(pass, x, attention_shape, shape.table).1
                 }
             };
-            block.backward(pass, saved, d_x, attention_shape);
+            d_operand = block.backward(pass, saved, d_x, d_operand, attention_shape);
         }
         pass.plan.set_scope("token_embeddings");
         // A tied embedding already holds the head's gradient.
@@ -206,21 +219,19 @@ impl Transformer {
         hidden: Tensor,
         loss: LossTarget,
     ) -> Tensor {
-        pass.plan.set_scope("lm_head");
         let d_hidden = pass.plan.scratch("d_hidden", hidden.rows, hidden.cols);
         let losses = pass.plan.scratch("losses", 1, hidden.rows);
-        let hidden = pass.operand(hidden);
         for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
             let x = hidden.slice_rows(first, rows);
             let logits = self.lm_head.forward_words(pass, x);
             let targets = inputs.targets.slice(first, rows);
             let chunk = losses.slice(first, rows);
-            cross_entropy::forward(pass.plan, logits, targets, chunk, Some(loss.scale));
-            let d_logits = if pass.is_mixed() {
-                halve(pass.plan, logits, loss.gradient_factor)
-            } else {
-                logits
-            };
+            let halved = loss.gradient_factor.map(|factor| Halved {
+                gradient: pass.plan.scratch_halves("d_logits", rows, logits.cols),
+                factor,
+            });
+            cross_entropy::forward(pass.plan, logits, targets, chunk, Some(loss.scale), halved);
+            let d_logits = halved.map_or(logits, |halved| halved.gradient);
             let d_x = d_hidden.slice_rows(first, rows);
             self.lm_head.backward_input(pass, d_logits, d_x);
             let accumulate = pass.accumulates() || first > 0;
@@ -256,6 +267,8 @@ impl Transformer {
     }
 }
 
+/// Elements of a head's weight whose halves take no memory to speak of.
+const SMALL_HEAD: usize = 1 << 20;
 /// Rows between the starts of chunks: row `CHUNK_STEP` of any tensor is at a binding offset.
 const CHUNK_STEP: usize = 64;
 /// Logits of a chunk on software adapters, 16 MiB.

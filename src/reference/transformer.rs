@@ -315,7 +315,8 @@ impl<'a> Model<'a> {
         let d_output = shape.operand(d_output.to_vec());
         let d_attended = self.linear_backward(&name("attn.output_proj"), attended, &d_output, into);
         let d_attended = shape.operand(d_attended);
-        let (d_q, d_k, d_v) = attention::backward(q, k, v, attended, &d_attended, shape.attention());
+        let (d_q, d_k, d_v) =
+            attention::backward(q, k, v, attended, &d_attended, shape.attention());
         let d_q = shape.operand(rope::backward(&d_q, shape.rope(shape.num_heads)));
         let d_k = shape.operand(rope::backward(&d_k, shape.rope(shape.num_kv_heads)));
         let d_v = shape.operand(d_v);

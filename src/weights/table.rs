@@ -267,21 +267,30 @@ impl ParameterTable {
             (fitting / PART_ROWS * PART_ROWS).max(PART_ROWS)
         };
         let role = parameter.role;
+        // Right behind the weight with which it makes one matrix; others so that their halves can be bound.
+        let continues = ["attn.k_proj.weight", "attn.v_proj.weight", "ffn.w3.weight"]
+            .iter()
+            .any(|name| parameter.name.ends_with(name));
         let mut parts = Vec::new();
         for first in (0..parameter.rows).step_by(rows_of_a_part) {
             let rows = rows_of_a_part.min(parameter.rows - first);
             let words = align_words(words_of(rows));
-            let fits = |b: &FlatBuffer| b.role == role && b.words + words <= max_buffer_words;
+            let place = |b: &FlatBuffer| match continues {
+                true => b.words,
+                false => b.words.next_multiple_of(COLUMNS_MULTIPLE),
+            };
+            let fits = |b: &FlatBuffer| b.role == role && place(b) + words <= max_buffer_words;
             if !self.buffers.last().is_some_and(fits) {
                 self.buffers.push(FlatBuffer { words: 0, role });
             }
             let buffer = self.buffers.len() - 1;
+            let offset = place(&self.buffers[buffer]);
             parts.push(ParameterPart {
                 buffer,
-                offset: self.buffers[buffer].words,
+                offset,
                 rows,
             });
-            self.buffers[buffer].words += words;
+            self.buffers[buffer].words = offset + words;
         }
         self.parameters[index].parts = parts;
     }
@@ -384,8 +393,16 @@ impl ParameterTable {
             for part in &p.parts {
                 let words = align_words(p.storage.words(part.rows * p.cols));
                 match ranges.last_mut() {
-                    Some(last) if last.0 == part.buffer && last.3 == p.decays => last.2 += words,
-                    _ => ranges.push((part.buffer, part.offset, words, p.decays)),
+                    Some(last) if last.0 == part.buffer && last.3 == p.decays => {
+                        last.2 = part.offset + words - last.1;
+                    }
+                    last => {
+                        // The gap before it goes along.
+                        let before = last.filter(|last| last.0 == part.buffer);
+                        let first = before.map_or(0, |last| last.1 + last.2);
+                        let words = part.offset + words - first;
+                        ranges.push((part.buffer, first, words, p.decays));
+                    }
                 }
             }
         }

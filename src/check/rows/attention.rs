@@ -257,7 +257,11 @@ fn operands(variant: Variant) -> Elements {
 
 /// Expects `want` within `tolerance`, before it is rounded if the tensor is of halves.
 fn expect(case: &mut Case, name: &'static str, tensor: Tensor, want: Vec<f64>, tolerance: f64) {
-    let rounding = if tensor.is_halves() { 1.0 / 2048.0 } else { 0.0 };
+    let rounding = if tensor.is_halves() {
+        1.0 / 2048.0
+    } else {
+        0.0
+    };
     case.expect_within(name, tensor, want, tolerance + rounding);
 }
 
@@ -274,7 +278,10 @@ fn backward(case: &mut Case, variant: Variant, inputs: Inputs) {
     let elements = operands(variant);
     let (qkv, [q, k, v]) = inputs.make(case, elements);
     let shape = inputs.shape;
-    let (rows, cols) = (shape.batch * shape.query_rows, shape.num_heads * shape.head_dim);
+    let (rows, cols) = (
+        shape.batch * shape.query_rows,
+        shape.num_heads * shape.head_dim,
+    );
     let d_output = case.random_of(elements, rows, cols, 1.0);
     let rotation = inputs.rotation(case);
     let (attended, log_sum_exp) = reference::forward(&q, &k, &v, reference_shape(shape));
@@ -291,7 +298,9 @@ fn backward(case: &mut Case, variant: Variant, inputs: Inputs) {
         qkv,
         rotation,
         output: output.tensor,
-        log_sum_exp: case.floats(statistics, shape.query_rows, log_sum_exp).tensor,
+        log_sum_exp: case
+            .floats(statistics, shape.query_rows, log_sum_exp)
+            .tensor,
     };
     let gradients = attention::backward_by(&mut case.plan, variant, saved, d_output.tensor, shape);
     let (d_query, d_key, d_value) = reference::backward(

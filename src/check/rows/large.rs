@@ -2,7 +2,7 @@
 
 use super::Table;
 use crate::check::Data;
-use crate::gpu::AdapterClass;
+use crate::gpu::{AdapterClass, Elements};
 use crate::kernels::{cross_entropy, embedding, rmsnorm, softmax, swiglu};
 use crate::reference;
 
@@ -27,7 +27,14 @@ pub(super) fn rows(table: &mut Table) {
         let targets_tensor = case.words(&targets);
         let losses = case.plan.scratch("losses", 1, ROWS);
         let (plan, scale) = (&mut case.plan, 0.5);
-        cross_entropy::forward(plan, logits.tensor, targets_tensor, losses, Some(scale));
+        cross_entropy::forward(
+            plan,
+            logits.tensor,
+            targets_tensor,
+            losses,
+            Some(scale),
+            None,
+        );
         let want = reference::cross_entropy::forward(&logits.values, &targets);
         case.expect("losses", losses, want);
         let want = reference::cross_entropy::backward(&logits.values, &targets, scale.into());
@@ -35,7 +42,13 @@ pub(super) fn rows(table: &mut Table) {
     });
     table.add_for(class, &rmsnorm::FORWARD, &shape, |case| {
         let (input, weight) = (cheap(case, ROWS, 2), cheap(case, 1, 2));
-        let (output, inv_rms) = rmsnorm::forward(&mut case.plan, input.tensor, weight.tensor, 1e-5);
+        let (output, inv_rms) = rmsnorm::forward(
+            &mut case.plan,
+            input.tensor,
+            weight.tensor,
+            1e-5,
+            Elements::Words,
+        );
         let want = reference::rmsnorm::forward(&input.values, &weight.values, 1e-5);
         case.expect("output", output, want.0);
         case.expect("inv_rms", inv_rms, want.1);

@@ -1,8 +1,8 @@
 //! Rows of cross-entropy and of the sum of losses.
 
-use super::{Table, added};
-use crate::kernels::by_width;
-use crate::kernels::cross_entropy::{self, IGNORED};
+use super::{Table, added, side_by_side};
+use crate::check::Case;
+use crate::kernels::cross_entropy::{self, Halved, IGNORED};
 use crate::reference::cross_entropy as reference;
 
 pub(super) fn rows(table: &mut Table) {
@@ -17,37 +17,21 @@ pub(super) fn rows(table: &mut Table) {
     ];
     for (rows, vocab) in SHAPES {
         for (scale, gradient) in [(1.0, true), (1.0, false), (20.0, true)] {
-            let shape = format!("{rows}x{vocab}, scale {scale}, gradient {gradient}");
-            let kernel = by_width(
-                vocab,
-                &cross_entropy::FORWARD,
-                &cross_entropy::FORWARD_QUADS,
-            )
-            .0;
-            table.add(kernel, shape, move |case| {
-                let logits = case.random(rows, vocab, scale);
-                let mut targets: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
-                if rows > 2 {
-                    targets[1] = IGNORED;
+            for output in [Output::Dense, Output::Gaps, Output::Halves] {
+                // Halves are of gradients.
+                if output == Output::Halves && (!gradient || scale > 1.0) {
+                    continue;
                 }
-                let targets_tensor = case.words(&targets);
-                let losses = case.plan.scratch("losses", 1, rows);
-                let factor = 1.0 / 64.0;
-                let gradient_scale = gradient.then_some(1.0 / 64.0);
-                let plan = &mut case.plan;
-                cross_entropy::forward(plan, logits.tensor, targets_tensor, losses, gradient_scale);
-                case.expect(
-                    "losses",
-                    losses,
-                    reference::forward(&logits.values, &targets),
-                );
-                let after = if gradient {
-                    reference::backward(&logits.values, &targets, factor)
-                } else {
-                    logits.values
+                let shape =
+                    format!("{rows}x{vocab}, scale {scale}, gradient {gradient}, {output:?}");
+                let kernel = match output {
+                    Output::Dense if vocab % 4 != 0 => &cross_entropy::FORWARD,
+                    _ => &cross_entropy::FORWARD_QUADS,
                 };
-                case.expect("logits", logits.tensor, after);
-            });
+                table.add(kernel, shape, move |case| {
+                    loss_row(case, (rows, vocab), scale, gradient, output);
+                });
+            }
         }
     }
     for rows in [1, 63, 64, 65, 1030] {
@@ -76,4 +60,60 @@ pub(super) fn rows(table: &mut Table) {
             );
         }
     }
+}
+
+/// How logits lie, and what becomes of their gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Output {
+    /// Row by row, in place.
+    Dense,
+    /// Rows begin at quads, in place.
+    Gaps,
+    /// The same to halves.
+    Halves,
+}
+
+fn loss_row(
+    case: &mut Case,
+    (rows, vocab): (usize, usize),
+    scale: f64,
+    gradient: bool,
+    output: Output,
+) {
+    let logits = case.random(rows, vocab, scale).values;
+    let gap = if output == Output::Dense {
+        0
+    } else {
+        vocab.next_multiple_of(4) - vocab
+    };
+    let nothing = vec![f64::NAN; rows * gap];
+    let given = side_by_side(rows, &[&logits, &nothing]);
+    let tensor = case
+        .floats(rows, vocab + gap, given)
+        .tensor
+        .columns(0, vocab);
+    let mut targets: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
+    if rows > 2 {
+        targets[1] = IGNORED;
+    }
+    let targets_tensor = case.words(&targets);
+    let losses = case.plan.scratch("losses", 1, rows);
+    let gradient_scale = gradient.then_some(1.0 / 64.0);
+    let halved = (output == Output::Halves).then(|| Halved {
+        gradient: case.plan.scratch_halves("d_logits", rows, vocab),
+        factor: case.floats(1, 1, vec![256.0]).tensor,
+    });
+    let plan = &mut case.plan;
+    cross_entropy::forward(plan, tensor, targets_tensor, losses, gradient_scale, halved);
+    case.expect("losses", losses, reference::forward(&logits, &targets));
+    if let Some(halved) = halved {
+        let want = reference::backward(&logits, &targets, 256.0 / 64.0);
+        return case.expect_halves("d_logits", halved.gradient, want);
+    }
+    let after = if gradient {
+        reference::backward(&logits, &targets, 1.0 / 64.0)
+    } else {
+        logits
+    };
+    case.expect("logits", tensor, after);
 }

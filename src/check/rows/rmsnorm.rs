@@ -3,7 +3,7 @@
 use super::layers::SHAPES;
 use super::{Table, added};
 use crate::check::Case;
-use crate::gpu::AdapterClass;
+use crate::gpu::{AdapterClass, Elements};
 use crate::kernels::by_width;
 use crate::kernels::rmsnorm::{self, Gradient, Gradients, Saved, Variant};
 use crate::kernels::sum::Sums;
@@ -35,8 +35,29 @@ pub(super) fn rows(table: &mut Table) {
             let shape = format!("{rows}x{cols}, scale {scale}");
             let forward_kernel = by_width(cols, &rmsnorm::FORWARD, &rmsnorm::FORWARD_QUADS).0;
             table.add(forward_kernel, &shape, move |case| {
-                forward(case, Variant::Reloaded, (rows, cols), scale);
+                forward(
+                    case,
+                    Variant::Reloaded,
+                    (rows, cols),
+                    scale,
+                    Elements::Words,
+                );
             });
+            // Larger or smaller values are no halves.
+            let elements: &[Elements] = if cols % 4 == 0 && scale == 1.0 {
+                table.add(forward_kernel, format!("{shape}, halves"), move |case| {
+                    forward(
+                        case,
+                        Variant::Reloaded,
+                        (rows, cols),
+                        scale,
+                        Elements::Halves,
+                    );
+                });
+                &[Elements::Words, Elements::Halves]
+            } else {
+                &[Elements::Words]
+            };
             for accumulate in [false, true] {
                 let shape = format!("{shape}, accumulate {accumulate}");
                 let input = by_width(
@@ -49,9 +70,11 @@ pub(super) fn rows(table: &mut Table) {
                     &rmsnorm::BACKWARD_WEIGHT,
                     &rmsnorm::BACKWARD_WEIGHT_QUADS,
                 );
-                table.add(input.0, &shape, move |case| {
-                    backward_input(case, (rows, cols), scale, accumulate);
-                });
+                for &elements in elements {
+                    table.add(input.0, format!("{shape}, {elements:?}"), move |case| {
+                        backward_input(case, (rows, cols), scale, accumulate, elements);
+                    });
+                }
                 table.add(weight.0, &shape, move |case| {
                     backward_weight(case, (rows, cols), scale, accumulate);
                 });
@@ -69,7 +92,13 @@ fn subgroup_rows(table: &mut Table) {
                 &rmsnorm::FORWARD_SUBGROUP,
                 &shape,
                 move |case| {
-                    forward(case, Variant::Subgroup, (rows, cols), scale);
+                    forward(
+                        case,
+                        Variant::Subgroup,
+                        (rows, cols),
+                        scale,
+                        Elements::Words,
+                    );
                 },
             );
             for accumulate in [false, true] {
@@ -87,13 +116,23 @@ fn subgroup_rows(table: &mut Table) {
     }
 }
 
-fn forward(case: &mut Case, variant: Variant, (rows, cols): (usize, usize), scale: f64) {
+fn forward(
+    case: &mut Case,
+    variant: Variant,
+    (rows, cols): (usize, usize),
+    scale: f64,
+    elements: Elements,
+) {
     let input = case.random(rows, cols, scale);
     let weight = case.random(1, cols, 1.0);
     let plan = &mut case.plan;
-    let (output, inv_rms) = rmsnorm::forward_by(plan, variant, input.tensor, weight.tensor, 1e-5);
+    let (output, inv_rms) =
+        rmsnorm::forward_by(plan, variant, input.tensor, weight.tensor, 1e-5, elements);
     let want = reference::rmsnorm::forward(&input.values, &weight.values, EPS);
-    case.expect("output", output, want.0);
+    match elements {
+        Elements::Words => case.expect("output", output, want.0),
+        Elements::Halves => case.expect_halves("output", output, want.0),
+    }
     case.expect("inv_rms", inv_rms, want.1);
 }
 
@@ -109,6 +148,7 @@ fn backward(case: &mut Case, (rows, cols): (usize, usize), scale: f64, accumulat
         d_output: d_output.tensor,
         d_input: into_input,
         d_weight: Some(into_weight),
+        halves: None,
     };
     let plan = &mut case.plan;
     let mut sums = Sums::default();
@@ -145,11 +185,21 @@ fn saved(case: &mut Case, (rows, cols): (usize, usize), scale: f64) -> (Saved, V
     )
 }
 
-fn backward_input(case: &mut Case, (rows, cols): (usize, usize), scale: f64, accumulate: bool) {
+fn backward_input(
+    case: &mut Case,
+    (rows, cols): (usize, usize),
+    scale: f64,
+    accumulate: bool,
+    elements: Elements,
+) {
     let (saved, input, inv_rms) = saved(case, (rows, cols), scale);
     let weight = case.random(1, cols, 1.0);
     let d_output = case.random(rows, cols, 1.0);
     let d_input = case.random(rows, cols, 1.0);
+    let halves = match elements {
+        Elements::Words => None,
+        Elements::Halves => Some(case.plan.scratch_halves("halves", rows, cols)),
+    };
     rmsnorm::backward_input(
         &mut case.plan,
         saved,
@@ -159,11 +209,15 @@ fn backward_input(case: &mut Case, (rows, cols): (usize, usize), scale: f64, acc
             tensor: d_input.tensor,
             accumulate,
         },
+        halves,
     );
     let mut want =
         reference::rmsnorm::backward_input(&input, &weight.values, &inv_rms, &d_output.values);
     if accumulate {
         want = added(&d_input.values, want);
+    }
+    if let Some(halves) = halves {
+        case.expect_halves("halves", halves, want.clone());
     }
     if cols == 1 && !accumulate {
         // One column leaves the difference of two equal numbers: what remains is their rounding.

@@ -189,7 +189,7 @@ impl Family for Use {
         let width = shape.num_heads * shape.head_dim;
         let queries = shape.batch * shape.query_rows;
         let mut operand = |label, cols| match self.operands {
-            Elements::Words => plan.scratch_rows(label, queries, cols),
+            Elements::Words => plan.scratch(label, queries, cols),
             Elements::Halves => plan.scratch_halves(label, queries, cols),
         };
         let qkv = shape.qkv(operand("qkv", shape.qkv_cols()));

@@ -84,7 +84,7 @@ impl Family for Use {
         let input = plan.scratch("input", rows, cols);
         let weight = plan.scratch("weight", 1, cols);
         if self.pass == Pass::Forward {
-            forward_by(plan, recipe, input, weight, 1e-5);
+            forward_by(plan, recipe, input, weight, 1e-5, Elements::Words);
             return vec![input, weight];
         }
         let d_output = plan.scratch("d_output", rows, cols);
@@ -98,6 +98,7 @@ impl Family for Use {
             d_output,
             d_input,
             d_weight: Some(d_weight),
+            halves: None,
         };
         let mut sums = Sums::default();
         backward_by(
