@@ -83,6 +83,19 @@ impl Variant {
         }
     }
 
+    /// For the queries' gradient, and for those of keys and values.
+    fn backward_kernels(self) -> (&'static Kernel, &'static Kernel) {
+        match self {
+            Self::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
+            Self::StorageF16 => (&BACKWARD_QUERY_F16, &BACKWARD_KEY_VALUE_F16),
+            Self::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
+            Self::TextureSubgroup => (
+                &BACKWARD_QUERY_TEXTURE_SUBGROUP,
+                &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
+            ),
+        }
+    }
+
     /// Whether it reads tensors, in tiles of workgroup memory.
     fn is_tiled(self) -> bool {
         matches!(self, Self::Storage | Self::StorageF16)
@@ -366,15 +379,7 @@ fn push_backward(
     d_output: Tensor,
     shape: AttentionShape,
 ) -> Qkv {
-    let (query_kernel, key_value_kernel) = match variant {
-        Variant::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
-        Variant::StorageF16 => (&BACKWARD_QUERY_F16, &BACKWARD_KEY_VALUE_F16),
-        Variant::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
-        Variant::TextureSubgroup => (
-            &BACKWARD_QUERY_TEXTURE_SUBGROUP,
-            &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
-        ),
-    };
+    let (query_kernel, key_value_kernel) = variant.backward_kernels();
     for tensor in [saved.output, d_output] {
         let is_plain = tensor.is_halves() || tensor.is_dense();
         assert!(is_plain, "heads in rows with gaps: {tensor:?}");
