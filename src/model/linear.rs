@@ -21,7 +21,7 @@ pub struct Linear {
 
 /// A matrix that one product takes: some rows of a weight, or several weights that follow each other.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
+pub(super) struct Matrix {
     /// Column of the output where its own begin.
     pub(super) first: usize,
     /// Its rows: that many columns of the output.
@@ -82,8 +82,8 @@ impl Linear {
         cols: usize,
     ) -> Tensor {
         let head_dim = table.angles.cols;
-        let whole_heads = |block: &Block| block.first.is_multiple_of(head_dim);
-        if takes_any_epilogue(x.cols) && self.blocks(pass).iter().all(whole_heads) {
+        let whole_heads = |matrix: &Matrix| matrix.first.is_multiple_of(head_dim);
+        if takes_any_epilogue(x.cols) && self.matrices(pass).iter().all(whole_heads) {
             let y = self.output(pass, x);
             let epilogue = Epilogue::Rotate {
                 table,
@@ -113,7 +113,7 @@ impl Linear {
             panic!("a gate and up: {self:?}");
         };
         let cols = self.output_cols(pass) - up_first;
-        if self.blocks(pass).len() == 1 && takes_any_epilogue(x.cols) {
+        if self.matrices(pass).len() == 1 && takes_any_epilogue(x.cols) {
             let gate_up = self.output(pass, x);
             let hidden = pass.scratch_operand_rows("gated", x.rows, cols);
             let epilogue = Epilogue::Gate { hidden, up_first };
@@ -135,10 +135,10 @@ impl Linear {
         gate_up: Tensor,
         up_first: usize,
     ) -> Tensor {
-        if let [block] = &self.blocks(pass)[..]
+        if let [matrix] = &self.matrices(pass)[..]
             && takes_any_epilogue(d_y.cols)
         {
-            let weight = pass.matrix(block);
+            let weight = pass.matrix(matrix);
             let d_gate_up = pass.plan.scratch_like("d_gate_up", gate_up);
             let epilogue = Epilogue::GateBackward { gate_up, up_first };
             matmul(pass.plan, Form::Nn, d_y, weight, d_gate_up, epilogue);
@@ -154,8 +154,8 @@ impl Linear {
 
     /// Column of the output where that of each layer begins.
     pub fn firsts(&self, pass: &Pass<'_>) -> Vec<usize> {
-        let blocks = self.blocks(pass);
-        let parts = blocks.iter().flat_map(|block| &block.parts);
+        let matrices = self.matrices(pass);
+        let parts = matrices.iter().flat_map(|matrix| &matrix.parts);
         let begin = parts.filter(|part| part.number == 0);
         begin.map(|part| part.first).collect()
     }
@@ -163,9 +163,9 @@ impl Linear {
     /// Gradient for the input, `[rows, in]`, from that of the output, `[rows, out]`.
     pub fn backward_input(&self, pass: &mut Pass<'_>, d_y: Tensor, d_x: Tensor) {
         let mut epilogue = Epilogue::Store;
-        for block in self.blocks(pass) {
-            let weight = pass.matrix(&block);
-            let d_y = d_y.columns(block.first, block.rows);
+        for matrix in self.matrices(pass) {
+            let weight = pass.matrix(&matrix);
+            let d_y = d_y.columns(matrix.first, matrix.rows);
             matmul(pass.plan, Form::Nn, d_y, weight, d_x, epilogue);
             epilogue = Epilogue::Accumulate;
         }
@@ -179,9 +179,9 @@ impl Linear {
         } else {
             Epilogue::Store
         };
-        for block in self.blocks(pass) {
-            if let Some(d_weight) = pass.gradient_of(&block) {
-                let d_y = d_y.columns(block.first, block.rows);
+        for matrix in self.matrices(pass) {
+            if let Some(d_weight) = pass.gradient_of(&matrix) {
+                let d_y = d_y.columns(matrix.first, matrix.rows);
                 let product = Product {
                     form: Form::Tn,
                     a: d_y,
@@ -194,15 +194,15 @@ impl Linear {
         }
     }
 
-    /// Each block of weights makes some columns of the output.
+    /// Each matrix of weights makes some columns of the output.
     fn push_forward(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor, epilogue: Epilogue) {
-        let blocks = self.blocks(pass);
-        for block in &blocks {
-            let weight = pass.matrix(block);
-            let (y, epilogue) = if blocks.len() == 1 {
+        let matrices = self.matrices(pass);
+        for matrix in &matrices {
+            let weight = pass.matrix(matrix);
+            let (y, epilogue) = if matrices.len() == 1 {
                 (y, epilogue)
             } else {
-                let (first, rows) = (block.first, block.rows);
+                let (first, rows) = (matrix.first, matrix.rows);
                 (y.columns(first, rows), epilogue.columns(first, rows))
             };
             matmul(pass.plan, Form::Nt, x, weight, y, epilogue);
@@ -215,50 +215,50 @@ impl Linear {
     }
 
     fn output_cols(&self, pass: &Pass<'_>) -> usize {
-        let blocks = self.blocks(pass);
-        let last = blocks.last().expect("a weight");
+        let matrices = self.matrices(pass);
+        let last = matrices.last().expect("a weight");
         last.first + last.rows
     }
 
     /// The matrices that its products take. What does not lie right behind the weight before it begins at a
     /// column that can be bound.
-    pub(super) fn blocks(&self, pass: &Pass<'_>) -> Vec<Block> {
-        let mut blocks: Vec<Block> = Vec::new();
-        let mut matrix: Option<Tensor> = None;
+    pub(super) fn matrices(&self, pass: &Pass<'_>) -> Vec<Matrix> {
+        let mut matrices: Vec<Matrix> = Vec::new();
+        let mut whole: Option<Tensor> = None;
         let mut next = 0;
         for &weight in &self.weights {
             for (number, &part) in pass.weight(weight).iter().enumerate() {
-                let joined = matrix.and_then(|before| before.followed_by(part));
+                let joined = whole.and_then(|before| before.followed_by(part));
                 let joined =
                     joined.filter(|joined| number == 0 && pass.can_bind_rows(*joined, next));
                 if joined.is_none() {
                     if number == 0 {
                         next = next.next_multiple_of(COLUMNS_MULTIPLE);
                     }
-                    blocks.push(Block {
+                    matrices.push(Matrix {
                         first: next,
                         rows: 0,
                         parts: Vec::new(),
                     });
                 }
-                let block = blocks.last_mut().expect("one was begun");
-                block.rows += part.rows;
-                block.parts.push(Part {
+                let matrix = matrices.last_mut().expect("one was begun");
+                matrix.rows += part.rows;
+                matrix.parts.push(Part {
                     weight,
                     number,
                     first: next,
                 });
-                matrix = joined.or(Some(part));
+                whole = joined.or(Some(part));
                 next += part.rows;
             }
         }
-        blocks
+        matrices
     }
 
     /// Columns of the output without gaps in between.
     fn runs(&self, pass: &Pass<'_>) -> Vec<Range<usize>> {
         let mut runs: Vec<Range<usize>> = Vec::new();
-        for Block { first, rows, .. } in self.blocks(pass) {
+        for Matrix { first, rows, .. } in self.matrices(pass) {
             match runs.last_mut() {
                 Some(run) if run.end == first => run.end += rows,
                 _ => runs.push(first..first + rows),

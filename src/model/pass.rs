@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::linear::{Block, Part};
+use super::linear::{Matrix, Part};
 use crate::config::Precision;
 use crate::gpu::tensor::{COLUMNS_MULTIPLE, HALVES_MULTIPLE, StorageId};
 use crate::gpu::{Elements, Plan, Tensor};
@@ -90,46 +90,45 @@ impl<'a> Pass<'a> {
 
     /// Makes the halves of matrices that lie in one buffer, and of what lies between them, by one launch.
     /// Those whose halves cannot be bound there or have gaps behind their rows are left to [`Pass::matrix`].
-    pub(super) fn halve_matrices(&mut self, blocks: &[Block]) {
-        let mut ranges: BTreeMap<StorageId, Vec<(&Block, Tensor)>> = BTreeMap::new();
-        for block in blocks {
-            let matrix = joined(block, self.weights).expect("a weight has values");
-            let place = matrix.offset.is_multiple_of(COLUMNS_MULTIPLE);
-            if place && matrix.cols.is_multiple_of(HALVES_MULTIPLE) {
-                ranges
-                    .entry(matrix.storage)
-                    .or_default()
-                    .push((block, matrix));
+    pub(super) fn halve_matrices(&mut self, matrices: &[Matrix]) {
+        let mut ranges: BTreeMap<StorageId, Vec<(&Matrix, Tensor)>> = BTreeMap::new();
+        for matrix in matrices {
+            let words = joined(matrix, self.weights).expect("a weight has values");
+            let can_be_bound = words.offset.is_multiple_of(COLUMNS_MULTIPLE);
+            if can_be_bound && words.cols.is_multiple_of(HALVES_MULTIPLE) {
+                let range = ranges.entry(words.storage).or_default();
+                range.push((matrix, words));
             }
         }
-        for (storage, matrices) in ranges {
-            let first = matrices.iter().map(|(_, m)| m.offset).min().unwrap_or(0);
-            let end = matrices.iter().map(|(_, m)| m.offset + m.len()).max();
+        for (storage, range) in ranges {
+            let first = range.iter().map(|(_, words)| words.offset).min();
+            let end = range.iter().map(|(_, words)| words.offset + words.len());
+            let (first, end) = (first.unwrap_or(0), end.max().unwrap_or(0));
             let words = Tensor {
                 offset: first,
-                ..Tensor::dense(storage, 1, end.unwrap_or(0) - first)
+                ..Tensor::dense(storage, 1, end - first)
             };
             let halves = halve(self.plan, words, None);
-            for (block, matrix) in matrices {
+            for (matrix, words) in range {
                 let own = Tensor {
                     storage: halves.storage,
-                    offset: (matrix.offset - first) / 2,
+                    offset: (words.offset - first) / 2,
                     elements: Elements::Halves,
-                    ..matrix
+                    ..words
                 };
-                self.halved.insert(key(block), own);
+                self.halved.insert(key(matrix), own);
             }
         }
     }
 
     /// A matrix as products take it; halves are made once a pass.
-    pub(super) fn matrix(&mut self, block: &Block) -> Tensor {
-        let matrix = joined(block, self.weights).expect("a weight has values");
+    pub(super) fn matrix(&mut self, matrix: &Matrix) -> Tensor {
+        let words = joined(matrix, self.weights).expect("a weight has values");
         match self.precision {
-            Precision::F32 => matrix,
+            Precision::F32 => words,
             Precision::Mixed => {
-                let halved = self.halved.entry(key(block));
-                *halved.or_insert_with(|| halve(self.plan, matrix, None))
+                let halved = self.halved.entry(key(matrix));
+                *halved.or_insert_with(|| halve(self.plan, words, None))
             }
         }
     }
@@ -138,8 +137,8 @@ impl<'a> Pass<'a> {
     ///
     /// # Panics
     /// In a pass without gradients.
-    pub(super) fn gradient_of(&self, block: &Block) -> Option<Tensor> {
-        joined(block, self.gradients)
+    pub(super) fn gradient_of(&self, matrix: &Matrix) -> Option<Tensor> {
+        joined(matrix, self.gradients)
     }
 
     /// The values of a parameter, some rows in each part.
@@ -163,17 +162,17 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// What tells a block from others.
-fn key(block: &Block) -> (usize, usize) {
-    let Part { weight, number, .. } = block.parts[0];
+/// What tells a matrix from others.
+fn key(matrix: &Matrix) -> (usize, usize) {
+    let Part { weight, number, .. } = matrix.parts[0];
     (weight.index(), number)
 }
 
-/// The tensor of all parts of a block, of which `of` has some rows in each part.
-fn joined(block: &Block, of: &[Vec<Tensor>]) -> Option<Tensor> {
+/// The tensor of all parts of a matrix, of which `of` has some rows in each part.
+fn joined(matrix: &Matrix, of: &[Vec<Tensor>]) -> Option<Tensor> {
     let part = |part: &Part| of[part.weight.index()].get(part.number).copied();
-    let mut parts = block.parts.iter().map(part);
-    let first = parts.next().expect("a block has a part")?;
+    let mut parts = matrix.parts.iter().map(part);
+    let first = parts.next().expect("a matrix has a part")?;
     Some(parts.fold(first, |whole, next| {
         let next = next.expect("weights side by side are all trained or none");
         whole

@@ -115,12 +115,12 @@ impl Transformer {
         if pass.is_mixed() {
             pass.plan.set_scope("weights");
             let linears = self.blocks.iter().flat_map(Block::linears);
-            let mut blocks: Vec<_> = linears.flat_map(|l| l.blocks(pass)).collect();
+            let mut matrices: Vec<_> = linears.flat_map(|l| l.matrices(pass)).collect();
             // The halves live until their last use; a large head's are better made where they are read.
             if self.config.vocab_size * self.config.d_model <= SMALL_HEAD {
-                blocks.extend(self.lm_head.blocks(pass));
+                matrices.extend(self.lm_head.matrices(pass));
             }
-            pass.halve_matrices(&blocks);
+            pass.halve_matrices(&matrices);
         }
         pass.plan.set_scope("token_embeddings");
         let weight = pass.weight(self.embedding);
