@@ -5,6 +5,7 @@ use half::f16;
 use super::Table;
 use super::matmul::staged_row;
 use crate::check::Case;
+use crate::gpu::tensor::COLUMNS_MULTIPLE;
 use crate::kernels::half::{self as op, HALVE, HALVE_QUADS, WIDEN, WIDEN_QUADS};
 use crate::kernels::matmul_stage::{STAGE_F16, STAGE_TRANSPOSED_F16};
 use crate::reference::half as reference;
@@ -77,13 +78,13 @@ fn halve_row(case: &mut Case, rows: usize, cols: usize, factor: Option<f64>) {
 /// would show; and read alone again.
 fn columns(case: &mut Case) {
     let inputs = [(); 3].map(|()| case.random(5, 9, 1.0));
-    let whole = case.plan.scratch_halves("output", 5, 3 * 16);
+    let whole = case.plan.scratch_halves("output", 5, 3 * COLUMNS_MULTIPLE);
     for (number, input) in inputs.iter().enumerate().rev() {
-        let part = whole.columns(16 * number, 9);
+        let part = whole.columns(COLUMNS_MULTIPLE * number, 9);
         op::halve_into(&mut case.plan, input.tensor, None, part);
     }
     for (number, input) in inputs.iter().enumerate() {
-        let widened = op::widen(&mut case.plan, whole.columns(16 * number, 9));
+        let widened = op::widen(&mut case.plan, whole.columns(COLUMNS_MULTIPLE * number, 9));
         let want = reference::halve(&input.values, 1.0);
         case.expect_exactly("columns", widened, &want);
     }
