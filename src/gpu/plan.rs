@@ -8,7 +8,7 @@ use super::dispatch::{
 };
 use super::kernel::{Kernel, Role};
 use super::memory::{Memory, PersistentId};
-use super::tensor::{HALVES_MULTIPLE, StorageId, Tensor, Texture, Window, align_words};
+use super::tensor::{Elements, HALVES_MULTIPLE, StorageId, Tensor, Texture, Window, align_words};
 pub use super::texture::TEXTURE_SIDE;
 use super::texture::texture_sides;
 use super::{AdapterClass, Chosen, Question, Target};
@@ -161,6 +161,20 @@ impl Plan {
         let row_words = cols.next_multiple_of(HALVES_MULTIPLE) / 2;
         let words = align_words((rows * row_words).max(1));
         Tensor::halves(self.add(label, StorageKind::Scratch { words }), rows, cols)
+    }
+
+    /// A new scratch tensor of `[rows, cols]` that consists of `elements`.
+    pub fn scratch_of(
+        &mut self,
+        elements: Elements,
+        label: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Tensor {
+        match elements {
+            Elements::Words => self.scratch(label, rows, cols),
+            Elements::Halves => self.scratch_halves(label, rows, cols),
+        }
     }
 
     /// A new scratch tensor that lies as another one does.

@@ -68,10 +68,7 @@ impl<'a> Pass<'a> {
 
     /// A new tensor of `[rows, cols]` that products read.
     pub fn scratch_operand(&mut self, label: &str, rows: usize, cols: usize) -> Tensor {
-        match self.precision {
-            Precision::F32 => self.plan.scratch(label, rows, cols),
-            Precision::Mixed => self.plan.scratch_halves(label, rows, cols),
-        }
+        self.plan.scratch_of(self.operands(), label, rows, cols)
     }
 
     /// [`Pass::scratch_operand`] with rows that may have gaps between them.

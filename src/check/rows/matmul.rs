@@ -238,19 +238,12 @@ fn gated_rows(table: &mut Table) {
     }
 }
 
-fn scratch_of(case: &mut Case, elements: Elements, rows: usize, cols: usize) -> Tensor {
-    match elements {
-        Elements::Words => case.plan.scratch("output", rows, cols),
-        Elements::Halves => case.plan.scratch_halves("output", rows, cols),
-    }
-}
-
 fn gate(case: &mut Case, variant: Variant, (rows, d_ff, depth): (usize, usize, usize)) {
     let operands = variant.operands();
     let a = case.random_of(operands, rows, depth, 1.0);
     let b = case.random_of(operands, 2 * d_ff, depth, 1.0);
-    let output = scratch_of(case, operands, rows, 2 * d_ff);
-    let hidden = scratch_of(case, operands, rows, d_ff);
+    let output = case.plan.scratch_of(operands, "output", rows, 2 * d_ff);
+    let hidden = case.plan.scratch_of(operands, "hidden", rows, d_ff);
     let product = Product {
         form: Form::Nt,
         a: a.tensor,
@@ -279,7 +272,7 @@ fn gate_backward(case: &mut Case, variant: Variant, (rows, d_ff, depth): (usize,
     let a = case.random_of(operands, rows, depth, 1.0);
     let b = case.random_of(operands, depth, d_ff, 1.0);
     let gate_up = case.random_of(operands, rows, 2 * d_ff, 1.0);
-    let output = scratch_of(case, operands, rows, 2 * d_ff);
+    let output = case.plan.scratch_of(operands, "output", rows, 2 * d_ff);
     let product = Product {
         form: Form::Nn,
         a: a.tensor,
@@ -382,7 +375,9 @@ fn rotated(case: &mut Case, variant: Variant, batch: usize, shape: RopeShape) {
     let operands = variant.operands();
     let a = case.random_of(operands, rows, 20, 1.0);
     let b = case.random_of(operands, cols + head_dim, 20, 1.0);
-    let output = scratch_of(case, operands, rows, cols + head_dim);
+    let output = case
+        .plan
+        .scratch_of(operands, "output", rows, cols + head_dim);
     let angles = rope::angles(time, head_dim, theta);
     let angles = angles.into_iter().map(f64::from).collect();
     let table = RopeTable {

@@ -305,12 +305,8 @@ impl Family for Use {
         let form = self.form;
         let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
         let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
-        let mut operand = |name, rows, cols| match self.operands {
-            Elements::Words => plan.scratch(name, rows, cols),
-            Elements::Halves => plan.scratch_halves(name, rows, cols),
-        };
-        let a = operand("a", a_rows, a_cols);
-        let b = operand("b", b_rows, b_cols);
+        let a = plan.scratch_of(self.operands, "a", a_rows, a_cols);
+        let b = plan.scratch_of(self.operands, "b", b_rows, b_cols);
         let output = plan.scratch("output", m, n);
         let product = Product {
             form,
