@@ -27,6 +27,8 @@ pub static HELPERS: &[Source] = &[
     shader!("attention/attention_d_output_quad.wgsl"),
     shader!("attention/attention_quads.texture.wgsl"),
     shader!("attention/attention_quads.wgsl"),
+    shader!("attention/attention_cooperative.wgsl"),
+    shader!("attention/attention_cooperative_backward.wgsl"),
     shader!("attention/attention_halves.wgsl"),
     shader!("attention/attention_query_rows.wgsl"),
     shader!("attention/attention_subgroup.wgsl"),

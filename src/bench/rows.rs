@@ -216,18 +216,29 @@ fn attention_rows(table: &mut Table) {
         num_kv_heads: 4,
         head_dim: 32,
     };
-    use attention::Variant::{Storage, StorageF16, Texture, TextureSubgroup};
+    use attention::Variant::{
+        Cooperative, Cooperative8x8, Storage, StorageF16, Texture, TextureSubgroup,
+    };
     for (kernel, variant) in [
         (&attention::FORWARD, Storage),
         (&attention::FORWARD_F16, StorageF16),
+        (&attention::FORWARD_COOPERATIVE, Cooperative),
+        (&attention::FORWARD_COOPERATIVE_8X8, Cooperative8x8),
         (&attention::FORWARD_TEXTURE, Texture),
         (&attention::FORWARD_TEXTURE_SUBGROUP, TextureSubgroup),
         (&attention::BACKWARD_QUERY, Storage),
         (&attention::BACKWARD_QUERY_F16, StorageF16),
+        (&attention::BACKWARD_QUERY_COOPERATIVE, Cooperative),
+        (&attention::BACKWARD_QUERY_COOPERATIVE_8X8, Cooperative8x8),
         (&attention::BACKWARD_QUERY_TEXTURE, Texture),
         (&attention::BACKWARD_QUERY_TEXTURE_SUBGROUP, TextureSubgroup),
         (&attention::BACKWARD_KEY_VALUE, Storage),
         (&attention::BACKWARD_KEY_VALUE_F16, StorageF16),
+        (&attention::BACKWARD_KEY_VALUE_COOPERATIVE, Cooperative),
+        (
+            &attention::BACKWARD_KEY_VALUE_COOPERATIVE_8X8,
+            Cooperative8x8,
+        ),
         (&attention::BACKWARD_KEY_VALUE_TEXTURE, Texture),
         (
             &attention::BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
@@ -238,9 +249,10 @@ fn attention_rows(table: &mut Table) {
             kernel,
             "batch 8, time 128, heads 4x32".to_owned(),
             move |case| {
-                let elements = match variant {
-                    StorageF16 => Elements::Halves,
-                    _ => Elements::Words,
+                let elements = if variant.is_of_halves() {
+                    Elements::Halves
+                } else {
+                    Elements::Words
                 };
                 let [qkv, d_output] = [shape.qkv_cols(), D_MODEL]
                     .map(|cols| case.random_of(elements, ROWS, cols, 1.0).tensor);

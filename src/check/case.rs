@@ -34,6 +34,8 @@ struct Expected {
     bound: Bound,
     want: Want,
     tolerance: f64,
+    /// What each element may be off beside that; nothing where there is none.
+    slack: Vec<f64>,
 }
 
 enum Want {
@@ -144,16 +146,33 @@ impl Case {
         want: Vec<f64>,
         tolerance: f64,
     ) {
+        self.expect_with_slack(name, tensor, (want, Vec::new()), tolerance);
+    }
+
+    /// Expects `want` as [`Case::expect_within`] does, with so much more of an error for each element, if there is
+    /// any for them.
+    ///
+    /// # Panics
+    /// If the reference has another number of elements.
+    pub fn expect_with_slack(
+        &mut self,
+        name: &'static str,
+        tensor: Tensor,
+        (want, slack): (Vec<f64>, Vec<f64>),
+        tolerance: f64,
+    ) {
         assert_eq!(
             tensor.len(),
             want.len(),
             "{name}: the reference has another shape"
         );
+        assert!(slack.is_empty() || slack.len() == want.len(), "{name}");
         self.expected.push(Expected {
             name,
             bound: tensor.into(),
             want: Want::Floats(want),
             tolerance,
+            slack,
         });
     }
 
@@ -184,6 +203,7 @@ impl Case {
             bound: texture.into(),
             want,
             tolerance: TOLERANCE,
+            slack: Vec::new(),
         });
     }
 
@@ -202,6 +222,7 @@ impl Case {
             bound: tensor.into(),
             want: Want::Words(want),
             tolerance: 0.0,
+            slack: Vec::new(),
         });
     }
 
@@ -317,15 +338,20 @@ fn compare_floats(expected: &Expected, want: &[f64], got: &[u32], outcome: &mut 
         let error = (got - want).abs();
         let scale = want.abs() + rms;
         // Exact zeros and infinities have no scale; a NaN fails every comparison.
-        let within = got == want || error <= expected.tolerance * scale;
-        let relative = if got == want { 0.0 } else { error / scale };
+        let slack = expected.slack.get(i).copied().unwrap_or(0.0);
+        let within = got == want || error <= expected.tolerance * scale + slack;
+        let relative = if got == want {
+            0.0
+        } else {
+            (error - slack) / scale
+        };
         if relative > outcome.worst {
             outcome.worst = relative;
             outcome.tolerance = expected.tolerance;
         }
         if !within {
             outcome.failure.get_or_insert(format!(
-                "{}[{i}] is {got:e} where the reference has {want:e} (tolerance {:e})",
+                "{}[{i}] is {got:e} where the reference has {want:e} (tolerance {:e}, and {slack:e} beside it)",
                 expected.name, expected.tolerance
             ));
         }

@@ -13,7 +13,7 @@ use super::half::{halve, in_words};
 use super::matmul_stage::stage;
 use super::rope::RopeTable;
 use crate::gpu::dispatch::{Bound, word};
-use crate::gpu::{AdapterClass, Dispatch, Kernel, Plan, Tensor, Window};
+use crate::gpu::{AdapterClass, Dispatch, Elements, Kernel, Plan, Tensor, Vendor, Window};
 use crate::params;
 
 params!(AttentionParams {
@@ -44,6 +44,10 @@ pub enum Variant {
     Storage,
     /// The same from halves to halves.
     StorageF16,
+    /// The same by cooperative matrices of 16x16.
+    Cooperative,
+    /// The same by those of 8x8.
+    Cooperative8x8,
     /// From textures, four elements a load: meant for software adapters.
     Texture,
     /// The same, where subgroups share what their lanes load.
@@ -56,6 +60,12 @@ impl Variant {
         let pairs = shape.head_dim <= MAX_PAIRED_HEAD_DIM;
         match self {
             Self::Storage | Self::StorageF16 => (TILE_ROWS, Vec::new()),
+            Self::Cooperative | Self::Cooperative8x8 => {
+                let side = self.forward_kernel().matrix_side().unwrap_or_default();
+                let rows = SUBGROUPS_OF_MATRICES * side;
+                let lanes = SUBGROUPS_OF_MATRICES * largest_subgroup(plan);
+                (rows as usize, vec![("LANES", lanes.max(rows))])
+            }
             Self::TextureSubgroup => {
                 let rows = if pairs { 2 } else { 1 };
                 (SUBGROUP_LANES as usize * rows, vec![("ROWS", word(rows))])
@@ -79,7 +89,7 @@ impl Variant {
     fn read_qkv(self, plan: &mut Plan, qkv: Qkv) -> Qkv {
         match self {
             Self::Storage => qkv.of(in_words(plan, qkv.tensor)),
-            Self::StorageF16 | Self::Texture | Self::TextureSubgroup => qkv,
+            _ => qkv,
         }
     }
 
@@ -98,17 +108,69 @@ impl Variant {
 
     /// Whether it reads tensors, in tiles of workgroup memory.
     fn is_tiled(self) -> bool {
-        matches!(self, Self::Storage | Self::StorageF16)
+        self == Self::Storage || self.is_of_halves()
+    }
+
+    /// Whether it reads and writes halves.
+    pub fn is_of_halves(self) -> bool {
+        self.forward_kernel().bindings[0].elements == Some(Elements::Halves)
+    }
+
+    /// Whether probabilities and their gradients are rounded to halves before they meet values, keys and queries.
+    pub fn rounds_weights(self) -> bool {
+        self.forward_kernel().matrix_side().is_some()
+    }
+
+    fn forward_kernel(self) -> &'static Kernel {
+        match self {
+            Self::Storage => &FORWARD,
+            Self::StorageF16 => &FORWARD_F16,
+            Self::Cooperative => &FORWARD_COOPERATIVE,
+            Self::Cooperative8x8 => &FORWARD_COOPERATIVE_8X8,
+            Self::Texture => &FORWARD_TEXTURE,
+            Self::TextureSubgroup => &FORWARD_TEXTURE_SUBGROUP,
+        }
+    }
+
+    /// Those for queries, and for keys and values.
+    fn backward_kernels(self) -> (&'static Kernel, &'static Kernel) {
+        match self {
+            Self::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
+            Self::StorageF16 => (&BACKWARD_QUERY_F16, &BACKWARD_KEY_VALUE_F16),
+            Self::Cooperative => (&BACKWARD_QUERY_COOPERATIVE, &BACKWARD_KEY_VALUE_COOPERATIVE),
+            Self::Cooperative8x8 => (
+                &BACKWARD_QUERY_COOPERATIVE_8X8,
+                &BACKWARD_KEY_VALUE_COOPERATIVE_8X8,
+            ),
+            Self::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
+            Self::TextureSubgroup => (
+                &BACKWARD_QUERY_TEXTURE_SUBGROUP,
+                &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
+            ),
+        }
     }
 
     /// `tensor` as this variant reads it.
     fn read(self, plan: &mut Plan, tensor: Tensor) -> Bound {
         match self {
             Self::Storage => in_words(plan, tensor).into(),
-            Self::StorageF16 => tensor.into(),
             Self::Texture | Self::TextureSubgroup => stage(plan, Window::whole(tensor)).into(),
+            _ => tensor.into(),
         }
     }
+}
+
+/// Subgroups of a workgroup by cooperative matrices, each of which has one matrix's rows of a tile.
+const SUBGROUPS_OF_MATRICES: u32 = 4;
+
+/// Lanes of the largest subgroups that a driver may make of a workgroup: AMD's of 32 or 64. Where it makes smaller ones, those past
+/// the fourth do what nobody needs.
+fn largest_subgroup(plan: &Plan) -> u32 {
+    let target = plan.target();
+    target.subgroup_size.unwrap_or_else(|| {
+        let is_other = target.vendor != 0 && target.vendor != Vendor::Amd.pci_id();
+        if is_other { 32 } else { 64 }
+    })
 }
 
 /// Sizes of an attention operation.
@@ -282,9 +344,10 @@ pub fn forward_by(
     shape: AttentionShape,
 ) -> (Tensor, Tensor) {
     let (rows, cols) = (qkv.tensor.rows, shape.num_heads * shape.head_dim);
-    let output = match variant {
-        Variant::StorageF16 => plan.scratch_halves("attended", rows, cols),
-        _ => plan.scratch("attended", rows, cols),
+    let output = if variant.is_of_halves() {
+        plan.scratch_halves("attended", rows, cols)
+    } else {
+        plan.scratch("attended", rows, cols)
     };
     let log_sum_exp = push_forward(plan, variant, qkv, output, shape);
     if qkv.tensor.is_halves() && !output.is_halves() {
@@ -306,15 +369,9 @@ fn push_forward(
         shape.query_rows,
     );
     let qkv = variant.read_qkv(plan, qkv);
-    let kernel = match variant {
-        Variant::Storage => &FORWARD,
-        Variant::StorageF16 => &FORWARD_F16,
-        Variant::Texture => &FORWARD_TEXTURE,
-        Variant::TextureSubgroup => &FORWARD_TEXTURE_SUBGROUP,
-    };
     let launch = Launch {
         variant,
-        kernel,
+        kernel: variant.forward_kernel(),
         qkv,
         bindings: [
             variant.read(plan, qkv.tensor),
@@ -393,9 +450,10 @@ fn push_backward(
     let delta = plan.scratch("delta", shape.batch * shape.num_heads, shape.query_rows);
     let operands = variant.read(plan, qkv.tensor);
     let d_out = variant.read(plan, d_output);
-    let output = match variant {
-        Variant::StorageF16 => saved.output,
-        _ => in_words(plan, saved.output),
+    let output = if variant.is_of_halves() {
+        saved.output
+    } else {
+        in_words(plan, saved.output)
     };
     let log_sum_exp = saved.log_sum_exp.into();
     let angles = match saved.rotation {

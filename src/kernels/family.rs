@@ -89,6 +89,10 @@ pub struct Member<F: 'static> {
     pub needs: &'static [Need<F>],
 }
 
+/// Classes for which members with cooperative matrices are taken untimed: who times them checks them first,
+/// since drivers and naga are young in these.
+pub(super) const UNTIMED_NOWHERE: &[AdapterClass] = &[];
+
 /// Something that a kernel needs of each use: an alignment, a form, an epilogue that it can store.
 pub struct Need<F> {
     /// The need as a sentence, for instance `it takes one row in the form nt`.

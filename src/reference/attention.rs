@@ -98,6 +98,34 @@ pub fn backward(
     d_output: &[f64],
     shape: AttentionShape,
 ) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    gradients([q, k, v], output, d_output, shape, |term| term)
+}
+
+/// The sums of the absolute values of the terms that [`backward`] adds up, in the same shapes: where each
+/// probability and each `d_score` is rounded by a part of its own size, the gradients are off by no more than that
+/// part of these.
+///
+/// # Panics
+/// As [`backward`] does.
+pub fn backward_magnitudes(
+    q: &[f64],
+    k: &[f64],
+    v: &[f64],
+    output: &[f64],
+    d_output: &[f64],
+    shape: AttentionShape,
+) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    gradients([q, k, v], output, d_output, shape, f64::abs)
+}
+
+/// The gradients as sums of what `counted` makes of each of their terms.
+fn gradients(
+    [q, k, v]: [&[f64]; 3],
+    output: &[f64],
+    d_output: &[f64],
+    shape: AttentionShape,
+    counted: impl Fn(f64) -> f64,
+) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     assert_len("q", q, shape.query_len());
     assert_len("k", k, shape.key_len());
     assert_len("v", v, shape.key_len());
@@ -126,9 +154,9 @@ pub fn backward(
                 for (col, &key_start) in starts.iter().enumerate() {
                     let d_score = probabilities[col] * (d_probabilities[col] - mean) * scale;
                     for dim in 0..head_dim {
-                        d_v[key_start + dim] += probabilities[col] * d_row[dim];
-                        d_q[start + dim] += d_score * k[key_start + dim];
-                        d_k[key_start + dim] += d_score * query[dim];
+                        d_v[key_start + dim] += counted(probabilities[col] * d_row[dim]);
+                        d_q[start + dim] += counted(d_score * k[key_start + dim]);
+                        d_k[key_start + dim] += counted(d_score * query[dim]);
                     }
                 }
             }

@@ -3,7 +3,8 @@
 use super::super::{SUBGROUPS, binding, halves};
 use super::AttentionParams;
 use crate::gpu::kernel::PORTABLE;
-use crate::gpu::{Binding, Kernel, Role};
+use crate::gpu::limits::WORKGROUP_MEMORY;
+use crate::gpu::{Binding, Kernel, Requirement, Role};
 use crate::shader;
 
 /// Variant of the portable kernels that reads and writes halves.
@@ -43,6 +44,41 @@ const fn key_value_bindings(operands: Role) -> [Binding; 6] {
     ]
 }
 
+const FORWARD_HALVES: &[Binding] = &[
+    halves("qkv", Role::In),
+    halves("output", Role::Out),
+    binding("log_sum_exp", Role::Out),
+];
+
+const QUERY_HALVES: &[Binding] = &[
+    halves("qkv", Role::In),
+    halves("d_output", Role::In),
+    halves("output", Role::In),
+    binding("log_sum_exp", Role::In),
+    binding("angles", Role::In),
+    halves("d_qkv", Role::Out),
+    binding("delta", Role::Out),
+];
+
+const KEY_VALUE_HALVES: &[Binding] = &[
+    halves("qkv", Role::In),
+    halves("d_output", Role::In),
+    binding("log_sum_exp", Role::In),
+    binding("delta", Role::In),
+    binding("angles", Role::In),
+    halves("d_qkv", Role::Out),
+];
+
+/// What the kernels by matrices of 16x16 need: 29 KiB of workgroup memory beside these.
+const COOPERATIVE: &[Requirement] = &[
+    Requirement::Matrices(16),
+    Requirement::Limit {
+        name: WORKGROUP_MEMORY,
+        at_least: 32 << 10,
+    },
+];
+const COOPERATIVE_8X8: &[Requirement] = &[Requirement::Matrices(8)];
+
 /// Output and log-sum-exp of each query row.
 pub static FORWARD: Kernel = Kernel {
     name: "attention_forward",
@@ -56,12 +92,23 @@ pub static FORWARD: Kernel = Kernel {
 /// [`FORWARD`] from halves to halves.
 pub static FORWARD_F16: Kernel = Kernel {
     variant: PORTABLE_F16,
-    bindings: &[
-        halves("qkv", Role::In),
-        halves("output", Role::Out),
-        binding("log_sum_exp", Role::Out),
-    ],
+    bindings: FORWARD_HALVES,
     ..FORWARD
+};
+
+/// [`FORWARD_F16`] by cooperative matrices of 16x16.
+pub static FORWARD_COOPERATIVE: Kernel = Kernel {
+    variant: "cooperative",
+    source: shader!("attention/attention_forward.cooperative.wgsl"),
+    requires: COOPERATIVE,
+    ..FORWARD_F16
+};
+
+/// The same by those of 8x8.
+pub static FORWARD_COOPERATIVE_8X8: Kernel = Kernel {
+    variant: "cooperative_8x8",
+    requires: COOPERATIVE_8X8,
+    ..FORWARD_COOPERATIVE
 };
 
 /// [`FORWARD`] with operands in textures.
@@ -93,16 +140,23 @@ pub static BACKWARD_QUERY: Kernel = Kernel {
 /// [`BACKWARD_QUERY`] from halves to halves.
 pub static BACKWARD_QUERY_F16: Kernel = Kernel {
     variant: PORTABLE_F16,
-    bindings: &[
-        halves("qkv", Role::In),
-        halves("d_output", Role::In),
-        halves("output", Role::In),
-        binding("log_sum_exp", Role::In),
-        binding("angles", Role::In),
-        halves("d_qkv", Role::Out),
-        binding("delta", Role::Out),
-    ],
+    bindings: QUERY_HALVES,
     ..BACKWARD_QUERY
+};
+
+/// [`BACKWARD_QUERY_F16`] by cooperative matrices of 16x16.
+pub static BACKWARD_QUERY_COOPERATIVE: Kernel = Kernel {
+    variant: "cooperative",
+    source: shader!("attention/attention_backward_query.cooperative.wgsl"),
+    requires: COOPERATIVE,
+    ..BACKWARD_QUERY_F16
+};
+
+/// The same by those of 8x8.
+pub static BACKWARD_QUERY_COOPERATIVE_8X8: Kernel = Kernel {
+    variant: "cooperative_8x8",
+    requires: COOPERATIVE_8X8,
+    ..BACKWARD_QUERY_COOPERATIVE
 };
 
 /// [`BACKWARD_QUERY`] with operands in textures.
@@ -134,15 +188,23 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
 /// [`BACKWARD_KEY_VALUE`] from halves to halves.
 pub static BACKWARD_KEY_VALUE_F16: Kernel = Kernel {
     variant: PORTABLE_F16,
-    bindings: &[
-        halves("qkv", Role::In),
-        halves("d_output", Role::In),
-        binding("log_sum_exp", Role::In),
-        binding("delta", Role::In),
-        binding("angles", Role::In),
-        halves("d_qkv", Role::Out),
-    ],
+    bindings: KEY_VALUE_HALVES,
     ..BACKWARD_KEY_VALUE
+};
+
+/// [`BACKWARD_KEY_VALUE_F16`] by cooperative matrices of 16x16.
+pub static BACKWARD_KEY_VALUE_COOPERATIVE: Kernel = Kernel {
+    variant: "cooperative",
+    source: shader!("attention/attention_backward_key_value.cooperative.wgsl"),
+    requires: COOPERATIVE,
+    ..BACKWARD_KEY_VALUE_F16
+};
+
+/// The same by those of 8x8.
+pub static BACKWARD_KEY_VALUE_COOPERATIVE_8X8: Kernel = Kernel {
+    variant: "cooperative_8x8",
+    requires: COOPERATIVE_8X8,
+    ..BACKWARD_KEY_VALUE_COOPERATIVE
 };
 
 /// [`BACKWARD_KEY_VALUE`] with operands in textures.

@@ -1,6 +1,6 @@
 //! Which kernels can compute an attention, and how each is timed.
 
-use super::super::family::{Family, Member, Need};
+use super::super::family::{Family, Member, Need, UNTIMED_NOWHERE};
 use super::super::matmul::TEXTURE_SIDE;
 use super::super::rope::RopeTable;
 use super::*;
@@ -92,6 +92,26 @@ impl Family for Use {
             name: PORTABLE_F16,
             kernels: &[&FORWARD_F16, &BACKWARD_QUERY_F16, &BACKWARD_KEY_VALUE_F16],
             default_for: &[AdapterClass::Gpu],
+            needs: &[ALL_QUERIES, HALVES, NO_GAPS],
+        },
+        Member {
+            name: "cooperative",
+            kernels: &[
+                &FORWARD_COOPERATIVE,
+                &BACKWARD_QUERY_COOPERATIVE,
+                &BACKWARD_KEY_VALUE_COOPERATIVE,
+            ],
+            default_for: UNTIMED_NOWHERE,
+            needs: &[ALL_QUERIES, HALVES, NO_GAPS],
+        },
+        Member {
+            name: "cooperative_8x8",
+            kernels: &[
+                &FORWARD_COOPERATIVE_8X8,
+                &BACKWARD_QUERY_COOPERATIVE_8X8,
+                &BACKWARD_KEY_VALUE_COOPERATIVE_8X8,
+            ],
+            default_for: UNTIMED_NOWHERE,
             needs: &[ALL_QUERIES, HALVES, NO_GAPS],
         },
         Member {
@@ -218,20 +238,17 @@ impl Family for Use {
 }
 
 impl Variant {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 6] = [
         Self::TextureSubgroup,
         Self::Texture,
         Self::StorageF16,
+        Self::Cooperative,
+        Self::Cooperative8x8,
         Self::Storage,
     ];
 
     fn name(self) -> &'static str {
-        match self {
-            Self::Storage => FORWARD.variant,
-            Self::StorageF16 => FORWARD_F16.variant,
-            Self::Texture => FORWARD_TEXTURE.variant,
-            Self::TextureSubgroup => FORWARD_TEXTURE_SUBGROUP.variant,
-        }
+        self.forward_kernel().variant
     }
 
     fn named(name: &str) -> Option<Self> {

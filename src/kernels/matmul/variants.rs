@@ -1,6 +1,6 @@
 //! Which kernels can compute a product, and how each is timed.
 
-use super::super::family::{Family, Member, Need};
+use super::super::family::{Family, Member, Need, UNTIMED_NOWHERE};
 use super::{
     COOPERATIVE, COOPERATIVE_8X8, COOPERATIVE_SMALL, COOPERATIVE_SMALL_8X8, Epilogue, Form,
     Product, ROW, Recipe, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED, TILED_F16, TILED_QUADS,
@@ -68,10 +68,6 @@ const HALVES: Need<Use> = Need {
     words: "its operands are f16",
     met: |used| used.operands == Elements::Halves,
 };
-
-/// Classes for which members with cooperative matrices are taken untimed: who times them checks them first,
-/// since drivers and naga are young in these.
-const UNTIMED_NOWHERE: &[AdapterClass] = &[];
 
 impl Family for Use {
     const OP: &'static str = "matmul";
