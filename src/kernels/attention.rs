@@ -93,19 +93,6 @@ impl Variant {
         }
     }
 
-    /// For the queries' gradient, and for those of keys and values.
-    fn backward_kernels(self) -> (&'static Kernel, &'static Kernel) {
-        match self {
-            Self::Storage => (&BACKWARD_QUERY, &BACKWARD_KEY_VALUE),
-            Self::StorageF16 => (&BACKWARD_QUERY_F16, &BACKWARD_KEY_VALUE_F16),
-            Self::Texture => (&BACKWARD_QUERY_TEXTURE, &BACKWARD_KEY_VALUE_TEXTURE),
-            Self::TextureSubgroup => (
-                &BACKWARD_QUERY_TEXTURE_SUBGROUP,
-                &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
-            ),
-        }
-    }
-
     /// Whether it reads tensors, in tiles of workgroup memory.
     fn is_tiled(self) -> bool {
         self == Self::Storage || self.is_of_halves()
