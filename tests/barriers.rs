@@ -242,6 +242,13 @@ const APART: &[(&str, &str, &str)] = &[
     ("matmul.tiled_quads_f16", "b_tile", "keep_b"),
     // A lane turns the scores of its own row into probabilities.
     ("attention_forward", "row_tile", "soften_row"),
+    // A lane scales sums of its own.
+    ("attention_forward.cooperative", "sums_tile", "scale_pair"),
+    (
+        "attention_forward.cooperative_8x8",
+        "sums_tile",
+        "scale_pair",
+    ),
     ("attention_forward.portable_f16", "row_tile", "soften_row"),
 ];
 

@@ -3,8 +3,7 @@
 // probabilities recomputed from the log-sum-exp: d_value = p . d_output,
 // d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
 // Probabilities and d_scores are rounded to 2-byte floats.
-// Joined with attention_cooperative.wgsl, attention_cooperative_backward.wgsl, attention_turned_back.wgsl.
-// Joined with cooperative_16.wgsl or cooperative_8.wgsl, half_bits.wgsl.
+// Joined with attention_cooperative.wgsl, attention_cooperative_backward.wgsl.
 enable f16;
 enable wgpu_cooperative_matrix;
 

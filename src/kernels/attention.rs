@@ -150,8 +150,8 @@ impl Variant {
 /// Subgroups of a workgroup by cooperative matrices, each of which has one matrix's rows of a tile.
 const SUBGROUPS_OF_MATRICES: u32 = 4;
 
-/// Lanes of the largest subgroups that a driver may make of a workgroup: AMD's of 32 or 64. Where it makes smaller ones, those past
-/// the fourth do what nobody needs.
+/// Lanes of the largest subgroups that a driver may make of a workgroup: 64 on AMD, whose Mesa takes these for
+/// matrices. Where it makes smaller ones, those past the fourth do what nobody needs.
 fn largest_subgroup(plan: &Plan) -> u32 {
     let target = plan.target();
     target.subgroup_size.unwrap_or_else(|| {

@@ -69,14 +69,15 @@ const KEY_VALUE_HALVES: &[Binding] = &[
     halves("d_qkv", Role::Out),
 ];
 
-/// What the kernels by matrices of 16x16 need: 29 KiB of workgroup memory beside these.
-const COOPERATIVE: &[Requirement] = &[
-    Requirement::Matrices(16),
-    Requirement::Limit {
-        name: WORKGROUP_MEMORY,
-        at_least: 32 << 10,
-    },
-];
+/// What kernels by matrices of 16x16 need, with so many bytes of workgroup memory.
+const fn cooperative(at_least: u64) -> [Requirement; 2] {
+    let name = WORKGROUP_MEMORY;
+    [
+        Requirement::Matrices(16),
+        Requirement::Limit { name, at_least },
+    ]
+}
+
 const COOPERATIVE_8X8: &[Requirement] = &[Requirement::Matrices(8)];
 
 /// Output and log-sum-exp of each query row.
@@ -100,7 +101,7 @@ pub static FORWARD_F16: Kernel = Kernel {
 pub static FORWARD_COOPERATIVE: Kernel = Kernel {
     variant: "cooperative",
     source: shader!("attention/attention_forward.cooperative.wgsl"),
-    requires: COOPERATIVE,
+    requires: &cooperative(29_200),
     ..FORWARD_F16
 };
 
@@ -148,7 +149,7 @@ pub static BACKWARD_QUERY_F16: Kernel = Kernel {
 pub static BACKWARD_QUERY_COOPERATIVE: Kernel = Kernel {
     variant: "cooperative",
     source: shader!("attention/attention_backward_query.cooperative.wgsl"),
-    requires: COOPERATIVE,
+    requires: &cooperative(32_000),
     ..BACKWARD_QUERY_F16
 };
 
@@ -196,7 +197,7 @@ pub static BACKWARD_KEY_VALUE_F16: Kernel = Kernel {
 pub static BACKWARD_KEY_VALUE_COOPERATIVE: Kernel = Kernel {
     variant: "cooperative",
     source: shader!("attention/attention_backward_key_value.cooperative.wgsl"),
-    requires: COOPERATIVE,
+    requires: &cooperative(32_256),
     ..BACKWARD_KEY_VALUE_F16
 };
 

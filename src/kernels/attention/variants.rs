@@ -248,7 +248,8 @@ impl Variant {
     ];
 
     fn name(self) -> &'static str {
-        self.forward_kernel().variant
+        let Kernel { variant, .. } = self.forward_kernel();
+        variant
     }
 
     fn named(name: &str) -> Option<Self> {
