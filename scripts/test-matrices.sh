@@ -41,12 +41,15 @@ check() {
 
 check matmul.cooperative_8x8 0
 check matmul.cooperative_small_8x8 0
-# Steps by every variant: the two for matrices of 16x16 are not for this adapter, once for each class.
-check train_step 4
+check attention_forward.cooperative_8x8 0
+check attention_backward_query.cooperative_8x8 0
+check attention_backward_key_value.cooperative_8x8 0
+# Steps by every variant: the three for matrices of 16x16 are not for this adapter, once for each class.
+check train_step 6
 
 logdir=$(mktemp -d)
 trap 'rm -rf "$logdir"' EXIT
-for variant in matmul.cooperative_8x8 matmul.tiled_f16; do
+for variant in matmul.cooperative_8x8 attention.cooperative_8x8 matmul.tiled_f16; do
     run train --precision mixed --variant "$variant" --max-iters 3 --d-model 64 --num-heads 2 --num-layers 2 \
         --context-length 32 --eval-interval 0 --logdir "$logdir/$variant" >"$logdir/log" 2>&1 || {
         cat "$logdir/log" >&2
@@ -54,9 +57,11 @@ for variant in matmul.cooperative_8x8 matmul.tiled_f16; do
     }
     grep -o '"loss":[0-9.]*' "$logdir/$variant/metrics.jsonl" | cut -c1-12 >"$logdir/$variant.losses"
 done
-# The same operands, rounded alike: the first digits of the losses agree.
-cmp "$logdir/matmul.cooperative_8x8.losses" "$logdir/matmul.tiled_f16.losses" || {
-    say "a training by matrices goes another way than one without"
-    exit 1
-}
+# The same operands, rounded alike, and weights of attention by another one: the first digits of the losses agree.
+for variant in matmul.cooperative_8x8 attention.cooperative_8x8; do
+    cmp "$logdir/$variant.losses" "$logdir/matmul.tiled_f16.losses" || {
+        say "a training by $variant goes another way than one without matrices"
+        exit 1
+    }
+done
 say "a short training by matrices has the losses of one without: $(tr '\n' ' ' <"$logdir/matmul.tiled_f16.losses")"
