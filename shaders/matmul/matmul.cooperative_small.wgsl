@@ -55,10 +55,15 @@ fn main(
     let k_end = min(k_start + params.k_per_split, params.k);
     let part_row = subgroup / 2u % 2u * PART;
     let part_col = subgroup % 2u * PART;
-    var c00 = Sums();
-    var c01 = Sums();
-    var c10 = Sums();
-    var c11 = Sums();
+    var c00: Sums;
+    var c01: Sums;
+    var c10: Sums;
+    var c11: Sums;
+    // By statements: Mesa's AMD compiler takes a matrix's first value from where nothing was written.
+    c00 = Sums();
+    c01 = Sums();
+    c10 = Sums();
+    c11 = Sums();
     var next_a = fetch_a(lane, row0, k_start, k_end);
     var next_b = fetch_b(lane, col0, k_start, k_end);
     for (var k0 = k_start; k0 < k_end; k0 += DEPTH) {
