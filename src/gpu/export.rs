@@ -63,13 +63,16 @@ fn dispatch(dispatch: &Dispatch) -> Value {
 }
 
 impl Bound {
-    /// The storage's index, and for a range of a buffer its first word and their number.
+    /// The storage's index, and for a range of a buffer its first word, their number, and how many of a row and
+    /// of its gap follow each other.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Tensor(tensor) => json!({
                 "storage": tensor.storage.0,
                 "offset": tensor.offset,
                 "words": tensor.span(),
+                "row_words": tensor.cols.div_ceil(tensor.elements.per_word()),
+                "row_stride": tensor.row_words(),
             }),
             Self::Texture(texture) => json!({ "storage": texture.storage.0 }),
         }
