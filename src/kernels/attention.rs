@@ -63,7 +63,7 @@ impl Variant {
             Self::Cooperative | Self::Cooperative8x8 => {
                 let side = self.forward_kernel().matrix_side().unwrap_or_default();
                 let rows = SUBGROUPS_OF_MATRICES * side;
-                let lanes = SUBGROUPS_OF_MATRICES * largest_subgroup(plan);
+                let lanes = SUBGROUPS_OF_MATRICES * largest_subgroup(plan, side);
                 (rows as usize, vec![("LANES", lanes.max(rows))])
             }
             Self::TextureSubgroup => {
@@ -150,14 +150,14 @@ impl Variant {
 /// Subgroups of a workgroup by cooperative matrices, each of which has one matrix's rows of a tile.
 const SUBGROUPS_OF_MATRICES: u32 = 4;
 
-/// Lanes of the largest subgroups that a driver may make of a workgroup: 64 on AMD, whose Mesa takes these for
-/// matrices. Where it makes smaller ones, those past the fourth do what nobody needs.
-fn largest_subgroup(plan: &Plan) -> u32 {
+/// Lanes of the largest subgroups that a driver may make of a workgroup with matrices of `side` rows: 64 on AMD,
+/// whose Mesa takes these, and where nothing is known; Metal's have 32. Where it makes smaller ones, those past the
+/// fourth do what nobody needs.
+fn largest_subgroup(plan: &Plan, side: u32) -> u32 {
     let target = plan.target();
-    target.subgroup_size.unwrap_or_else(|| {
-        let is_other = target.vendor != 0 && target.vendor != Vendor::Amd.pci_id();
-        if is_other { 32 } else { 64 }
-    })
+    let may_be_amd = target.vendor == 0 || target.vendor == Vendor::Amd.pci_id();
+    let unknown = if side == 16 && may_be_amd { 64 } else { 32 };
+    target.subgroup_size.unwrap_or(unknown)
 }
 
 /// Sizes of an attention operation.
