@@ -32,7 +32,7 @@ struct Params {
 override A_TRANSPOSED: bool = false;
 override B_TRANSPOSED: bool = false;
 
-const LANES: u32 = 128u;
+override LANES: u32 = 128u;  // four subgroups at least
 const PART: u32 = 2u * SIDE;  // of a subgroup
 const TILE: u32 = 2u * PART;
 const DEPTH: u32 = 2u * SIDE;

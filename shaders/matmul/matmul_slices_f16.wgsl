@@ -3,7 +3,7 @@
 // LANES, the pitches and both tiles.
 // Joined with cooperative_16.wgsl or cooperative_8.wgsl, matmul_epilogue.wgsl, matmul_store_f16.wgsl.
 // Joined with matmul_tiled_slices.wgsl.
-const SHARES: u32 = TILE * DEPTH / 4u / LANES;  // of a lane, of each operand: a power of two up to eight
+override SHARES: u32 = TILE * DEPTH / 4u / LANES;  // of a lane, of each operand: a power of two up to eight
 
 // What a lane brings of a slice.
 struct Quads {

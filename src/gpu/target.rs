@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{Feature, Kernel, Requirement};
+use super::kernel::{Feature, Kernel, Requirement, Vendor};
 use super::limits::LimitValues;
 use super::tensor::{ALIGNMENT_WORDS, Tensor};
 use super::{AdapterClass, Choices};
@@ -53,6 +53,15 @@ impl Target {
     pub fn enough_workgroups(&self) -> usize {
         let units = self.choices.units();
         units.map_or(ENOUGH_WORKGROUPS, |units| 2 * units)
+    }
+
+    /// Lanes of the largest subgroups that a driver may make of a workgroup with cooperative matrices of
+    /// `side` rows: 64 on AMD, whose Mesa takes these, and where nothing is known; Metal's have 32. Where it
+    /// makes smaller ones, a workgroup has more of them than were counted on.
+    pub fn largest_subgroup_with_matrices(&self, side: u32) -> u32 {
+        let may_be_amd = self.vendor == 0 || self.vendor == Vendor::Amd.pci_id();
+        let unknown = if side == 16 && may_be_amd { 64 } else { 32 };
+        self.subgroup_size.unwrap_or(unknown)
     }
 
     /// Why `kernel` cannot run on it, if it cannot: the first of its requirements that is not met.
@@ -131,7 +140,6 @@ fn lcm(a: usize, b: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernel::Vendor;
     use super::super::tensor::StorageId;
     use super::*;
 
@@ -219,5 +227,26 @@ mod tests {
         let tensor = Tensor::dense(StorageId(0), 1000, 64);
         let blocks = target.row_blocks(&[tensor], 1, MAX_DISPATCH_FLOPS / 300);
         assert_eq!(blocks, [0..300, 300..600, 600..900, 900..1000]);
+    }
+
+    /// With fewer lanes some part of a tile would belong to no subgroup.
+    #[test]
+    fn unknown_subgroups_with_matrices_are_the_largest_that_the_vendor_makes() {
+        let (amd, nvidia) = (Vendor::Amd.pci_id(), 0x10de);
+        for (subgroup_size, vendor, side, want) in [
+            (None, amd, 16, 64),
+            (None, 0, 16, 64),
+            (None, nvidia, 16, 32),
+            (None, 0, 8, 32),
+            (Some(32), amd, 16, 32),
+            (Some(8), 0, 8, 8),
+        ] {
+            let target = Target {
+                subgroup_size,
+                vendor,
+                ..Target::portable(AdapterClass::Gpu)
+            };
+            assert_eq!(target.largest_subgroup_with_matrices(side), want);
+        }
     }
 }

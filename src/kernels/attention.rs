@@ -7,13 +7,13 @@ mod variants;
 pub use tables::*;
 pub use variants::{Pass, Use};
 
-use super::SUBGROUP_LANES;
 use super::family::choose;
 use super::half::{halve, in_words};
 use super::matmul_stage::stage;
 use super::rope::RopeTable;
+use super::{SUBGROUP_LANES, SUBGROUPS_OF_MATRICES};
 use crate::gpu::dispatch::{Bound, word};
-use crate::gpu::{AdapterClass, Dispatch, Elements, Kernel, Plan, Tensor, Vendor, Window};
+use crate::gpu::{AdapterClass, Dispatch, Elements, Kernel, Plan, Tensor, Window};
 use crate::params;
 
 params!(AttentionParams {
@@ -63,7 +63,8 @@ impl Variant {
             Self::Cooperative | Self::Cooperative8x8 => {
                 let side = self.forward_kernel().matrix_side().unwrap_or_default();
                 let rows = SUBGROUPS_OF_MATRICES * side;
-                let lanes = SUBGROUPS_OF_MATRICES * largest_subgroup(plan, side);
+                let lanes =
+                    SUBGROUPS_OF_MATRICES * plan.target().largest_subgroup_with_matrices(side);
                 (rows as usize, vec![("LANES", lanes.max(rows))])
             }
             Self::TextureSubgroup => {
@@ -145,19 +146,6 @@ impl Variant {
             _ => tensor.into(),
         }
     }
-}
-
-/// Subgroups of a workgroup by cooperative matrices, each of which has one matrix's rows of a tile.
-const SUBGROUPS_OF_MATRICES: u32 = 4;
-
-/// Lanes of the largest subgroups that a driver may make of a workgroup with matrices of `side` rows: 64 on AMD,
-/// whose Mesa takes these, and where nothing is known; Metal's have 32. Where it makes smaller ones, those past the
-/// fourth do what nobody needs.
-fn largest_subgroup(plan: &Plan, side: u32) -> u32 {
-    let target = plan.target();
-    let may_be_amd = target.vendor == 0 || target.vendor == Vendor::Amd.pci_id();
-    let unknown = if side == 16 && may_be_amd { 64 } else { 32 };
-    target.subgroup_size.unwrap_or(unknown)
 }
 
 /// Sizes of an attention operation.

@@ -231,6 +231,10 @@ const SUBGROUPS: &[Requirement] = &[
     Requirement::Lanes(SUBGROUP_LANES),
 ];
 
+/// Subgroups of a workgroup by cooperative matrices, each of which has a part of its tile. Further ones do
+/// what nobody needs.
+const SUBGROUPS_OF_MATRICES: u32 = 4;
+
 /// Lanes of a workgroup that takes elements one by one.
 const FLAT_LANES: usize = 64;
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::SUBGROUPS_OF_MATRICES;
 use super::super::matmul_stage::stage;
 use super::{
     Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
@@ -71,6 +72,10 @@ fn push_tiled(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes)
         // Once by elements, once by quads.
         Dispatch::new(kernel, params, [a, b, a, b, aside, output, second])
     };
+    let dispatch = match kernel.matrix_side() {
+        Some(side) => dispatch.constant("LANES", lanes(plan, tile_rows, side)),
+        None => dispatch,
+    };
     let dispatch = if variant.is_of_halves() {
         dispatch.constant("OUTPUT_HALVES", to_halves.into())
     } else {
@@ -88,6 +93,13 @@ fn push_tiled(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes)
             ])
             .flops(2 * m * n * k),
     );
+}
+
+/// Lanes of a workgroup whose four subgroups multiply matrices of `side` rows: as many as the largest
+/// subgroups need, and no more than bring a quad each of a slice of two matrices' depth.
+fn lanes(plan: &Plan, tile_rows: usize, side: u32) -> u32 {
+    let four = SUBGROUPS_OF_MATRICES * plan.target().largest_subgroup_with_matrices(side);
+    four.clamp(128, word(tile_rows) * 2 * side / 4)
 }
 
 fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
