@@ -33,7 +33,7 @@ fn main() -> Result<(), Error> {
     let sampling = Sampling {
         temperature: 0.8,
         top_k: Some(50),
-        top_p: None,
+        ..Sampling::default()
     };
     let mut generator = Generator::new(device.clone(), open()?, sampling)?;
     let mut prompt = Vec::new();

@@ -19,6 +19,8 @@ struct Fault {
 #[derive(Clone, Default)]
 struct Touched {
     written: bool,
+    /// By atomic operations, which may meet each other and nothing else.
+    added: bool,
     /// The visits of blocks that read it.
     read_in: BTreeSet<usize>,
 }
@@ -40,6 +42,7 @@ fn join(into: &mut State, other: State) {
     for (variable, touched) in other {
         let known = into.entry(variable).or_default();
         known.written |= touched.written;
+        known.added |= touched.added;
         known.read_in.extend(touched.read_in);
     }
 }
@@ -81,6 +84,9 @@ impl Walk<'_> {
                 }
                 Statement::Store { pointer, .. } => {
                     self.write(function, *pointer, visit, &mut state)
+                }
+                Statement::Atomic { pointer, .. } => {
+                    self.add(function, *pointer, visit, &mut state);
                 }
                 Statement::CooperativeStore { data, .. } => {
                     self.write(function, data.pointer, visit, &mut state);
@@ -150,8 +156,19 @@ impl Walk<'_> {
         };
         let touched = state.entry(variable).or_default();
         touched.read_in.insert(visit);
-        if touched.written {
+        if touched.written || touched.added {
             self.fault(f, variable, "read after a write");
+        }
+    }
+
+    fn add(&mut self, f: &Function, pointer: Handle<Expression>, visit: usize, state: &mut State) {
+        let Some(variable) = self.workgroup_variable(f, pointer) else {
+            return;
+        };
+        let touched = state.entry(variable).or_default();
+        touched.added = true;
+        if touched.written || touched.read_in.iter().any(|read| *read != visit) {
+            self.fault(f, variable, "added to after a read or write");
         }
     }
 
@@ -168,7 +185,7 @@ impl Walk<'_> {
         };
         let touched = state.entry(variable).or_default();
         touched.written = true;
-        if touched.read_in.iter().any(|read| *read != visit) {
+        if touched.added || touched.read_in.iter().any(|read| *read != visit) {
             self.fault(f, variable, "written after a read");
         }
     }
@@ -274,23 +291,23 @@ fn workgroup_memory_has_a_barrier_between_a_write_and_a_read() {
 }
 
 #[test]
-fn each_barrier_of_a_tree_is_missed() {
+fn each_barrier_of_a_tree_and_of_bins_is_missed() {
     const BARRIER: &str = "workgroupBarrier();";
-    let kernel = &kernels::softmax::FORWARD;
-    let source = kernel.joined_source();
-    let barriers: Vec<usize> = source.match_indices(BARRIER).map(|(at, _)| at).collect();
-    assert!(
-        barriers.len() >= 6,
-        "two trees have {} barriers",
-        barriers.len()
-    );
-    for at in barriers {
-        let mut mutant = source.clone();
-        mutant.replace_range(at..at + BARRIER.len(), "");
-        let line = source[..at].lines().count();
-        assert!(
-            !faults(kernel, &mutant).is_empty(),
-            "line {line} can go unseen"
-        );
+    for (kernel, least) in [
+        (&kernels::softmax::FORWARD, 6),
+        (&kernels::sample::FILTER, 8),
+        (&kernels::sample::DRAW, 6),
+    ] {
+        let source = kernel.joined_source();
+        let barriers: Vec<usize> = source.match_indices(BARRIER).map(|(at, _)| at).collect();
+        let label = kernel.label();
+        assert!(barriers.len() >= least, "{label}: {}", barriers.len());
+        for at in barriers {
+            let mut mutant = source.clone();
+            mutant.replace_range(at..at + BARRIER.len(), "");
+            let line = source[..at].lines().count();
+            let found = faults(kernel, &mutant);
+            assert!(!found.is_empty(), "{label}: line {line} can go unseen");
+        }
     }
 }

@@ -15,6 +15,7 @@ mod oracle_fixtures;
 mod parity;
 mod reference;
 mod run_files;
+mod sampling;
 mod shader_tables;
 mod shaders;
 mod tokenizer;

@@ -277,11 +277,7 @@ fn decode(device: &Device) {
         let path = saved_model(&fixture, folder.path());
         let model = InferenceModel::open(&path, device.target().max_binding_words).unwrap();
         let (time, vocab) = (model.config.context_length, model.config.vocab_size);
-        let sampling = Sampling {
-            temperature: 1.0,
-            top_k: None,
-            top_p: None,
-        };
+        let sampling = Sampling::default();
         let mut generator = Generator::new(device.clone(), model, sampling).unwrap();
         let (tokens, want) = (fixture.words("tokens"), fixture.floats("logits0"));
         let too_long = generator.logits(&tokens[..=time]).unwrap_err().to_string();

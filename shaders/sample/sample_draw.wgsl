@@ -1,6 +1,6 @@
-// Draws one token of each row in proportion to its mass, which need not sum to one. A row without
-// a positive finite mass gives NO_TOKEN.
-// Joined with own_ids.wgsl.
+// Draws one token of each row in proportion to its mass: the first id whose running sum exceeds a uniform
+// number times the total. A row without any mass gives NO_TOKEN, one with a NaN gives NAN_ROW.
+// Joined with sample_bins.wgsl, sample_mass.wgsl.
 struct Params {
     rows: u32,
     vocab_size: u32,
@@ -8,84 +8,67 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> masses: array<f32>;        // [rows, vocab]
-@group(0) @binding(2) var<storage, read> draw: array<u32>;          // seed low, seed high, counter low, counter high
+@group(0) @binding(1) var<storage, read> kept: array<u32>;          // [rows, vocab], floats
+@group(0) @binding(2) var<storage, read> settings: array<u32>;      // [rows, SETTINGS]
 @group(0) @binding(3) var<storage, read_write> tokens: array<u32>;  // [rows]
 
-override WORKGROUP_SIZE: u32 = 64u;
 const NO_TOKEN: u32 = 0xffffffffu;
+const NAN_ROW: u32 = 0xfffffffeu;
 
-var<workgroup> sums: array<f32, WORKGROUP_SIZE>;
-
-@compute @workgroup_size(WORKGROUP_SIZE)
+@compute @workgroup_size(BINS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.x;
-    let base = row * params.vocab_size;
-    let ids = own_ids(lane, params.vocab_size);
-    var sum = 0.0;
-    for (var id = ids.x; id < ids.y; id++) {
-        sum += masses[base + id];
-    }
-    sums[lane] = sum;
-    // Every lane's sum is there.
-    workgroupBarrier();
-    if (lane != 0u) {
-        return;
-    }
-    var total = 0.0;
-    for (var i = 0u; i < WORKGROUP_SIZE; i++) {
-        total += sums[i];
-    }
-    // Row r uses counter + r; 24 bits make a uniform number that f32 holds exactly.
-    let low = draw[2] + row;
-    let high = draw[3] + select(0u, 1u, low < row);
-    let words = philox(vec4(low, high, params.stream, 0u), vec2(draw[0], draw[1]));
-    let target_mass = f32(words.x >> 8u) / 16777216.0 * total;
-    var owner = 0u;
-    var before = 0.0;
-    while (owner + 1u < WORKGROUP_SIZE && before + sums[owner] <= target_mass) {
-        before += sums[owner];
-        owner++;
-    }
-    // Rounding may leave the target behind the last positive mass: that token is drawn then.
-    var token = NO_TOKEN;
-    let owned = own_ids(owner, params.vocab_size);
-    for (var id = owned.x; id < owned.y; id++) {
-        let mass = masses[base + id];
-        if (mass > 0.0) {
-            token = id;
-            before += mass;
-            if (before > target_mass) {
-                break;
-            }
+    let base = group.x * params.vocab_size;
+    let at = group.x * SETTINGS;
+    let scale = vec2(settings[at], settings[at + 1u]);
+    let largest = largest_order(lane, base);
+    // The ids [first, end) hold the token; each bin has the next `share` of them.
+    var first = 0u;
+    var end = params.vocab_size;
+    var left = Wide(0u);
+    var is_empty = false;
+    var share = params.vocab_size;
+    loop {
+        let is_whole = share == params.vocab_size;
+        share = (share + BINS - 1u) / BINS;
+        clear_bins(lane);
+        let begin = min(first + lane * share, end);
+        var sum = Wide(0u);
+        for (var id = begin; id < min(begin + share, end); id++) {
+            let order = falling_order(kept[base + id]);
+            sum = wide_sum(sum, mass_of(halvings(order, largest, scale)));
+        }
+        add_to_bin(lane, sum);
+        let total = sum_bins(lane);
+        if (is_whole) {
+            is_empty = (total.x | total.y) == 0u;
+            // 24 random bits: their product with the total, rounded down, is what has to be exceeded.
+            let words = philox(
+                vec4(settings[at + 11u], settings[at + 12u], params.stream, 0u),
+                vec2(settings[at + 9u], settings[at + 10u]),
+            );
+            left = wide_sum(portion(total, Wide(0u, words.x & 0xffffff00u)).whole, Wide(1u, 0u));
+        }
+        let found = find_bin(left);
+        left = wide_difference(left, found.before);
+        first += found.bin * share;
+        end = min(first + share, end);
+        if (share == 1u) {
+            break;
         }
     }
-    for (var id = owned.x; token == NO_TOKEN && id > 0u; id--) {
-        if (masses[base + id - 1u] > 0.0) {
-            token = id - 1u;
-        }
+    if (lane == 0u) {
+        tokens[group.x] = select(select(first, NO_TOKEN, is_empty), NAN_ROW, largest == NAN_ORDER);
     }
-    tokens[row] = select(NO_TOKEN, token, total > 0.0 && total < 3.4e38);
 }
 
 // Philox4x32-10 (Salmon et al. 2011): four random words, a pure function of counter and key.
-fn multiply_high(x: u32, y: u32) -> u32 {
-    let low = (x & 0xffffu) * (y & 0xffffu);
-    let mid1 = (x >> 16u) * (y & 0xffffu) + (low >> 16u);
-    let mid2 = (x & 0xffffu) * (y >> 16u) + (mid1 & 0xffffu);
-    return (x >> 16u) * (y >> 16u) + (mid1 >> 16u) + (mid2 >> 16u);
-}
-
 fn philox(counter: vec4<u32>, key: vec2<u32>) -> vec4<u32> {
     var c = counter;
     var k = key;
     for (var round = 0u; round < 10u; round++) {
-        c = vec4(
-            multiply_high(0xcd9e8d57u, c.z) ^ c.y ^ k.x,
-            0xcd9e8d57u * c.z,
-            multiply_high(0xd2511f53u, c.x) ^ c.w ^ k.y,
-            0xd2511f53u * c.x,
-        );
+        let x = wide_product(0xcd9e8d57u, c.z);
+        let y = wide_product(0xd2511f53u, c.x);
+        c = vec4(x.y ^ c.y ^ k.x, x.x, y.y ^ c.w ^ k.y, y.x);
         k += vec2(0x9e3779b9u, 0xbb67ae85u);
     }
     return c;

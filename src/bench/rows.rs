@@ -11,6 +11,7 @@ use crate::kernels::family::unmet;
 use crate::kernels::loss_scale::LossScale;
 use crate::kernels::matmul::{self, Epilogue, Form, Product, TEXTURE_SIDE, Use, Variant};
 use crate::kernels::rope::RopeTable;
+use crate::kernels::sample::{SETTINGS_WORDS, SampleRows, Sampling};
 use crate::kernels::sum::{Partials, Sums};
 use crate::kernels::{
     cross_entropy, embedding, grad_norm, half, loss_scale, matmul_stage, rmsnorm, rope, sample,
@@ -492,23 +493,48 @@ fn sample_rows(table: &mut Table) {
     }
     const SAMPLES: usize = 8;
     const SAMPLED_VOCAB: usize = 8192;
-    for kernel in [
-        &sample::TOP_K,
-        &sample::TOP_P,
-        &sample::DRAW,
-        &sample::GREEDY,
+    const CONTEXT: usize = 256;
+    let plain = Sampling {
+        temperature: 0.8,
+        ..Sampling::default()
+    };
+    let [greedy, top_k, top_p, every] = [
+        (0.0, None, None, None, 1.0),
+        (0.8, Some(50), None, None, 1.0),
+        (0.8, None, Some(0.9), None, 1.0),
+        (0.8, Some(50), Some(0.9), Some(0.05), 1.1),
+    ]
+    .map(
+        |(temperature, top_k, top_p, min_p, repetition_penalty)| Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+        },
+    );
+    for (kernel, name, sampling) in [
+        (&sample::FILTER, "greedy", greedy),
+        (&sample::FILTER, "k 50", top_k),
+        (&sample::FILTER, "p 0.9", top_p),
+        (&sample::FILTER, "every filter", every),
+        (&sample::DRAW, "all kept", plain),
     ] {
-        table.add(kernel, format!("{SAMPLES}x{SAMPLED_VOCAB}"), |case| {
-            let logits = tensor(case, SAMPLES, SAMPLED_VOCAB);
-            let mass = vec![1.0 / SAMPLED_VOCAB as f64; SAMPLES * SAMPLED_VOCAB];
-            let probabilities = case.floats(SAMPLES, SAMPLED_VOCAB, mass).tensor;
-            let draw = case.words(&sample::draw_words(1, 2));
+        let shape = format!("{SAMPLES}x{SAMPLED_VOCAB}, {name}");
+        table.add(kernel, shape, move |case| {
+            let logits = case.random(SAMPLES, SAMPLED_VOCAB, 3.0).tensor;
+            let settings = (0..SAMPLES).flat_map(|row| sampling.words(CONTEXT, 1, row as u64));
+            let settings: Vec<u32> = settings.collect();
+            let rows = SampleRows {
+                logits,
+                settings: case.words(&settings).reshape(SAMPLES, SETTINGS_WORDS),
+                context: case
+                    .words(&[7; SAMPLES * CONTEXT])
+                    .reshape(SAMPLES, CONTEXT),
+            };
             let tokens = case.plan.scratch("tokens", 1, SAMPLES);
-            let plan = &mut case.plan;
-            sample::top_k(plan, logits, 50, 0.8);
-            sample::top_p(plan, probabilities, 0.9);
-            sample::draw(plan, probabilities, draw, tokens);
-            sample::greedy(plan, logits, tokens);
+            sample::filter(&mut case.plan, &rows);
+            sample::draw(&mut case.plan, logits, rows.settings, tokens);
         });
     }
 }

@@ -130,6 +130,12 @@ impl Case {
         u32::try_from(drawn).expect("n is small")
     }
 
+    /// A number of a standard normal distribution, cut at 4.
+    pub fn normal(&mut self) -> f64 {
+        self.drawn += 1;
+        self.random.truncated_normal(self.drawn, 4.0)
+    }
+
     /// Expects `want` in `tensor`, within the usual tolerance of f32 kernels.
     pub fn expect(&mut self, name: &'static str, tensor: Tensor, want: Vec<f64>) {
         self.expect_within(name, tensor, want, TOLERANCE);

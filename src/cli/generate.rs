@@ -42,6 +42,12 @@ pub struct GenerateArgs {
     /// Draw among the likeliest tokens that together reach this probability
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
+    /// Draw among tokens with at least this share of the likeliest one's probability
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Divides positive logits of tokens in the window and multiplies negative ones; over 1 repeats less
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    repetition_penalty: f32,
     /// Seed of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -79,6 +85,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
         temperature: args.temperature,
         top_k: args.top_k,
         top_p: args.top_p,
+        min_p: args.min_p,
+        repetition_penalty: args.repetition_penalty,
     };
     let device = args.adapter.open()?;
     let model = InferenceModel::open(&args.checkpoint, device.target().max_binding_words)?;

@@ -10,7 +10,6 @@ use crate::Error;
 use crate::config::{ModelConfig, Resolved, SettingFlags};
 use crate::decode::{DecodePlans, ScorePlan};
 use crate::gpu::{Device, DeviceOptions, Plan, SectionId, Target};
-use crate::kernels::sample::Sampling;
 use crate::train::builtin;
 use crate::train::step_plan::StepPlan;
 use crate::weights::ParameterTable;
@@ -138,12 +137,7 @@ impl Planned {
     fn of_generate(model: &ModelConfig, target: Target) -> Self {
         let table = ParameterTable::new(model, &[], target.max_binding_words);
         let plans = DecodePlans::new(model, &table);
-        let sampling = Sampling {
-            temperature: 1.0,
-            top_k: None,
-            top_p: None,
-        };
-        let (plan, section) = plans.build(target, &sampling, model.context_length);
+        let (plan, section) = plans.build(target, model.context_length);
         Self {
             parameters: table.count(),
             device_bytes: plans.device_bytes(&plan),

@@ -7,7 +7,7 @@ use super::plan::DecodePlans;
 use super::{DecodeError, InferenceModel};
 use crate::Error;
 use crate::gpu::{Buffers, Choices, Device, Executable, Plan, Question, SectionId, Target};
-use crate::kernels::sample::{self, NO_TOKEN, Sampling};
+use crate::kernels::sample::{NAN_ROW, NO_TOKEN, Sampling};
 use crate::model::Transformer;
 
 /// What to generate.
@@ -77,7 +77,7 @@ impl Generator {
         let planned: BTreeSet<usize> = lengths.map(|len| self.common.planned_time(len)).collect();
         let plans = planned
             .into_iter()
-            .map(|time| self.common.build(target.clone(), &self.sampling, time).0);
+            .map(|time| self.common.build(target.clone(), time).0);
         plans.flat_map(|plan| plan.questions().clone()).collect()
     }
 
@@ -157,8 +157,7 @@ impl Generator {
     }
 
     fn build(&self, time: usize) -> (Plan, SectionId) {
-        self.common
-            .build(self.device.target(), &self.sampling, time)
+        self.common.build(self.device.target(), time)
     }
 
     fn next_token(
@@ -172,10 +171,11 @@ impl Generator {
         let chosen: Vec<u32> = self
             .buffers
             .read(&self.device, self.common.io.chosen, 0, 1)?;
-        if chosen[0] == NO_TOKEN {
-            return Err(DecodeError::NotFinite(index).into());
+        match chosen[0] {
+            NAN_ROW => Err(DecodeError::NotANumber(index).into()),
+            NO_TOKEN => Err(DecodeError::NoToken(index).into()),
+            token => Ok(token),
         }
-        Ok(chosen[0])
     }
 
     fn forward(&mut self, window: &[u32], seed: u64, counter: u64) -> Result<(), Error> {
@@ -193,12 +193,9 @@ impl Generator {
         let last = crate::gpu::dispatch::word(window.len() - 1);
         self.buffers
             .write(&self.device, self.common.io.last, 0, &[last]);
-        self.buffers.write(
-            &self.device,
-            self.common.io.draw,
-            0,
-            &sample::draw_words(seed, counter),
-        );
+        let settings = self.sampling.words(window.len(), seed, counter);
+        self.buffers
+            .write(&self.device, self.common.io.settings, 0, &settings);
         if !self.plans.contains_key(&time) {
             let (plan, section) = self.build(time);
             let executable = Executable::compile(&plan, &self.device, &self.buffers)?;
@@ -223,10 +220,15 @@ fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
     if sampling.top_k == Some(0) {
         return out_of_range("top-k", "0".to_owned(), "at least 1");
     }
-    match sampling.top_p {
-        Some(p) if !(p > 0.0 && p <= 1.0) => {
-            out_of_range("top-p", p.to_string(), "over 0 and at most 1")
-        }
-        _ => Ok(()),
+    if let Some(p) = sampling.top_p.filter(|&p| !(p > 0.0 && p <= 1.0)) {
+        return out_of_range("top-p", p.to_string(), "over 0 and at most 1");
     }
+    if let Some(p) = sampling.min_p.filter(|p| !(0.0..=1.0).contains(p)) {
+        return out_of_range("min-p", p.to_string(), "at least 0 and at most 1");
+    }
+    let penalty = sampling.repetition_penalty;
+    if !(penalty.is_finite() && penalty > 0.0) {
+        return out_of_range("repetition-penalty", penalty.to_string(), "a number over 0");
+    }
+    Ok(())
 }

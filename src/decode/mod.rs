@@ -49,11 +49,14 @@ pub enum DecodeError {
         /// The model's context length.
         context_length: usize,
     },
-    /// The model gave no finite logits.
+    /// A logit is not a number.
+    #[error("the model's logits have NaN at token {0}; the checkpoint is damaged or diverged")]
+    NotANumber(usize),
+    /// Every logit is minus infinity.
     #[error(
-        "the model's logits are not finite at token {0}; the checkpoint is damaged or diverged"
+        "the model's logits leave no token to draw at token {0}; the checkpoint is damaged or diverged"
     )]
-    NotFinite(usize),
+    NoToken(usize),
     /// The token that ends a text is not in the vocabulary.
     #[error("the tokenizer has no token '{0}' to end a text with; go on without one")]
     NoSuchToken(String),
@@ -65,6 +68,6 @@ pub enum DecodeError {
 impl DecodeError {
     /// Whether the request was wrong, rather than the run failed.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::NotFinite(_))
+        !matches!(self, Self::NotANumber(_) | Self::NoToken(_))
     }
 }

@@ -4,7 +4,7 @@ use crate::config::ModelConfig;
 use crate::gpu::{Memory, PersistentId, Plan, SectionId, Target, Tensor};
 use crate::kernels::embedding;
 use crate::kernels::rope::RopeTable;
-use crate::kernels::sample::{self, Sampling};
+use crate::kernels::sample::{self, SETTINGS_WORDS, SampleRows};
 use crate::model::transformer::PassShape;
 use crate::model::{BatchShape, Pass, Transformer};
 use crate::weights::{FlatIds, ParameterTable};
@@ -25,7 +25,8 @@ pub(super) struct IoMemory {
     pub(super) tokens: PersistentId,
     /// Row of the window's last token.
     pub(super) last: PersistentId,
-    pub(super) draw: PersistentId,
+    /// Settings of the draw.
+    pub(super) settings: PersistentId,
     pub(super) chosen: PersistentId,
     pub(super) logits: PersistentId,
     pub(super) angles: PersistentId,
@@ -39,7 +40,7 @@ impl DecodePlans {
         let io = IoMemory {
             tokens: memory.declare("tokens", config.context_length),
             last: memory.declare("last", 1),
-            draw: memory.declare("draw", sample::DRAW_WORDS),
+            settings: memory.declare("settings", SETTINGS_WORDS),
             chosen: memory.declare("chosen", 1),
             logits: memory.declare("logits", config.vocab_size),
             angles: memory.declare("rope_angles", config.context_length * config.head_dim()),
@@ -62,7 +63,7 @@ impl DecodePlans {
     }
 
     /// Plans a pass over `time` tokens that ends in one chosen token.
-    pub fn build(&self, target: Target, sampling: &Sampling, time: usize) -> (Plan, SectionId) {
+    pub fn build(&self, target: Target, time: usize) -> (Plan, SectionId) {
         let (config, memory) = (&self.config, &self.memory);
         let mut plan = Plan::new(target);
         let weights = self.table.bind(&mut plan, memory, &self.weights);
@@ -74,7 +75,7 @@ impl DecodePlans {
         };
         let tokens = vector(self.io.tokens, time);
         let last = vector(self.io.last, 1);
-        let draw = vector(self.io.draw, sample::DRAW_WORDS);
+        let settings = vector(self.io.settings, SETTINGS_WORDS);
         let chosen = vector(self.io.chosen, 1);
         let logits = vector(self.io.logits, config.vocab_size);
         let section = plan.section();
@@ -88,7 +89,12 @@ impl DecodePlans {
         // Gathering a row is what an embedding does.
         let residual = embedding::forward(pass.plan, &[forward.residual], last);
         self.transformer.logits_into(&mut pass, residual, logits);
-        sample::sample(pass.plan, logits, draw, chosen, sampling);
+        let rows = SampleRows {
+            logits,
+            settings,
+            context: tokens,
+        };
+        sample::sample(pass.plan, &rows, chosen);
         (plan, section)
     }
 

@@ -1,56 +1,44 @@
-//! The sampler: temperature, top-k, softmax, top-p, and one draw a row.
+//! The sampler: which tokens of each row of logits may be drawn, and one draw a row. Each row has settings
+//! of its own, and a draw that does not depend on the rows beside it.
 
-use super::{binding, softmax};
+use super::binding;
 use crate::gpu::dispatch::word;
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::random::Stream;
 use crate::{params, shader};
 
-params!(TopKParams {
+params!(FilterParams {
     rows: u32,
     vocab_size: u32,
-    top_k: u32,
-    temperature: f32
-});
-params!(TopPParams {
-    rows: u32,
-    vocab_size: u32,
-    top_p: f32
+    context_stride: u32
 });
 params!(DrawParams {
     rows: u32,
     vocab_size: u32,
     stream: u32
 });
-params!(GreedyParams {
-    rows: u32,
-    vocab_size: u32
-});
 
-/// What a row without a finite logit gives instead of a token.
+/// What a row gives instead of a token where none has any probability.
 pub const NO_TOKEN: u32 = u32::MAX;
+/// What a row with a NaN gives instead of a token.
+pub const NAN_ROW: u32 = u32::MAX - 1;
 
-/// Temperature and the k largest.
-pub static TOP_K: Kernel = Kernel {
-    name: "sample_top_k",
-    variant: PORTABLE,
-    source: shader!("sample/sample_top_k.wgsl"),
-    bindings: &[binding("logits", Role::In), binding("scaled", Role::Out)],
-    params: TopKParams::LAYOUT,
-    requires: &[],
-};
+/// Sums of masses in 64 bits hold fewer tokens than this.
+const MAX_VOCAB: usize = 1 << 20;
 
-/// The nucleus.
-pub static TOP_P: Kernel = Kernel {
-    name: "sample_top_p",
+/// Repetition penalty, top-k, top-p and min-p.
+pub static FILTER: Kernel = Kernel {
+    name: "sample_filter",
     variant: PORTABLE,
-    source: shader!("sample/sample_top_p.wgsl"),
+    source: shader!("sample/sample_filter.wgsl"),
     bindings: &[
-        binding("probabilities", Role::In),
+        binding("logits", Role::In),
+        binding("settings", Role::In),
+        binding("context", Role::In),
         binding("kept", Role::Out),
     ],
-    params: TopPParams::LAYOUT,
+    params: FilterParams::LAYOUT,
     requires: &[],
 };
 
@@ -60,25 +48,17 @@ pub static DRAW: Kernel = Kernel {
     variant: PORTABLE,
     source: shader!("sample/sample_draw.wgsl"),
     bindings: &[
-        binding("masses", Role::In),
-        binding("draw", Role::In),
+        binding("kept", Role::In),
+        binding("settings", Role::In),
         binding("tokens", Role::Out),
     ],
     params: DrawParams::LAYOUT,
     requires: &[],
 };
 
-/// The largest logit.
-pub static GREEDY: Kernel = Kernel {
-    name: "sample_greedy",
-    variant: PORTABLE,
-    source: shader!("sample/sample_greedy.wgsl"),
-    bindings: &[binding("logits", Role::In), binding("tokens", Role::Out)],
-    params: GreedyParams::LAYOUT,
-    requires: &[],
-};
-
-/// How tokens are chosen from logits.
+/// How tokens are chosen from logits. What is kept is decided in this order, that of Hugging Face's
+/// processors: repetition penalty, temperature, top-k, top-p, min-p. (llama.cpp divides by the temperature
+/// last, so that its top-p and min-p see the model's own probabilities.)
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the largest.
@@ -87,88 +67,151 @@ pub struct Sampling {
     pub top_k: Option<usize>,
     /// Keeps the smallest set of at least this mass; `None` keeps all.
     pub top_p: Option<f32>,
+    /// Keeps what is at least as probable as this share of the likeliest; `None` keeps all.
+    pub min_p: Option<f32>,
+    /// Divides positive logits of the context's tokens and multiplies negative ones (Keskar et al. 2019,
+    /// section 4.1); 1 changes nothing.
+    pub repetition_penalty: f32,
 }
 
-/// Words of the buffer that carries [`draw_words`].
-pub const DRAW_WORDS: usize = 4;
-
-/// Seed and counter of a draw, as the shader reads them.
-pub fn draw_words(seed: u64, counter: u64) -> [u32; DRAW_WORDS] {
-    let [s0, s1, s2, s3, s4, s5, s6, s7] = seed.to_le_bytes();
-    let [c0, c1, c2, c3, c4, c5, c6, c7] = counter.to_le_bytes();
-    [
-        [s0, s1, s2, s3],
-        [s4, s5, s6, s7],
-        [c0, c1, c2, c3],
-        [c4, c5, c6, c7],
-    ]
-    .map(u32::from_le_bytes)
-}
-
-/// Chooses a token for each row of `logits` `[rows, vocab]` and writes it to `tokens` `[rows]`;
-/// `draw` holds [`draw_words`], row `r` uses its counter plus `r`.
-pub fn sample(plan: &mut Plan, logits: Tensor, draw: Tensor, tokens: Tensor, sampling: &Sampling) {
-    if sampling.temperature == 0.0 {
-        greedy(plan, logits, tokens);
-        return;
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: 1.0,
+        }
     }
-    let scaled = top_k(
-        plan,
-        logits,
-        sampling.top_k.unwrap_or(logits.cols),
-        sampling.temperature,
-    );
-    let mut masses = softmax::forward(plan, scaled);
-    if let Some(p) = sampling.top_p.filter(|&p| p < 1.0) {
-        masses = top_p(plan, masses, p);
-    }
-    self::draw(plan, masses, draw, tokens);
 }
 
-/// Divides `logits` `[rows, vocab]` by the temperature and masks all but the `count` largest.
-pub fn top_k(plan: &mut Plan, logits: Tensor, count: usize, temperature: f32) -> Tensor {
-    let scaled = plan.scratch("scaled_logits", logits.rows, logits.cols);
-    let params = TopKParams {
+/// Words of a row's settings, see [`Sampling::words`].
+pub const SETTINGS_WORDS: usize = 16;
+
+impl Sampling {
+    /// A row's settings as the shaders read them. Its context are the first `context` words of its row of
+    /// contexts; seed and counter decide its draw.
+    pub fn words(&self, context: usize, seed: u64, counter: u64) -> [u32; SETTINGS_WORDS] {
+        let is_greedy = self.temperature == 0.0;
+        let temperature = if is_greedy { 1.0 } else { self.temperature };
+        let [mantissa, exponent] = scale(temperature);
+        let top_k = if is_greedy {
+            1
+        } else {
+            self.top_k.unwrap_or(usize::MAX)
+        };
+        let [top_p_low, top_p_high] = halves(self.top_p.map_or(u64::MAX, share));
+        let [min_p_low, min_p_high] = halves(self.min_p.map_or(u64::MAX, halvings));
+        let [seed_low, seed_high] = halves(seed);
+        let [counter_low, counter_high] = halves(counter);
+        [
+            mantissa,
+            exponent,
+            u32::try_from(top_k).unwrap_or(u32::MAX),
+            top_p_low,
+            top_p_high,
+            min_p_low,
+            min_p_high,
+            self.repetition_penalty.to_bits(),
+            word(context),
+            seed_low,
+            seed_high,
+            counter_low,
+            counter_high,
+            0,
+            0,
+            0,
+        ]
+    }
+}
+
+/// The low and the high word.
+fn halves(value: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    [[a, b, c, d], [e, f, g, h]].map(u32::from_le_bytes)
+}
+
+/// Halvings of the mass for each unit of the logits, log2(e) / temperature, as 32 bits with a leading one
+/// and an exponent.
+fn scale(temperature: f32) -> [u32; 2] {
+    let scale = std::f64::consts::LOG2_E / f64::from(temperature);
+    let exponent = i32::from(((scale.to_bits() >> 52) & 0x7ff) as u16) - 1023 - 31;
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "it is below 2^32, but for rounding, which saturates"
+    )]
+    let mantissa = (scale * f64::from(-exponent).exp2()).round() as u32;
+    [mantissa, exponent.cast_unsigned()]
+}
+
+/// A probability in units of 2^-64, all ones from 1 up.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "below 1 the product is below 2^64, and else saturates"
+)]
+fn share(p: f32) -> u64 {
+    (f64::from(p) * 64f64.exp2()) as u64
+}
+
+/// How often a mass may be halved until it is below `p` of itself, in units of 2^-32; 0 may be halved for
+/// ever.
+#[allow(clippy::cast_possible_truncation, reason = "infinity saturates")]
+fn halvings(p: f32) -> u64 {
+    (-f64::from(p).log2() * 32f64.exp2()) as u64
+}
+
+/// Rows of logits with what decides about each.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleRows {
+    /// `[rows, vocab]`.
+    pub logits: Tensor,
+    /// [`Sampling::words`] of each row, `[rows, SETTINGS_WORDS]`.
+    pub settings: Tensor,
+    /// Ids that the repetition penalty is for, `[rows, any]`: of each row as many as its settings say, each
+    /// below the vocabulary's size.
+    pub context: Tensor,
+}
+
+/// Chooses a token for each row and writes it to `tokens` `[rows]`.
+pub fn sample(plan: &mut Plan, rows: &SampleRows, tokens: Tensor) {
+    let kept = filter(plan, rows);
+    draw(plan, kept, rows.settings, tokens);
+}
+
+/// The logits `[rows, vocab]`, penalised, with minus infinity in place of those that may not be drawn.
+///
+/// # Panics
+/// If the vocabulary is of 2^20 tokens or more.
+pub fn filter(plan: &mut Plan, rows: &SampleRows) -> Tensor {
+    let (logits, context) = (rows.logits, rows.context);
+    assert!(logits.cols < MAX_VOCAB, "{} tokens", logits.cols);
+    let kept = plan.scratch("kept_logits", logits.rows, logits.cols);
+    let params = FilterParams {
         rows: word(logits.rows),
         vocab_size: word(logits.cols),
-        top_k: word(count.min(logits.cols)),
-        temperature,
+        context_stride: word(context.cols),
     };
-    let dispatch = Dispatch::new(&TOP_K, params, [logits.into(), scaled.into()]);
+    let bindings = [
+        logits.into(),
+        rows.settings.into(),
+        context.into(),
+        kept.into(),
+    ];
+    // A workgroup a row.
+    let dispatch = Dispatch::new(&FILTER, params, bindings);
     plan.push(dispatch.workgroups([word(logits.rows), 1, 1]));
-    scaled
-}
-
-/// Zeroes what lies outside of the nucleus of mass `p` of `probabilities` `[rows, vocab]`.
-pub fn top_p(plan: &mut Plan, probabilities: Tensor, p: f32) -> Tensor {
-    let kept = plan.scratch("nucleus", probabilities.rows, probabilities.cols);
-    let params = TopPParams {
-        rows: word(kept.rows),
-        vocab_size: word(kept.cols),
-        top_p: p,
-    };
-    let dispatch = Dispatch::new(&TOP_P, params, [probabilities.into(), kept.into()]);
-    plan.push(dispatch.workgroups([word(kept.rows), 1, 1]));
     kept
 }
 
-/// Draws a token of each row of `masses` `[rows, vocab]`.
-pub fn draw(plan: &mut Plan, masses: Tensor, draw: Tensor, tokens: Tensor) {
+/// Draws a token of each row of logits `kept` `[rows, vocab]`, divided by the temperature of its settings.
+pub fn draw(plan: &mut Plan, kept: Tensor, settings: Tensor, tokens: Tensor) {
     let params = DrawParams {
-        rows: word(masses.rows),
-        vocab_size: word(masses.cols),
+        rows: word(kept.rows),
+        vocab_size: word(kept.cols),
         stream: Stream::Sample as u32,
     };
-    let dispatch = Dispatch::new(&DRAW, params, [masses.into(), draw.into(), tokens.into()]);
-    plan.push(dispatch.workgroups([word(masses.rows), 1, 1]));
-}
-
-/// Takes the largest logit of each row, the lowest id on a tie.
-pub fn greedy(plan: &mut Plan, logits: Tensor, tokens: Tensor) {
-    let params = GreedyParams {
-        rows: word(logits.rows),
-        vocab_size: word(logits.cols),
-    };
-    let dispatch = Dispatch::new(&GREEDY, params, [logits.into(), tokens.into()]);
-    plan.push(dispatch.workgroups([word(logits.rows), 1, 1]));
+    let bindings = [kept.into(), settings.into(), tokens.into()];
+    let dispatch = Dispatch::new(&DRAW, params, bindings);
+    plan.push(dispatch.workgroups([word(kept.rows), 1, 1]));
 }

@@ -1,4 +1,4 @@
-//! Softmax of rows, for the sampler; attention and cross-entropy carry their own, fused.
+//! Softmax of rows; attention, cross-entropy and the sampler carry their own, fused.
 
 use super::{binding, row_lanes};
 use crate::gpu::dispatch::{flat_workgroups, word};

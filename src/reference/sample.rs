@@ -1,38 +1,106 @@
 //! The sampler: logits to a distribution, stage by stage, and a draw from it.
 //!
 //! Top-p is nucleus sampling: Holtzman et al., "The Curious Case of Neural Text Degeneration"
-//! (2020), section 3.1.
+//! (2020), section 3.1. Min-p: Nguyen et al., "Turning Up the Heat" (2024). Repetition penalty: Keskar et
+//! al., "CTRL" (2019), section 4.1.
+//!
+//! Probabilities order as logits do, so every filter keeps a beginning of one order: that of falling
+//! logits, the lowest ids first on ties. A logit of minus infinity has no probability; where some are plus
+//! infinity, these share all of it.
 
-use super::softmax;
+/// What a distribution is made by.
+#[derive(Clone, Copy, Debug)]
+pub struct Stages {
+    /// Divides logits; 0 leaves the [`greedy`] token alone.
+    pub temperature: f64,
+    /// See [`top_k`].
+    pub top_k: Option<usize>,
+    /// See [`top_p`].
+    pub top_p: Option<f64>,
+    /// See [`min_p`].
+    pub min_p: Option<f64>,
+}
 
-/// The distribution `[vocab]` that a token is drawn from, of `logits` `[vocab]`.
+/// The logits `[vocab]` of tokens that may be drawn; those of the others become `-inf`.
 ///
-/// In this order: temperature, [`top_k`], softmax, [`top_p`], [`renormalise`]. A temperature of 0
-/// puts all mass on the [`greedy`] token.
+/// In this order: temperature, [`top_k`], [`top_p`], [`min_p`]. [`penalise`] comes before all.
 ///
 /// # Panics
 /// Where `logits` is empty, the temperature is negative, or `top_k` is `Some(0)`.
-pub fn distribution(
-    logits: &[f64],
-    temperature: f64,
-    top_k: Option<usize>,
-    top_p: Option<f64>,
-) -> Vec<f64> {
+pub fn filter(logits: &[f64], stages: &Stages) -> Vec<f64> {
+    let temperature = stages.temperature;
     assert!(temperature >= 0.0, "temperature {temperature} is negative");
     if temperature == 0.0 {
-        let mut probabilities = vec![0.0; logits.len()];
-        probabilities[greedy(logits)] = 1.0;
-        return probabilities;
+        return top_k(logits, 1);
     }
-    let mut values: Vec<f64> = logits.iter().map(|logit| logit / temperature).collect();
-    if let Some(count) = top_k {
-        values = self::top_k(&values, count);
+    let mut kept = possible(logits);
+    if let Some(count) = stages.top_k {
+        kept = top_k(&kept, count);
     }
-    let mut probabilities = softmax::forward(&values, values.len());
-    if let Some(mass) = top_p {
-        probabilities = self::top_p(&probabilities, mass);
+    if let Some(mass) = stages.top_p {
+        kept = top_p(&kept, temperature, mass);
     }
-    renormalise(&probabilities)
+    if let Some(share) = stages.min_p {
+        kept = min_p(&kept, temperature, share);
+    }
+    kept
+}
+
+/// The distribution `[vocab]` that a token is drawn from, of `logits` `[vocab]`.
+///
+/// # Panics
+/// As [`filter`].
+pub fn distribution(logits: &[f64], stages: &Stages) -> Vec<f64> {
+    let kept = filter(logits, stages);
+    let temperature = match stages.temperature {
+        0.0 => 1.0,
+        temperature => temperature,
+    };
+    renormalise(&weights(&kept, temperature))
+}
+
+/// Divides positive `logits` `[vocab]` of the tokens in `context` by `penalty` and multiplies negative ones
+/// with it, once however often a token is there. The result is an f32, as a logit is.
+pub fn penalise(logits: &[f64], context: &[usize], penalty: f64) -> Vec<f64> {
+    let mut penalised = logits.to_vec();
+    for &id in context {
+        let value = match logits[id] > 0.0 {
+            true => logits[id] / penalty,
+            false => logits[id] * penalty,
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "rounds as logits are")]
+        let rounded = value as f32;
+        penalised[id] = f64::from(rounded);
+    }
+    penalised
+}
+
+/// `exp((logit - largest) / temperature)`, which softmax divides by the sum.
+pub fn weights(logits: &[f64], temperature: f64) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weight = |&logit: &f64| match logit == largest {
+        true => 1.0,
+        false => ((logit - largest) / temperature).exp(),
+    };
+    possible(logits)
+        .iter()
+        .map(|logit| match *logit == f64::NEG_INFINITY {
+            true => 0.0,
+            false => weight(logit),
+        })
+        .collect()
+}
+
+/// `logits` `[vocab]` without those that have no probability beside an infinite one.
+fn possible(logits: &[f64]) -> Vec<f64> {
+    if !logits.contains(&f64::INFINITY) {
+        return logits.to_vec();
+    }
+    let only = logits.iter().map(|&logit| match logit == f64::INFINITY {
+        true => logit,
+        false => f64::NEG_INFINITY,
+    });
+    only.collect()
 }
 
 /// Keeps exactly `count` of `logits` `[vocab]`, the lowest ids first on ties; the others become `-inf`.
@@ -48,21 +116,39 @@ pub fn top_k(logits: &[f64], count: usize) -> Vec<f64> {
     kept
 }
 
-/// Keeps a token of `probabilities` `[vocab]` while the mass before it is below `mass`.
+/// Keeps a token of `logits` `[vocab]` while the share of mass before it is below `mass`.
 ///
 /// "Before" is the order of falling probability, the lowest ids first on ties. At least one token
-/// stays; the others become 0 and the rest is not renormalised.
-pub fn top_p(probabilities: &[f64], mass: f64) -> Vec<f64> {
-    let mut kept = vec![0.0; probabilities.len()];
+/// stays, and with a mass of 1 all do; the others become `-inf`.
+pub fn top_p(logits: &[f64], temperature: f64, mass: f64) -> Vec<f64> {
+    if mass >= 1.0 {
+        return logits.to_vec();
+    }
+    let weights = weights(logits, temperature);
+    let total: f64 = weights.iter().sum();
+    let mut kept = vec![f64::NEG_INFINITY; logits.len()];
     let mut before = 0.0;
-    for (rank, &id) in descending(probabilities).iter().enumerate() {
-        if rank > 0 && before >= mass {
+    for (rank, &id) in descending(logits).iter().enumerate() {
+        if rank > 0 && before >= mass * total {
             break;
         }
-        kept[id] = probabilities[id];
-        before += probabilities[id];
+        kept[id] = logits[id];
+        before += weights[id];
     }
     kept
+}
+
+/// Keeps tokens of `logits` `[vocab]` whose probability is at least `share` of the largest's; the others
+/// become `-inf`.
+pub fn min_p(logits: &[f64], temperature: f64, share: f64) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    // By logarithms, which tell more probabilities apart.
+    let is_kept = |logit: f64| logit == largest || largest - logit <= -share.ln() * temperature;
+    let kept = logits.iter().map(|&logit| match is_kept(logit) {
+        true => logit,
+        false => f64::NEG_INFINITY,
+    });
+    kept.collect()
 }
 
 /// Scales `probabilities` `[vocab]` so that they sum to 1.

@@ -349,6 +349,14 @@ fn wrong_sampling_is_refused() {
             &["--prompt-tokens", "1", "--top-k", "0"],
             &["top-k", "at least 1"],
         ),
+        (
+            &["--prompt-tokens", "1", "--min-p", "1.1"],
+            &["min-p", "1.1", "at most 1"],
+        ),
+        (
+            &["--prompt-tokens", "1", "--repetition-penalty", "0"],
+            &["repetition-penalty", "over 0"],
+        ),
         (&["--prompt-tokens", "1,24"], &["24", "position 1"]),
         (&["--prompt", "hello"], &["--tokenizer"]),
         (&[], &["prompt"]),

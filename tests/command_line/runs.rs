@@ -187,6 +187,12 @@ fn generate_is_a_function_of_its_seed_and_windows_long_texts() {
     let greedy = generate(&["--prompt-tokens", prompt, "--temperature", "0"]);
     let narrow = generate(&["--prompt-tokens", prompt, "--top-k", "1"]);
     assert_eq!(tokens(&greedy), tokens(&narrow));
+    // Whatever is less probable than the likeliest is left out.
+    let likeliest = generate(&["--prompt-tokens", prompt, "--min-p", "1"]);
+    assert_eq!(tokens(&greedy), tokens(&likeliest));
+    let penalised = ["--temperature", "0", "--repetition-penalty", "4"];
+    let penalised = generate(&[&["--prompt-tokens", prompt][..], &penalised].concat());
+    assert_ne!(tokens(&greedy), tokens(&penalised));
     // The first 4 tokens lie outside of the window and change nothing.
     let other = prompt.replacen("0,4,6,10", "5,5,5,5", 1);
     assert_eq!(

@@ -318,11 +318,7 @@ impl<'a> Run<'a> {
         const PROMPT: usize = 16;
         const SEED: u64 = 1;
         let weights = InferenceModel::initial(model, SEED, self.device.target().max_binding_words);
-        let sampling = Sampling {
-            temperature: 1.0,
-            top_k: None,
-            top_p: None,
-        };
+        let sampling = Sampling::default();
         let mut generator = Generator::new(self.device.clone(), weights, sampling)?;
         let new_tokens = model.context_length - PROMPT;
         let lengths = PROMPT..=model.context_length - 1;
