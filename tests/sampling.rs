@@ -28,7 +28,10 @@ fn tokens(device: &Device, rows: &[Row]) -> Vec<u32> {
     ];
     let buffers = memory.allocate(device).unwrap();
     let mut plan = Plan::new(device.target());
-    let [logits, settings, context, tokens] = ids.map(|id| plan.persistent(&memory, id));
+    let [logits, settings, context, tokens] = ids.map(|id| {
+        let len = memory.words(id);
+        plan.persistent(&memory, id).slice(0, len)
+    });
     let section = plan.section();
     let batch = SampleRows {
         logits: logits.reshape(rows.len(), VOCAB),

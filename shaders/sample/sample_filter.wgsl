@@ -17,6 +17,8 @@ struct Params {
 
 const ALL: u32 = 0xffffffffu;
 const ONE: u32 = 0x3f800000u;
+// What marks a token of the context until its logit is there: a NaN, which a penalty leaves as it is.
+const SEEN: u32 = 0x7fffffffu;
 
 // What ends a filter's search.
 const BY_COUNT: u32 = 0u;
@@ -50,10 +52,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let penalty = settings[at + 7u];
     if (penalty != ONE) {
-        for (var i = 0u; i < settings[at + 8u]; i++) {
-            let id = context[group.x * params.context_stride + i];
+        let first = group.x * params.context_stride;
+        let end = first + settings[at + 8u];
+        for (var i = first; i < end; i++) {
+            let id = context[i];
             if (id % BINS == lane) {
-                kept[base + id] = penalised(logits[base + id], penalty);
+                kept[base + id] = SEEN;
+            }
+        }
+        for (var id = lane; id < params.vocab_size; id += BINS) {
+            if (kept[base + id] == SEEN) {
+                kept[base + id] = penalised(logits[base + id], penalty, settings[at + 13u]);
             }
         }
     }
@@ -165,7 +174,8 @@ fn times(value: Wide, count: u32) -> Wide {
 }
 
 // A positive logit divided by the penalty, a negative one multiplied with it, as IEEE 754 rounds.
-fn penalised(bits: u32, penalty: u32) -> u32 {
+// `reciprocal` is 2^63 by the penalty's significand.
+fn penalised(bits: u32, penalty: u32, reciprocal: u32) -> u32 {
     let sign = bits & 0x80000000u;
     let magnitude = bits & 0x7fffffffu;
     if (magnitude == 0u || magnitude >= 0x7f800000u) {
@@ -187,14 +197,16 @@ fn penalised(bits: u32, penalty: u32) -> u32 {
     } else {
         let is_short = a.significand < b.significand;
         exponent = a.exponent - b.exponent + 127 - select(0, 1, is_short);
-        var rest = Wide(a.significand, 0u);
+        let by = select(1u, 0u, is_short);
+        word = shifted_right(wide_product(a.significand, reciprocal), 31u + by).x;
+        var rest = shifted_right(Wide(0u, a.significand), by);
+        rest = wide_difference(rest, wide_product(word, b.significand));
+        // The reciprocal is too small by at most one, and so is its product by at most four.
         let divisor = Wide(b.significand, 0u);
-        rest = select(rest, wide_sum(rest, rest), is_short);
-        for (var i = 0u; i < 32u; i++) {
+        for (var i = 0u; i < 4u; i++) {
             let goes = !is_less(rest, divisor);
             rest = select(rest, wide_difference(rest, divisor), goes);
-            rest = wide_sum(rest, rest);
-            word = (word << 1u) | select(0u, 1u, goes);
+            word += select(0u, 1u, goes);
         }
         word |= select(0u, 1u, (rest.x | rest.y) != 0u);
     }

@@ -22,6 +22,8 @@ fn falling_order(bits: u32) -> u32 {
 
 // The order of the row's largest logit.
 fn largest_order(lane: u32, base: u32) -> u32 {
+    // It may still be read by an earlier search.
+    workgroupBarrier();
     if (lane == 0u) {
         atomicStore(&first_order, 0xffffffffu);
     }

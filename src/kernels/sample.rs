@@ -119,7 +119,7 @@ impl Sampling {
             seed_high,
             counter_low,
             counter_high,
-            0,
+            reciprocal(self.repetition_penalty),
             0,
             0,
         ]
@@ -143,6 +143,19 @@ fn scale(temperature: f32) -> [u32; 2] {
     )]
     let mantissa = (scale * f64::from(-exponent).exp2()).round() as u32;
     [mantissa, exponent.cast_unsigned()]
+}
+
+/// 2^63 divided by the 32-bit significand of `penalty`, rounded down: what a division by it begins with.
+fn reciprocal(penalty: f32) -> u32 {
+    let (exponent, fraction) = (
+        penalty.to_bits() >> 23,
+        (penalty.to_bits() & 0x7f_ffff) << 8,
+    );
+    let significand = match exponent {
+        0 => fraction << fraction.leading_zeros(),
+        _ => fraction | 1 << 31,
+    };
+    u32::try_from((u64::MAX >> 1) / u64::from(significand)).unwrap_or(u32::MAX)
 }
 
 /// A probability in units of 2^-64, all ones from 1 up.

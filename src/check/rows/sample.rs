@@ -209,28 +209,32 @@ fn edge_cases(vocab: usize) -> Vec<Asked> {
         some(&[high, 3.0, high, low, high]),
         some(&[most, -most, most, 0.0]),
         some(&[-0.0, 0.0, tiny, -tiny, 3.0 * tiny]),
-        some(&[1e-30, -1e-30, 2e-38, 1.0, f64::from(1f32.next_up())]),
+        some(&[1e-30f32, -1e-30, 2e-38, 1.0, 1f32.next_up()].map(f64::from)),
         (0..vocab)
             .map(|id| if id % 2 == 0 { 0.0 } else { -0.0 })
             .collect(),
         (0..vocab).map(|id| id as f64 * 1024.0).collect(),
         (0..vocab).map(|id| -(id as f64) / 1024.0).collect(),
     ];
+    let penalties = [1e-40, 0.3, 1f32.next_up(), 3.0, 1e38].map(|repetition_penalty| Sampling {
+        repetition_penalty,
+        ..Sampling::default()
+    });
     let mut all = Vec::new();
     for logits in rows {
-        for (_, mut sampling) in settings() {
+        let named = settings().into_iter().map(|(_, sampling)| sampling);
+        for mut sampling in named.chain(penalties) {
             // The tie of half of all equal logits.
             sampling.top_p = sampling.top_p.map(|p| if p == 0.93 { 0.5 } else { p });
             for temperature in [1e-6, 1.0, 1e6] {
-                let sampling = Sampling {
-                    temperature: if sampling.temperature == 0.0 {
-                        0.0
-                    } else {
-                        temperature
-                    },
-                    ..sampling
-                };
-                all.push(asked(logits.clone(), sampling));
+                if sampling.temperature > 0.0 {
+                    sampling.temperature = temperature;
+                }
+                all.push(Asked {
+                    logits: logits.clone(),
+                    context: (96..110).chain([101, 299]).collect(),
+                    sampling,
+                });
             }
         }
     }
