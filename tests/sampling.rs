@@ -20,23 +20,25 @@ const CONTEXT: usize = 8;
 /// The tokens of a batch.
 fn tokens(device: &Device, rows: &[Row]) -> Vec<u32> {
     let mut memory = Memory::default();
-    let ids = [
-        memory.declare("logits", rows.len() * VOCAB),
-        memory.declare("settings", rows.len() * SETTINGS_WORDS),
-        memory.declare("context", rows.len() * CONTEXT),
-        memory.declare("tokens", rows.len()),
+    let matrices = [
+        ("logits", VOCAB),
+        ("settings", SETTINGS_WORDS),
+        ("context", CONTEXT),
+        ("tokens", 1),
     ];
+    let ids = matrices.map(|(name, cols)| memory.declare(name, rows.len() * cols));
     let buffers = memory.allocate(device).unwrap();
     let mut plan = Plan::new(device.target());
-    let [logits, settings, context, tokens] = ids.map(|id| {
-        let len = memory.words(id);
-        plan.persistent(&memory, id).slice(0, len)
+    let [logits, settings, context, tokens] = [0, 1, 2, 3].map(|i| {
+        let (cols, len) = (matrices[i].1, rows.len() * matrices[i].1);
+        let vector = plan.persistent(&memory, ids[i]).slice(0, len);
+        vector.reshape(rows.len(), cols)
     });
     let section = plan.section();
     let batch = SampleRows {
-        logits: logits.reshape(rows.len(), VOCAB),
-        settings: settings.reshape(rows.len(), SETTINGS_WORDS),
-        context: context.reshape(rows.len(), CONTEXT),
+        logits,
+        settings,
+        context,
     };
     sample::sample(&mut plan, &batch, tokens);
     let settings = rows
