@@ -155,12 +155,12 @@ fn a_row_draws_the_same_alone_and_in_any_batch() {
             ..Sampling::default()
         },
     ];
-    let row = |i: usize| Row {
-        logits: logits(i),
-        context: (0..i as u32 % 7).map(|at| at * 31).collect(),
-        sampling: settings[i % settings.len()],
-        seed: i as u64 / 3,
-        counter: i as u64,
+    let row = |i: u8| Row {
+        logits: logits(i.into()),
+        context: (0..u32::from(i) % 7).map(|at| at * 31).collect(),
+        sampling: settings[usize::from(i) % settings.len()],
+        seed: u64::from(i) / 3,
+        counter: i.into(),
     };
     let rows: Vec<Row> = (0..24).map(row).collect();
     let together = tokens(&device, &rows);

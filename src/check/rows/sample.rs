@@ -153,11 +153,12 @@ fn coarse(case: &mut Case, vocab: usize) -> Vec<f64> {
 
 /// Logits as a model's, few of them equal.
 fn spread(case: &mut Case, vocab: usize) -> Vec<f64> {
-    let normal = |_| {
-        let logit = case.normal() * 3.0;
-        f64::from(logit as f32)
-    };
-    (0..vocab).map(normal).collect()
+    (0..vocab).map(|_| rounded(case.normal() * 3.0)).collect()
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "inputs are f32")]
+fn rounded(value: f64) -> f64 {
+    f64::from(value as f32)
 }
 
 /// With a third of the logits at minus infinity, but one.
@@ -177,10 +178,11 @@ fn mixed(case: &mut Case, rows: usize, vocab: usize) -> Vec<Asked> {
     for _ in 0..rows {
         let mut maybe = |value: f32| (case.below(3) > 0).then_some(value);
         let [k, p, min_p] = [1.0, 1.0, 1.0].map(&mut maybe);
+        let top_k = k.map(|_| 1 + (case.below(30) * case.below(30)) as usize);
         let mut uniform = || case.below(1 << 20) as f32 / (1 << 20) as f32;
         let sampling = Sampling {
             temperature: 0.2 + 2.0 * uniform(),
-            top_k: k.map(|_| 1 + (uniform() * uniform() * 900.0) as usize),
+            top_k,
             top_p: p.map(|_| 0.01 + 0.98 * uniform()),
             min_p: min_p.map(|_| 0.2 * uniform() * uniform()),
             repetition_penalty: 0.8 + 0.6 * uniform(),
@@ -313,8 +315,9 @@ fn draw(case: &mut Case, vocab: usize, asked: Vec<Asked>) {
     sample::draw(&mut case.plan, logits, settings, tokens);
     let want = asked.iter().enumerate().map(|(row, asked)| {
         let (seed, counter) = seeded(row);
-        let halves = |value: u64| [value as u32, (value >> 32) as u32];
-        let ([low, high], key) = (halves(counter), halves(seed));
+        // Where the settings have them.
+        let words = asked.sampling.words(0, seed, counter);
+        let (key, [low, high]) = ([words[9], words[10]], [words[11], words[12]]);
         let random = reference::philox::philox4x32_10([low, high, Stream::Sample as u32, 0], key);
         let uniform = f64::from(random[0] >> 8) / f64::from(1u32 << 24);
         let temperature = match asked.sampling.temperature {
