@@ -35,7 +35,7 @@ fn main() -> Result<(), Error> {
         top_k: Some(50),
         ..Sampling::default()
     };
-    let mut generator = Generator::new(device.clone(), open()?, sampling)?;
+    let mut generator = Generator::new(device.clone(), open()?, 1)?;
     let mut prompt = Vec::new();
     for block in tokenizer.encode_blocks("Once") {
         prompt.extend(block);
@@ -43,11 +43,11 @@ fn main() -> Result<(), Error> {
     let request = Request {
         prompt: prompt.clone(),
         max_new_tokens: 24,
+        sampling,
         seed: 1,
-        sample: 0,
-        end: None,
+        ..Request::default()
     };
-    let new = generator.generate(&request, |_| ())?.tokens;
+    let (new, _) = generator.generate(request, |_| ())?;
     assert_eq!(new.len(), 24);
     let text = tokenizer.decode(&[prompt, new].concat())?;
     println!("{}", String::from_utf8_lossy(&text));

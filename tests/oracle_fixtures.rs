@@ -11,7 +11,6 @@ use gpu_tlm::config::{ModelConfig, Resolved, SettingFlags, TrainConfig};
 use gpu_tlm::data::dataset::Batch;
 use gpu_tlm::decode::{Generator, InferenceModel};
 use gpu_tlm::gpu::{AdapterClass, Choices, Device, DeviceOptions, LimitSet};
-use gpu_tlm::kernels::sample::Sampling;
 use gpu_tlm::kernels::{expect_forced, family_of, takes_halves, variants};
 use gpu_tlm::train::engine::{Engine, Part};
 use gpu_tlm::train::schedule::learning_rate;
@@ -277,8 +276,7 @@ fn decode(device: &Device) {
         let path = saved_model(&fixture, folder.path());
         let model = InferenceModel::open(&path, device.target().max_binding_words).unwrap();
         let (time, vocab) = (model.config.context_length, model.config.vocab_size);
-        let sampling = Sampling::default();
-        let mut generator = Generator::new(device.clone(), model, sampling).unwrap();
+        let mut generator = Generator::new(device.clone(), model, 1).unwrap();
         let (tokens, want) = (fixture.words("tokens"), fixture.floats("logits0"));
         let too_long = generator.logits(&tokens[..=time]).unwrap_err().to_string();
         assert!(

@@ -1,13 +1,14 @@
 //! `gpu-tlm generate`: text from a trained model.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::AdapterArgs;
 use crate::Error;
 use crate::data::tokenizer::{END_OF_TEXT, Tokenizer};
-use crate::decode::{DecodeError, Generated, Generator, InferenceModel, Request};
+use crate::decode::{DecodeError, Generator, InferenceModel, Request};
 use crate::kernels::sample::Sampling;
 use crate::tuner;
 
@@ -95,7 +96,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
         let hash = tokenizer.as_ref().map(Tokenizer::hash);
         checkpoint.expect_tokenizer(hash.as_deref())?;
     }
-    let mut generator = Generator::new(device, model, sampling)?;
+    let mut generator = Generator::new(device, model, 1)?;
     let lengths = prompt.len()..=prompt.len() + args.max_new_tokens.saturating_sub(1);
     let tuned = tuner::tune(generator.device(), &tuning, |device| {
         Ok(generator.questions(&device.target(), lengths))
@@ -106,25 +107,26 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
         let request = Request {
             prompt: prompt.clone(),
             max_new_tokens: args.max_new_tokens,
+            sampling,
             seed: args.seed,
             sample,
             end,
+            ..Request::default()
         };
-        let generated = generator.generate(&request, |_| ())?;
-        let text = text(&prompt, &generated, tokenizer.as_ref())?;
+        let started = Instant::now();
+        let (tokens, _) = generator.generate(request, |_| ())?;
+        let tokens_per_s = tokens.len() as f64 / started.elapsed().as_secs_f64();
+        let text = text(&prompt, &tokens, tokenizer.as_ref())?;
         if !args.json {
             if args.num_samples > 1 {
                 super::print(&format!("--- {}\n", sample + 1))?;
             }
-            super::print(&format!(
-                "{}\n",
-                text.as_deref().unwrap_or(&ids(&generated.tokens))
-            ))?;
+            super::print(&format!("{}\n", text.as_deref().unwrap_or(&ids(&tokens))))?;
         }
         samples.push(json!({
             "text": text,
-            "tokens": generated.tokens,
-            "tokens_per_s": generated.tokens_per_s,
+            "tokens": tokens,
+            "tokens_per_s": tokens_per_s,
         }));
     }
     if args.json {
@@ -154,7 +156,7 @@ fn ids(tokens: &[u32]) -> String {
 /// characters. A prompt that only starts a text is left out.
 fn text(
     prompt: &[u32],
-    generated: &Generated,
+    tokens: &[u32],
     tokenizer: Option<&Tokenizer>,
 ) -> Result<Option<String>, Error> {
     let Some(tokenizer) = tokenizer else {
@@ -163,7 +165,7 @@ fn text(
     let shown = prompt
         .iter()
         .skip_while(|token| tokenizer.special_ids().contains(token));
-    let all: Vec<u32> = shown.chain(&generated.tokens).copied().collect();
+    let all: Vec<u32> = shown.chain(tokens).copied().collect();
     Ok(Some(
         String::from_utf8_lossy(&tokenizer.decode(&all)?).into_owned(),
     ))

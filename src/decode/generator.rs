@@ -1,56 +1,48 @@
-//! Draws one token after the other, each from a forward pass over the window so far.
+//! Generates several sequences at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use super::plan::DecodePlans;
-use super::{DecodeError, InferenceModel};
+use super::request::{Event, Fault, Finish, NewToken, Overflow, Request, SequenceId};
+use super::{DecodeError, InferenceModel, check_sampling};
 use crate::Error;
+use crate::config::ModelConfig;
 use crate::gpu::{Buffers, Choices, Device, Executable, Plan, Question, SectionId, Target};
-use crate::kernels::sample::{NAN_ROW, NO_TOKEN, Sampling};
+use crate::kernels::sample::{NAN_ROW, NO_TOKEN};
 use crate::model::Transformer;
 
-/// What to generate.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Tokens to go on from.
-    pub prompt: Vec<u32>,
-    /// Most tokens to add.
-    pub max_new_tokens: usize,
-    /// Seed of the draws.
-    pub seed: u64,
-    /// Which of several samples with one seed this is.
-    pub sample: u32,
-    /// The token that ends a text, if any; it is not part of the result.
-    pub end: Option<u32>,
-}
-
-/// What was generated.
-#[derive(Clone, Debug)]
-pub struct Generated {
-    /// The new tokens.
-    pub tokens: Vec<u32>,
-    /// New tokens a second.
-    pub tokens_per_s: f64,
-}
-
-/// A model with its plans, one for each length of window that has come up.
+/// A model on a device, and the sequences that it is generating.
 pub struct Generator {
     device: Device,
     model: InferenceModel,
-    sampling: Sampling,
     common: DecodePlans,
     buffers: Buffers,
     plans: BTreeMap<usize, (Executable, SectionId)>,
+    sequences: Vec<Sequence>,
+    next_id: u64,
+    slots: usize,
+}
+
+/// A sequence under way.
+struct Sequence {
+    id: SequenceId,
+    request: Request,
+    /// The prompt and what was added.
+    tokens: Vec<u32>,
+}
+
+impl Sequence {
+    fn added(&self) -> usize {
+        self.tokens.len() - self.request.prompt.len()
+    }
 }
 
 impl Generator {
-    /// Uploads the model; `sampling` is checked.
+    /// Uploads the model, for up to `slots` sequences at once.
     ///
     /// # Errors
-    /// When a parameter of the sampling is out of range, or the model does not fit the device.
-    pub fn new(device: Device, model: InferenceModel, sampling: Sampling) -> Result<Self, Error> {
-        check_sampling(&sampling)?;
+    /// When the model does not fit the device.
+    pub fn new(device: Device, model: InferenceModel, slots: usize) -> Result<Self, Error> {
         let config = &model.config;
         let common = DecodePlans::new(config, &model.table);
         let buffers = common.memory.allocate(&device)?;
@@ -60,14 +52,16 @@ impl Generator {
         Ok(Self {
             device,
             model,
-            sampling,
             common,
             buffers,
             plans: BTreeMap::new(),
+            sequences: Vec::new(),
+            next_id: 0,
+            slots,
         })
     }
 
-    /// What plans for windows of `lengths` tokens ask of the tuner on adapters like `target`; longer ones
+    /// What plans for prompts of `lengths` tokens ask of the tuner on adapters like `target`; longer ones
     /// than the context are cut to it.
     pub fn questions(
         &self,
@@ -92,64 +86,146 @@ impl Generator {
         &self.device
     }
 
-    /// Generates from `request`, calling `on_token` with each new token. A window longer than the
-    /// context keeps its last `context_length` tokens.
-    ///
-    /// # Errors
-    /// When the prompt is empty or holds an unknown token, or the device fails.
-    pub fn generate(
-        &mut self,
-        request: &Request,
-        mut on_token: impl FnMut(u32),
-    ) -> Result<Generated, Error> {
-        self.check_prompt(&request.prompt)?;
-        let context_length = self.model.config.context_length;
-        let mut text = request.prompt.clone();
-        let started = Instant::now();
-        for index in 0..request.max_new_tokens {
-            let window = &text[text.len().saturating_sub(context_length)..];
-            let token = self.next_token(window, request, index)?;
-            if Some(token) == request.end {
-                break;
-            }
-            on_token(token);
-            text.push(token);
-        }
-        let tokens = text.split_off(request.prompt.len());
-        let tokens_per_s = tokens.len() as f64 / started.elapsed().as_secs_f64();
-        Ok(Generated {
-            tokens,
-            tokens_per_s,
-        })
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.model.config
     }
 
-    /// Logits `[vocab]` of the token that follows `window`.
+    /// The model.
+    pub fn model(&self) -> &InferenceModel {
+        &self.model
+    }
+
+    /// Sequences that may be under way at once.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Sequences that are under way.
+    pub fn active(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Takes a request on, which [`Generator::step`] goes on with; its prompt and sampling are checked.
+    ///
+    /// # Errors
+    /// When the prompt is empty or has an unknown token, or a parameter is out of range.
+    ///
+    /// # Panics
+    /// If all slots are taken: a bug of the caller.
+    pub fn add(&mut self, request: Request) -> Result<SequenceId, DecodeError> {
+        assert!(
+            self.active() < self.slots,
+            "all {} slots are taken",
+            self.slots
+        );
+        self.check(&request)?;
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        let tokens = request.prompt.clone();
+        self.sequences.push(Sequence {
+            id,
+            request,
+            tokens,
+        });
+        Ok(id)
+    }
+
+    /// Whether [`Generator::add`] would take a request.
+    ///
+    /// # Errors
+    /// When it would not.
+    pub fn check(&self, request: &Request) -> Result<(), DecodeError> {
+        check_sampling(&request.sampling)?;
+        self.check_tokens(&request.prompt)
+    }
+
+    /// Gives a sequence up; its slot is free.
+    pub fn cancel(&mut self, id: SequenceId) {
+        self.sequences.retain(|sequence| sequence.id != id);
+    }
+
+    /// A new token for each sequence under way, in the order in which they were added. A sequence that
+    /// has ended is gone.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn step(&mut self) -> Result<Vec<(SequenceId, Event)>, Error> {
+        let mut events = Vec::new();
+        for mut sequence in std::mem::take(&mut self.sequences) {
+            match self.advance(&mut sequence)? {
+                Event::Token(token) => {
+                    events.push((sequence.id, Event::Token(token)));
+                    if sequence.added() < sequence.request.max_new_tokens {
+                        self.sequences.push(sequence);
+                    } else {
+                        events.push((sequence.id, Event::Finished(Finish::Length)));
+                    }
+                }
+                last => events.push((sequence.id, last)),
+            }
+        }
+        Ok(events)
+    }
+
+    /// Generates from one request, calling `on_event` with what happens; no other sequence may be under way.
+    ///
+    /// # Errors
+    /// When the request is wrong, the logits are, or the device fails.
+    ///
+    /// # Panics
+    /// If another sequence is under way: a bug of the caller.
+    pub fn generate(
+        &mut self,
+        request: Request,
+        mut on_event: impl FnMut(&Event),
+    ) -> Result<(Vec<u32>, Finish), Error> {
+        assert_eq!(self.active(), 0, "another sequence is under way");
+        self.add(request)?;
+        let mut tokens = Vec::new();
+        loop {
+            for (_, event) in self.step()? {
+                on_event(&event);
+                match event {
+                    Event::Prompt(_) => {}
+                    Event::Token(token) => tokens.push(token.id),
+                    Event::Finished(finish) => return Ok((tokens, finish)),
+                    Event::Failed(fault) => return Err(DecodeError::from(fault).into()),
+                }
+            }
+        }
+    }
+
+    /// Logits `[vocab]` of the token that follows `window`, by a pass over all of it.
     ///
     /// # Errors
     /// When the window is empty or longer than the context, or the device fails.
     pub fn logits(&mut self, window: &[u32]) -> Result<Vec<f32>, Error> {
-        self.check_prompt(window)?;
-        self.forward(window, 0, 0)?;
-        Ok(self.buffers.read(
-            &self.device,
-            self.common.io.logits,
-            0,
-            self.model.config.vocab_size,
-        )?)
+        self.check_tokens(window)?;
+        let context_length = self.config().context_length;
+        if window.len() > context_length {
+            return Err(DecodeError::TooLong {
+                tokens: window.len(),
+                context_length,
+            }
+            .into());
+        }
+        self.forward(window, &Request::default(), 0)?;
+        let vocab_size = self.config().vocab_size;
+        Ok(self
+            .buffers
+            .read(&self.device, self.common.io.logits, 0, vocab_size)?)
     }
 
-    fn check_prompt(&self, prompt: &[u32]) -> Result<(), DecodeError> {
-        let vocab_size = self.model.config.vocab_size;
-        if prompt.is_empty() {
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), DecodeError> {
+        let vocab_size = self.config().vocab_size;
+        if tokens.is_empty() {
             return Err(DecodeError::EmptyPrompt);
         }
-        match prompt
-            .iter()
-            .position(|&token| token as usize >= vocab_size)
-        {
+        match tokens.iter().position(|&t| t as usize >= vocab_size) {
             None => Ok(()),
             Some(position) => Err(DecodeError::OutsideVocab {
-                token: prompt[position],
+                token: tokens[position],
                 position,
                 vocab_size,
             }),
@@ -160,40 +236,43 @@ impl Generator {
         self.common.build(self.device.target(), time)
     }
 
-    fn next_token(
-        &mut self,
-        window: &[u32],
-        request: &Request,
-        index: usize,
-    ) -> Result<u32, Error> {
-        let counter = u64::from(request.sample) << 32 | index as u64;
-        self.forward(window, request.seed, counter)?;
+    fn advance(&mut self, sequence: &mut Sequence) -> Result<Event, Error> {
+        let context_length = self.config().context_length;
+        let Sequence {
+            request, tokens, ..
+        } = sequence;
+        let index = tokens.len() - request.prompt.len();
+        if request.max_new_tokens == 0 {
+            return Ok(Event::Finished(Finish::Length));
+        }
+        if request.overflow == Overflow::Stop && tokens.len() > context_length {
+            return Ok(Event::Finished(Finish::Context));
+        }
+        let window = &tokens[tokens.len().saturating_sub(context_length)..];
+        self.forward(window, request, index)?;
         let chosen: Vec<u32> = self
             .buffers
             .read(&self.device, self.common.io.chosen, 0, 1)?;
-        match chosen[0] {
-            NAN_ROW => Err(DecodeError::NotANumber(index).into()),
-            NO_TOKEN => Err(DecodeError::NoToken(index).into()),
-            token => Ok(token),
-        }
+        Ok(match chosen[0] {
+            NAN_ROW => Event::Failed(Fault::NotANumber(index)),
+            NO_TOKEN => Event::Failed(Fault::NoToken(index)),
+            token if Some(token) == request.end => Event::Finished(Finish::End),
+            id => {
+                tokens.push(id);
+                Event::Token(NewToken { id, logprobs: None })
+            }
+        })
     }
 
-    fn forward(&mut self, window: &[u32], seed: u64, counter: u64) -> Result<(), Error> {
-        let context_length = self.model.config.context_length;
-        if window.len() > context_length {
-            return Err(DecodeError::TooLong {
-                tokens: window.len(),
-                context_length,
-            }
-            .into());
-        }
+    fn forward(&mut self, window: &[u32], request: &Request, index: usize) -> Result<(), Error> {
         let time = self.common.planned_time(window.len());
         self.buffers
             .write(&self.device, self.common.io.tokens, 0, window);
         let last = crate::gpu::dispatch::word(window.len() - 1);
         self.buffers
             .write(&self.device, self.common.io.last, 0, &[last]);
-        let settings = self.sampling.words(window.len(), seed, counter);
+        let counter = u64::from(request.sample) << 32 | index as u64;
+        let settings = request.sampling.words(window.len(), request.seed, counter);
         self.buffers
             .write(&self.device, self.common.io.settings, 0, &settings);
         if !self.plans.contains_key(&time) {
@@ -204,31 +283,4 @@ impl Generator {
         let (executable, section) = &self.plans[&time];
         Ok(executable.run(&self.device, *section)?)
     }
-}
-
-fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
-    let out_of_range =
-        |name, value: String, rule| Err(DecodeError::OutOfRange { name, value, rule });
-    let temperature = sampling.temperature;
-    if !(temperature.is_finite() && temperature >= 0.0) {
-        return out_of_range(
-            "temperature",
-            temperature.to_string(),
-            "a number of at least 0",
-        );
-    }
-    if sampling.top_k == Some(0) {
-        return out_of_range("top-k", "0".to_owned(), "at least 1");
-    }
-    if let Some(p) = sampling.top_p.filter(|&p| !(p > 0.0 && p <= 1.0)) {
-        return out_of_range("top-p", p.to_string(), "over 0 and at most 1");
-    }
-    if let Some(p) = sampling.min_p.filter(|p| !(0.0..=1.0).contains(p)) {
-        return out_of_range("min-p", p.to_string(), "at least 0 and at most 1");
-    }
-    let penalty = sampling.repetition_penalty;
-    if !(penalty.is_finite() && penalty > 0.0) {
-        return out_of_range("repetition-penalty", penalty.to_string(), "a number over 0");
-    }
-    Ok(())
 }

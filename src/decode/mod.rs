@@ -4,12 +4,20 @@
 mod generator;
 mod model;
 mod plan;
+mod request;
 mod scorer;
+mod text;
 
-pub use generator::{Generated, Generator, Request};
+pub use generator::Generator;
 pub use model::InferenceModel;
 pub use plan::DecodePlans;
+pub use request::{
+    Event, Fault, Finish, MAX_LOGPROBS, NewToken, Overflow, Request, SequenceId, TokenLogprobs,
+};
 pub use scorer::{ScorePlan, Scorer};
+pub use text::TextStream;
+
+use crate::kernels::sample::Sampling;
 
 /// An error of decoding.
 #[derive(Debug, thiserror::Error)]
@@ -70,4 +78,31 @@ impl DecodeError {
     pub fn is_usage(&self) -> bool {
         !matches!(self, Self::NotANumber(_) | Self::NoToken(_))
     }
+}
+
+fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
+    let out_of_range =
+        |name, value: String, rule| Err(DecodeError::OutOfRange { name, value, rule });
+    let temperature = sampling.temperature;
+    if !(temperature.is_finite() && temperature >= 0.0) {
+        return out_of_range(
+            "temperature",
+            temperature.to_string(),
+            "a number of at least 0",
+        );
+    }
+    if sampling.top_k == Some(0) {
+        return out_of_range("top-k", "0".to_owned(), "at least 1");
+    }
+    if let Some(p) = sampling.top_p.filter(|&p| !(p > 0.0 && p <= 1.0)) {
+        return out_of_range("top-p", p.to_string(), "over 0 and at most 1");
+    }
+    if let Some(p) = sampling.min_p.filter(|p| !(0.0..=1.0).contains(p)) {
+        return out_of_range("min-p", p.to_string(), "at least 0 and at most 1");
+    }
+    let penalty = sampling.repetition_penalty;
+    if !(penalty.is_finite() && penalty > 0.0) {
+        return out_of_range("repetition-penalty", penalty.to_string(), "a number over 0");
+    }
+    Ok(())
 }
