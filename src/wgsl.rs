@@ -41,6 +41,7 @@ pub static HELPERS: &[Source] = &[
     shader!("matmul/cooperative_8.wgsl"),
     shader!("matmul/matmul_epilogue.wgsl"),
     shader!("matmul/matmul_keep_words.wgsl"),
+    shader!("matmul/matmul_line_of_col.wgsl"),
     shader!("matmul/matmul_load_f16.wgsl"),
     shader!("matmul/matmul_load_f32.wgsl"),
     shader!("matmul/matmul_outer.wgsl"),

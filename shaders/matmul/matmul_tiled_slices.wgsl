@@ -1,5 +1,6 @@
 // How slices of the operands come from memory into a workgroup's. The kernel's own file declares TILE and
 // DEPTH, and how the operands lie.
+// Joined with matmul_line_of_col.wgsl.
 
 // A lane's share of a slice: four elements that are neighbours in memory.
 struct Share {
@@ -27,15 +28,6 @@ fn place_b(share: Share, col0: u32, k0: u32, is_gate: bool) -> u32 {
     let col = line_of_col(col0 + share.line, is_gate);
     let k = k0 + share.step;
     return select(k * params.b_stride + col, col * params.b_stride + k, B_TRANSPOSED);
-}
-
-// Where column `col` lies in B: if it is for a gate's epilogue, two columns of the gate and the two of up that
-// meet them make a quad.
-fn line_of_col(col: u32, is_gate: bool) -> u32 {
-    if (!is_gate) {
-        return col;
-    }
-    return col / 4u * 2u + (col & 1u) + select(0u, params.boundary, (col & 2u) != 0u);
 }
 
 // How many elements of a share lie within the matrix.

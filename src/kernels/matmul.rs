@@ -60,6 +60,18 @@ params!(MatmulRowParams {
     boundary: u32,
 });
 
+params!(MatmulFewTextureParams {
+    m: u32,
+    n: u32,
+    k: u32,
+    first_col: u32,
+    output_stride: u32,
+    second_stride: u32,
+    time: u32,
+    head_dim: u32,
+    boundary: u32,
+});
+
 /// Which kernel computes a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
@@ -93,9 +105,18 @@ pub enum Variant {
     },
     /// [`ROW`], for products of one row in the form `Nt`.
     Row,
+    /// [`FEW`], for the form `Nt`.
+    Few,
+    /// [`FEW_F16`], for the form `Nt`.
+    FewF16,
+    /// [`FEW_TEXTURE`], for the form `Nt`.
+    FewTexture,
 }
 
 pub use crate::gpu::plan::TEXTURE_SIDE;
+
+/// Rows that a workgroup of the variants for a few rows takes where there are several.
+const FEW_ROWS: usize = 4;
 
 impl Variant {
     /// Its table entry.
@@ -113,6 +134,9 @@ impl Variant {
             Self::Texture { .. } => &TEXTURE,
             Self::TextureSubgroup { .. } => &TEXTURE_SUBGROUP,
             Self::Row => &ROW,
+            Self::Few => &FEW,
+            Self::FewF16 => &FEW_F16,
+            Self::FewTexture => &FEW_TEXTURE,
         }
     }
 
@@ -134,6 +158,8 @@ impl Variant {
             Self::Texture { .. } => (64, 32),
             Self::TextureSubgroup { .. } => (32, 64),
             Self::Row => (1, 64),
+            Self::Few | Self::FewF16 => (FEW_ROWS, 4),
+            Self::FewTexture => (FEW_ROWS, 8),
         }
     }
 
@@ -143,7 +169,7 @@ impl Variant {
     fn enough_workgroups(self, gpu: usize) -> usize {
         match self {
             Self::Texture { .. } | Self::TextureSubgroup { .. } => 8,
-            Self::Row => 1,
+            Self::Row | Self::Few | Self::FewF16 | Self::FewTexture => 1,
             _ => gpu,
         }
     }
@@ -152,7 +178,8 @@ impl Variant {
 impl Variant {
     /// Whether it reads operands of halves where they lie, and stores halves too.
     pub fn is_of_halves(self) -> bool {
-        self.takes_matrices() || matches!(self, Self::TiledF16 | Self::TiledQuadsF16)
+        let by_lanes = matches!(self, Self::TiledF16 | Self::TiledQuadsF16 | Self::FewF16);
+        by_lanes || self.takes_matrices()
     }
 
     /// Whether it computes by cooperative matrices.
@@ -174,6 +201,7 @@ impl Variant {
                 n.is_multiple_of(8) && n <= 4 * side && k <= side
             }
             Self::Row => false,
+            Self::FewTexture => n.is_multiple_of(4) && n <= TEXTURE_SIDE,
             _ => n.is_multiple_of(4),
         }
     }

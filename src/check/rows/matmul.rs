@@ -45,6 +45,20 @@ const BLOCKED: [((usize, usize, usize), usize); 6] = [
     ((10, 12, 1031), 520),
 ];
 
+/// `(m, n, k)`: one row and several, around the groups of columns, and lines around what all lanes take at
+/// once.
+const FEW: [(usize, usize, usize); 9] = [
+    (1, 1, 1),
+    (1, 7, 3),
+    (1, 9, 32),
+    (1, 66, 257),
+    (2, 4, 36),
+    (4, 8, 256),
+    (5, 13, 33),
+    (8, 33, 520),
+    (9, 31, 100),
+];
+
 pub(super) fn rows(table: &mut Table) {
     stage_rows(table);
     rotated_rows(table);
@@ -69,6 +83,11 @@ pub(super) fn rows(table: &mut Table) {
     for (n, k) in [(1, 1), (7, 3), (63, 33), (65, 64), (130, 1031)] {
         product_rows(table, (1, n, k), Variant::Row);
     }
+    for sizes in FEW {
+        for variant in [Variant::Few, Variant::FewF16, Variant::FewTexture] {
+            product_rows(table, sizes, variant);
+        }
+    }
     for (sizes, side) in BLOCKED {
         product_rows(table, sizes, Variant::Texture { side });
         product_rows(table, sizes, Variant::TextureSubgroup { side });
@@ -81,12 +100,21 @@ pub(super) fn rows(table: &mut Table) {
     );
 }
 
+/// Whether a variant is for the form `Nt` alone.
+fn takes_lines_alone(variant: Variant) -> bool {
+    matches!(
+        variant,
+        Variant::Row | Variant::Few | Variant::FewF16 | Variant::FewTexture
+    )
+}
+
 /// The class of adapters that a variant is meant for.
 fn class_of(variant: Variant) -> AdapterClass {
     match variant {
-        Variant::Texture { .. } | Variant::TextureSubgroup { .. } | Variant::Row => {
-            AdapterClass::Software
-        }
+        Variant::Texture { .. }
+        | Variant::TextureSubgroup { .. }
+        | Variant::Row
+        | Variant::FewTexture => AdapterClass::Software,
         _ => AdapterClass::Gpu,
     }
 }
@@ -102,7 +130,7 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
     } else {
         format!(" side {side}")
     };
-    let forms: &[Form] = if variant == Variant::Row {
+    let forms: &[Form] = if takes_lines_alone(variant) {
         &[Form::Nt]
     } else {
         &[Form::Nn, Form::Nt, Form::Tn]
@@ -224,6 +252,9 @@ fn gated_rows(table: &mut Table) {
                 let epilogue = Epilogue::Gate { hidden, up_first };
                 (Form::Nt, [rows, 2 * d_ff, depth], epilogue)
             }));
+            if takes_lines_alone(variant) {
+                continue;
+            }
             let backward = format!("{shape} Nn gate backward");
             table.add_for(class, kernel, backward, move |case| {
                 gate_backward(case, variant, (rows, d_ff, depth));
@@ -317,7 +348,7 @@ fn unmet_by(
 }
 
 /// The variants that turn heads and meet gates.
-const TAKE_EPILOGUES: [Variant; 11] = [
+const TAKE_EPILOGUES: [Variant; 14] = [
     Variant::Tiled,
     Variant::TiledQuads,
     Variant::TiledSmall,
@@ -329,6 +360,9 @@ const TAKE_EPILOGUES: [Variant; 11] = [
     Variant::CooperativeSmall8x8,
     Variant::Texture { side: TEXTURE_SIDE },
     Variant::TextureSubgroup { side: TEXTURE_SIDE },
+    Variant::Few,
+    Variant::FewF16,
+    Variant::FewTexture,
 ];
 
 /// Products of heads of even widths, whole quads or not, over sequences that end within a tile.

@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::super::SUBGROUPS_OF_MATRICES;
 use super::super::matmul_stage::stage;
 use super::{
-    Epilogue, Form, MatmulParams, MatmulRowParams, MatmulTextureParams, Product, ROW, Sizes,
-    TEXTURE, TEXTURE_SUBGROUP, Variant, takes_any_epilogue,
+    Epilogue, FEW_ROWS, FEW_TEXTURE, Form, MatmulFewTextureParams, MatmulParams, MatmulRowParams,
+    MatmulTextureParams, Product, ROW, Sizes, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, Variant,
+    takes_any_epilogue,
 };
 use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{Dispatch, Plan, Tensor, Window};
@@ -28,6 +29,8 @@ pub(super) fn push(plan: &mut Plan, variant: Variant, product: Product, sizes: S
         variant @ (Variant::Texture { side } | Variant::TextureSubgroup { side }) => {
             push_texture(plan, variant, product, sizes, side);
         }
+        variant @ (Variant::Few | Variant::FewF16) => push_few(plan, variant, product, sizes),
+        Variant::FewTexture => push_few_texture(plan, product, sizes),
     }
 }
 
@@ -131,6 +134,88 @@ fn push_row(plan: &mut Plan, product: Product, sizes: Sizes) {
             .workgroups([word(n.div_ceil(Variant::Row.tile().1)), 1, 1])
             .flops(2 * n * k),
     );
+}
+
+/// Rows that a workgroup of the variants for a few rows takes of `m`.
+fn few_rows(m: usize) -> usize {
+    if m == 1 { 1 } else { FEW_ROWS }
+}
+
+fn push_few(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
+    let Product {
+        form,
+        a,
+        b,
+        output,
+        epilogue,
+    } = product;
+    let Sizes { m, n, k, .. } = sizes;
+    let kernel = variant.kernel();
+    assert_eq!(form, Form::Nt, "{} takes lines", kernel.label());
+    let params = buffer_params(&product, &sizes);
+    let aligned = a.row_stride.is_multiple_of(4) && b.row_stride.is_multiple_of(4);
+    let extra = epilogue.bindings(plan, a);
+    let bindings = [a, b, a, b, extra.aside, output, extra.second].map(Bound::from);
+    let dispatch = Dispatch::new(kernel, params, bindings);
+    let dispatch = if variant.is_of_halves() {
+        dispatch.constant("OUTPUT_HALVES", output.is_halves().into())
+    } else {
+        dispatch.constant("ALIGNED", aligned.into())
+    };
+    let rows = few_rows(m);
+    let workgroups = [
+        n.div_ceil(variant.tile().1),
+        m.div_ceil(rows),
+        sizes.splits(),
+    ];
+    plan.push(
+        dispatch
+            .constant("EPILOGUE", epilogue.code())
+            .constant("ROWS", word(rows))
+            .workgroups(workgroups.map(word))
+            .flops(2 * m * n * k),
+    );
+}
+
+/// In blocks of columns whose lines fit a texture.
+fn push_few_texture(plan: &mut Plan, product: Product, sizes: Sizes) {
+    let Product {
+        a,
+        b,
+        output,
+        epilogue,
+        ..
+    } = product;
+    let Sizes { m, n, k, .. } = sizes;
+    let (time, head_dim) = epilogue.time_and_head_dim();
+    let rows = few_rows(m);
+    for cols in blocks(n, TEXTURE_SIDE) {
+        let a_texture = stage(plan, Window::whole(a)).into();
+        let lines = window(b, false, &cols, &(0..k));
+        let b_texture = stage(plan, lines).into();
+        let extra = epilogue.bindings(plan, a);
+        let [aside, output_bound, second] = [extra.aside, output, extra.second].map(Bound::from);
+        let params = MatmulFewTextureParams {
+            m: word(m),
+            n: word(n),
+            k: word(k),
+            first_col: word(cols.start),
+            output_stride: word(output.row_stride),
+            second_stride: epilogue.second_stride(),
+            time,
+            head_dim,
+            boundary: epilogue.boundary(),
+        };
+        let bindings = [a_texture, b_texture, aside, output_bound, second];
+        let workgroups = [cols.len().div_ceil(8), m.div_ceil(rows), 1];
+        plan.push(
+            Dispatch::new(&FEW_TEXTURE, params, bindings)
+                .constant("EPILOGUE", epilogue.code())
+                .constant("ROWS", word(rows))
+                .workgroups(workgroups.map(word))
+                .flops(2 * m * cols.len() * k),
+        );
+    }
 }
 
 /// One launch of a texture variant: parts of m, n and k whose operands fit textures.

@@ -112,6 +112,9 @@ impl Variant {
             Self::Texture { side },
             Self::TextureSubgroup { side },
             Self::Row,
+            Self::Few,
+            Self::FewF16,
+            Self::FewTexture,
         ];
         all.into_iter().find(|v| v.kernel().variant == name)
     }

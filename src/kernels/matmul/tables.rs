@@ -1,7 +1,7 @@
 //! The kernels of products, by variant.
 
 use super::super::{SUBGROUPS, binding, either, halves};
-use super::{MatmulParams, MatmulRowParams, MatmulTextureParams};
+use super::{MatmulFewTextureParams, MatmulParams, MatmulRowParams, MatmulTextureParams};
 use crate::gpu::limits::WORKGROUP_MEMORY;
 use crate::gpu::{Binding, Kernel, Requirement, Role, Vendor};
 use crate::shader;
@@ -181,3 +181,36 @@ const BUFFER_BINDINGS: &[Binding] = &[
     binding("aside", Role::In),
     binding("output", Role::OutOrAccumulate),
 ];
+
+/// A few rows times a matrix that lies as `[n, k]`: for GPUs in decoding.
+pub static FEW: Kernel = Kernel {
+    name: "matmul",
+    variant: "few",
+    source: shader!("matmul/matmul.few.wgsl"),
+    bindings: TILED_BINDINGS,
+    params: MatmulParams::LAYOUT,
+    requires: &[],
+};
+
+/// [`FEW`] for operands of halves.
+pub static FEW_F16: Kernel = Kernel {
+    variant: "few_f16",
+    bindings: HALVES_BINDINGS,
+    ..FEW
+};
+
+/// The same from textures, for software adapters in decoding, where weights stay in these.
+pub static FEW_TEXTURE: Kernel = Kernel {
+    variant: "few_texture",
+    source: shader!("matmul/matmul.few_texture.wgsl"),
+    bindings: &[
+        binding("a", Role::Texture),
+        binding("b", Role::Texture),
+        binding("aside", Role::In),
+        binding("output", Role::OutOrAccumulate),
+        binding("second", Role::OutOrUnused),
+    ],
+    params: MatmulFewTextureParams::LAYOUT,
+    requires: SUBGROUPS,
+    ..FEW
+};

@@ -2,9 +2,9 @@
 
 use super::super::family::{Family, Member, Need, UNTIMED_NOWHERE};
 use super::{
-    COOPERATIVE, COOPERATIVE_8X8, COOPERATIVE_SMALL, COOPERATIVE_SMALL_8X8, Epilogue, Form,
-    Product, ROW, Recipe, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED, TILED_F16, TILED_QUADS,
-    TILED_QUADS_F16, TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
+    COOPERATIVE, COOPERATIVE_8X8, COOPERATIVE_SMALL, COOPERATIVE_SMALL_8X8, Epilogue, FEW, FEW_F16,
+    FEW_TEXTURE, Form, Product, ROW, Recipe, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED,
+    TILED_F16, TILED_QUADS, TILED_QUADS_F16, TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
 };
 use crate::gpu::{AdapterClass, Elements, Plan, Question, Target, Tensor};
 
@@ -67,6 +67,19 @@ const WORDS: Need<Use> = Need {
 const HALVES: Need<Use> = Need {
     words: "its operands are f16",
     met: |used| used.operands == Elements::Halves,
+};
+
+/// Rows of the left operand up to which the variants for a few rows are worth timing.
+const MANY_ROWS: usize = 64;
+
+const LINES: Need<Use> = Need {
+    words: "it takes the form nt",
+    met: |used| used.form == Form::Nt,
+};
+/// A longer k would not fit a texture's row of texels.
+const SHORT_LINES: Need<Use> = Need {
+    words: "a row of an operand is longer than a texture",
+    met: |used| used.sizes[2] <= 4 * TEXTURE_SIDE,
 };
 
 impl Family for Use {
@@ -159,6 +172,24 @@ impl Family for Use {
             kernels: &[&COOPERATIVE_SMALL_8X8],
             default_for: UNTIMED_NOWHERE,
             needs: &[HALVES],
+        },
+        Member {
+            name: "few",
+            kernels: &[&FEW],
+            default_for: &[],
+            needs: &[WORDS, LINES],
+        },
+        Member {
+            name: "few_f16",
+            kernels: &[&FEW_F16],
+            default_for: &[],
+            needs: &[HALVES, LINES],
+        },
+        Member {
+            name: "few_texture",
+            kernels: &[&FEW_TEXTURE],
+            default_for: &[],
+            needs: &[LINES, SHORT_LINES],
         },
     ];
     type Recipe = Recipe;
@@ -259,6 +290,9 @@ impl Family for Use {
             }
         }
         add(Variant::Row, &[1]);
+        if m <= MANY_ROWS && target.class == AdapterClass::Gpu {
+            all.splice(0..0, [Variant::Few, Variant::FewF16].map(Recipe::from));
+        }
         all
     }
 
