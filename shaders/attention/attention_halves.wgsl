@@ -14,3 +14,7 @@ fn values_of(pair: Pair) -> vec2<f32> {
 fn pair_of(values: vec2<f32>) -> Pair {
     return packed_halves(vec4(values, 0.0, 0.0)).x;
 }
+
+fn quad_of(values: vec4<f32>) -> Quad {
+    return packed_halves(values);
+}

@@ -1,8 +1,6 @@
 // Four neighbouring elements of a head at one position. Positions past the sequence's end give the
 // last one's, which masks keep out of every sum, so that no load waits for a branch.
-// head_dim is even: where it is no multiple of four, a quad may begin in the middle of a word of
-// four, and the last one holds two elements.
-// Joined with attention_tiles.wgsl, attention_words.wgsl or attention_halves.wgsl.
+// Joined with attention_head_quad.wgsl, attention_tiles.wgsl.
 fn query_quad(sequence: u32, position: u32, head: u32, quad: u32) -> vec4<f32> {
     return qkv_quad(sequence, position, head * HEAD_DIM, quad);
 }
@@ -17,15 +15,7 @@ fn value_quad(sequence: u32, position: u32, head: u32, quad: u32) -> vec4<f32> {
 
 fn qkv_quad(sequence: u32, position: u32, head_first: u32, quad: u32) -> vec4<f32> {
     let row = sequence * params.time + min(position, params.time - 1u);
-    let at = row * params.row_stride + head_first + min(quad, QUADS - 1u) * 4u;
-    var elements = widened(qkv[at / 4u]);
-    if (HEAD_DIM % 4u != 0u && at % 4u != 0u) {
-        elements = vec4(elements.zw, 0.0, 0.0);
-        if (quad * 4u + 4u <= HEAD_DIM) {
-            elements = vec4(elements.xy, widened(qkv[at / 4u + 1u]).xy);
-        }
-    }
-    return within_head(elements, quad);
+    return within_head(head_quad(row, head_first, min(quad, QUADS - 1u)), quad);
 }
 
 // Zeros in place of elements past the head's end, which a chunk's dot products run over.

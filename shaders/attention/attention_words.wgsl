@@ -13,3 +13,7 @@ fn values_of(pair: Pair) -> vec2<f32> {
 fn pair_of(values: vec2<f32>) -> Pair {
     return values;
 }
+
+fn quad_of(values: vec4<f32>) -> Quad {
+    return values;
+}

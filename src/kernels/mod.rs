@@ -2,6 +2,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod attention_cache;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod family;
@@ -80,6 +81,10 @@ pub static ALL: &[&Kernel] = &[
     &attention::BACKWARD_KEY_VALUE_COOPERATIVE_8X8,
     &attention::BACKWARD_KEY_VALUE_TEXTURE,
     &attention::BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
+    &attention_cache::CACHED,
+    &attention_cache::CACHED_F16,
+    &attention_cache::FILL,
+    &attention_cache::FILL_F16,
     &swiglu::FORWARD,
     &swiglu::FORWARD_QUADS,
     &swiglu::BACKWARD,

@@ -1,6 +1,7 @@
 //! The table of rows: for every kernel its ragged shapes and its reference.
 
 mod attention;
+mod attention_cache;
 mod half;
 mod large;
 mod layers;
@@ -22,6 +23,7 @@ pub(super) fn all() -> Vec<Row> {
     matmul::rows(&mut table);
     half::rows(&mut table);
     attention::rows(&mut table);
+    attention_cache::rows(&mut table);
     loss::rows(&mut table);
     optimiser::rows(&mut table);
     sample::rows(&mut table);

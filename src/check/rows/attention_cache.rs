@@ -1,0 +1,195 @@
+//! Rows of attention over a cache: heads of every size, groups of any number, slots that are empty, full, and
+//! longer than what all lanes take at once.
+
+use super::Table;
+use crate::check::Case;
+use crate::check::case::Data;
+use crate::gpu::{AdapterClass, Elements, Kernel, Tensor};
+use crate::kernels::attention::Qkv;
+use crate::kernels::attention_cache::{self as cache, Cache, CacheShape, NO_SLOT};
+use crate::reference::attention as reference;
+
+/// `(capacity, num_heads, num_kv_heads, head_dim)`.
+const SHAPES: [(usize, usize, usize, usize); 7] = [
+    (1, 1, 1, 16),
+    (70, 2, 2, 64),
+    (40, 4, 1, 32),
+    (33, 6, 2, 16),
+    (5, 5, 1, 2),
+    (130, 4, 2, 6),
+    (9, 2, 1, 128),
+];
+
+/// The position of each row's query, in a cache of so many positions.
+fn positions(capacity: usize) -> [Option<usize>; 5] {
+    [
+        Some(0),
+        Some(capacity - 1),
+        None,
+        Some(capacity),
+        Some(3 * capacity + capacity / 2),
+    ]
+}
+
+pub(super) fn rows(table: &mut Table) {
+    for (capacity, num_heads, num_kv_heads, head_dim) in SHAPES {
+        let shape = CacheShape {
+            slots: 6,
+            capacity,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+        };
+        let label = format!("heads {num_heads}/{num_kv_heads}x{head_dim}, capacity {capacity}");
+        let kernels = [
+            (Elements::Words, &cache::CACHED, &cache::FILL),
+            (Elements::Halves, &cache::CACHED_F16, &cache::FILL_F16),
+        ];
+        for (elements, cached, fill) in kernels {
+            for class in [AdapterClass::Gpu, AdapterClass::Software] {
+                add(table, class, cached, &label, move |case| {
+                    attend(case, shape, elements)
+                });
+            }
+            table.add_once(fill, label.clone(), move |case| {
+                filled(case, shape, elements)
+            });
+        }
+    }
+}
+
+fn add(
+    table: &mut Table,
+    class: AdapterClass,
+    kernel: &'static Kernel,
+    label: &str,
+    build: impl Fn(&mut Case) + Send + Sync + 'static,
+) {
+    table.add_for(class, kernel, label.to_owned(), build);
+}
+
+/// Queries, keys and values of `rows` positions with gaps between them, as the kernels take them.
+fn qkv(case: &mut Case, shape: CacheShape, elements: Elements, rows: usize) -> (Data, Qkv) {
+    let of = |heads: usize| (heads * shape.head_dim).next_multiple_of(8);
+    let (key_first, kv_cols) = (of(shape.num_heads), of(shape.num_kv_heads));
+    let value_first = key_first + kv_cols;
+    let data = case.random_of(elements, rows, value_first + kv_cols, 1.0);
+    let qkv = Qkv {
+        tensor: data.tensor,
+        key_first,
+        value_first,
+    };
+    (data, qkv)
+}
+
+/// Where an element of the cache lies.
+fn at(shape: CacheShape, slot: usize, which: usize, kv_head: usize, row: usize) -> usize {
+    let padded = shape.head_dim.next_multiple_of(4);
+    (((slot * shape.num_kv_heads + kv_head) * 2 + which) * shape.capacity + row) * padded
+}
+
+/// The columns of key or value heads of a row, one head after the other.
+fn kept(shape: CacheShape, cache: &[f64], slot: usize, which: usize, row: usize) -> Vec<f64> {
+    let heads = 0..shape.num_kv_heads;
+    let of = |head: usize| {
+        let first = at(shape, slot, which, head, row);
+        cache[first..first + shape.head_dim].iter().copied()
+    };
+    heads.flat_map(of).collect()
+}
+
+fn attend(case: &mut Case, shape: CacheShape, elements: Elements) {
+    let positions = positions(shape.capacity);
+    let (data, qkv) = qkv(case, shape, elements, positions.len());
+    let before = case.random_of(elements, 1, shape.slots * shape.slot_len(), 1.0);
+    let slots = [4, 0, 5, 3, 1];
+    let places: Vec<u32> = positions
+        .iter()
+        .zip(slots)
+        .flat_map(|(position, slot)| match position {
+            #[allow(clippy::cast_possible_truncation, reason = "a few")]
+            Some(position) => [slot as u32, *position as u32],
+            None => [NO_SLOT, 7],
+        })
+        .collect();
+    let cache = Cache {
+        tensor: before.tensor,
+        shape,
+        places: case.words(&places),
+    };
+    let output = cache::attend(&mut case.plan, qkv, cache);
+    let mut after = before.values;
+    let mut want = Vec::new();
+    let cols = data.values.len() / positions.len();
+    for ((row, position), slot) in data.values.chunks(cols).zip(positions).zip(slots) {
+        let Some(position) = position else {
+            want.extend(vec![0.0; shape.num_heads * shape.head_dim]);
+            continue;
+        };
+        let kv_cols = shape.num_kv_heads * shape.head_dim;
+        put(shape, &mut after, slot, position % shape.capacity, row, qkv);
+        let taken = shape.capacity.min(position + 1);
+        // The order of keys does not matter: the row's own comes last.
+        let own = position % shape.capacity;
+        let order = (0..taken).filter(|&i| i != own).chain([own]);
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for i in order {
+            keys.extend(kept(shape, &after, slot, 0, i));
+            values.extend(kept(shape, &after, slot, 1, i));
+        }
+        assert_eq!(keys.len(), taken * kv_cols);
+        let q_cols = shape.num_heads * shape.head_dim;
+        let mut queries = vec![0.0; (taken - 1) * q_cols];
+        queries.extend(&row[..q_cols]);
+        let all = reference::AttentionShape {
+            batch: 1,
+            time: taken,
+            num_heads: shape.num_heads,
+            num_kv_heads: shape.num_kv_heads,
+            head_dim: shape.head_dim,
+        };
+        let (attended, _) = reference::forward(&queries, &keys, &values, all);
+        want.extend(&attended[(taken - 1) * q_cols..]);
+    }
+    expect(case, "output", output, want);
+    case.expect_exactly("cache", before.tensor, &after);
+}
+
+/// What the cache holds once a row's key and value are kept at `index` of a slot.
+fn put(shape: CacheShape, cache: &mut [f64], slot: usize, index: usize, row: &[f64], qkv: Qkv) {
+    let padded = shape.head_dim.next_multiple_of(4);
+    for (which, columns) in [qkv.key_first, qkv.value_first].into_iter().enumerate() {
+        for head in 0..shape.num_kv_heads {
+            let to = at(shape, slot, which, head, index);
+            let from = columns + head * shape.head_dim;
+            cache[to..to + padded].fill(0.0);
+            cache[to..to + shape.head_dim].copy_from_slice(&row[from..from + shape.head_dim]);
+        }
+    }
+}
+
+fn filled(case: &mut Case, shape: CacheShape, elements: Elements) {
+    const SLOT: usize = 2;
+    let rows = shape.capacity.div_ceil(2);
+    let (data, qkv) = qkv(case, shape, elements, rows);
+    let before = case.random_of(elements, 1, shape.slots * shape.slot_len(), 1.0);
+    let cache = Cache {
+        tensor: before.tensor,
+        shape,
+        places: case.words(&[2, 0]),
+    };
+    cache::fill(&mut case.plan, qkv, cache);
+    let mut after = before.values;
+    for (index, row) in data.values.chunks(data.values.len() / rows).enumerate() {
+        put(shape, &mut after, SLOT, index, row, qkv);
+    }
+    case.expect_exactly("cache", before.tensor, &after);
+}
+
+fn expect(case: &mut Case, name: &'static str, tensor: Tensor, want: Vec<f64>) {
+    if tensor.is_halves() {
+        case.expect_halves(name, tensor, want);
+    } else {
+        case.expect(name, tensor, want);
+    }
+}
