@@ -8,7 +8,8 @@ use super::plan::{PARAMS_STRIDE, Plan, SectionId, Storage, StorageKind};
 use super::profile::{DispatchTime, Profile};
 use super::recorder::Recorder;
 use super::step::{Action, Step};
-use super::{Device, GpuError, Kernel, Readback, wait};
+use super::texture::DeviceTexture;
+use super::{Device, GpuError, Kernel, Readback};
 use crate::parallel;
 
 /// A compiled plan.
@@ -23,7 +24,7 @@ pub struct Executable {
 /// What stands behind a storage of the plan once allocated.
 enum Backing<'a> {
     Buffer(&'a wgpu::Buffer),
-    Texture(&'a ScratchTexture),
+    Texture(&'a DeviceTexture),
     /// Declared but never bound.
     None,
 }
@@ -45,6 +46,9 @@ impl Executable {
             .zip(&layout.slots)
             .map(|(storage, slot)| match (&storage.kind, slot) {
                 (StorageKind::Persistent(id), _) => Backing::Buffer(buffers.get(*id)),
+                (StorageKind::PersistentTexture { id, .. }, _) => {
+                    Backing::Texture(buffers.texture(*id))
+                }
                 (StorageKind::Scratch { .. }, Some(slot)) => {
                     Backing::Buffer(&scratch.buffers[*slot])
                 }
@@ -289,12 +293,7 @@ fn copy_action(dispatch: &Dispatch, copy: RowCopy, backings: &[Backing<'_>]) -> 
 
 pub(super) struct Scratch {
     pub(super) buffers: Vec<wgpu::Buffer>,
-    pub(super) textures: Vec<ScratchTexture>,
-}
-
-pub(super) struct ScratchTexture {
-    pub(super) texture: wgpu::Texture,
-    view: wgpu::TextureView,
+    pub(super) textures: Vec<DeviceTexture>,
 }
 
 fn allocate_scratch(
@@ -311,33 +310,9 @@ fn allocate_scratch(
     let mut textures = Vec::with_capacity(layout.textures.len());
     for (label, width, height) in &layout.textures {
         let size_bytes = u64::from(*width) * u64::from(*height) * 16;
-        let scope = device.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let texture = device.raw.create_texture(&wgpu::TextureDescriptor {
-            label: Some(label),
-            size: wgpu::Extent3d {
-                width: *width,
-                height: *height,
-                depth_or_array_layers: 1,
-            },
-            mip_level_count: 1,
-            sample_count: 1,
-            dimension: wgpu::TextureDimension::D2,
-            format: wgpu::TextureFormat::Rgba32Float,
-            usage: wgpu::TextureUsages::STORAGE_BINDING
-                | wgpu::TextureUsages::COPY_SRC
-                | wgpu::TextureUsages::COPY_DST,
-            view_formats: &[],
-        });
-        if wait::for_answer(scope.pop()).is_some() {
-            return Err(GpuError::OutOfMemory {
-                label: label.clone(),
-                size_bytes,
-                before_bytes,
-            });
-        }
+        let sides = (*width, *height);
+        textures.push(DeviceTexture::create(device, label, sides, before_bytes)?);
         before_bytes += size_bytes;
-        let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
-        textures.push(ScratchTexture { texture, view });
     }
     Ok(Scratch { buffers, textures })
 }
@@ -361,9 +336,11 @@ pub fn check_limits(plan: &Plan, device: &Device) -> Result<(), GpuError> {
                     limit: "max_storage_buffer_binding_size",
                 });
             }
-            (_, StorageKind::Texture { width, height })
-                if *width.max(height) > limits.max_texture_dimension_2d =>
-            {
+            (
+                _,
+                StorageKind::Texture { width, height }
+                | StorageKind::PersistentTexture { width, height, .. },
+            ) if *width.max(height) > limits.max_texture_dimension_2d => {
                 return Err(GpuError::OverLimit {
                     label: label.clone(),
                     size_bytes: u64::from(*width.max(height)) * 16,

@@ -41,7 +41,9 @@ impl Plan {
     /// If the plan binds a persistent buffer, whose contents it does not hold.
     pub fn to_json(&self) -> Value {
         let storage = |kind: &StorageKind| match kind {
-            StorageKind::Persistent(_) => panic!("only plans of scratch tensors can be exported"),
+            StorageKind::Persistent(_) | StorageKind::PersistentTexture { .. } => {
+                panic!("only plans of scratch tensors can be exported")
+            }
             StorageKind::Scratch { words } => json!({ "words": words }),
             StorageKind::Texture { width, height } => json!({ "width": width, "height": height }),
         };

@@ -1,8 +1,8 @@
 //! Looks into the scratch memory of an isolated plan: what checks fill and read.
 
 use super::dispatch::Bound;
-use super::executable::ScratchTexture;
 use super::readback::{read_now, read_texture_now};
+use super::texture::DeviceTexture;
 use super::{Device, Executable, GpuError, Tensor, Texture};
 
 impl Executable {
@@ -57,7 +57,7 @@ impl Executable {
                 .queue
                 .write_buffer(buffer, 0, bytemuck::cast_slice(&nans));
         }
-        for ScratchTexture { texture, .. } in &self.scratch.textures {
+        for DeviceTexture { texture, .. } in &self.scratch.textures {
             let size = texture.size();
             let row = vec![f32::NAN; size.width as usize * 4];
             let layout = wgpu::TexelCopyBufferLayout {

@@ -114,7 +114,7 @@ pub(super) fn layout(plan: &Plan) -> Layout {
 /// Width and height of what backs a scratch storage; a buffer has a height of one.
 fn size(kind: &StorageKind) -> Option<(usize, usize)> {
     match *kind {
-        StorageKind::Persistent(_) => None,
+        StorageKind::Persistent(_) | StorageKind::PersistentTexture { .. } => None,
         StorageKind::Scratch { words } => Some((words, 1)),
         // Kernels read no texel but of the matrix that was staged and of its padding.
         StorageKind::Texture { width, height } => Some((width as usize, height as usize)),

@@ -4,13 +4,14 @@
 //! allocated once.
 
 use super::tensor::align_words;
+use super::texture::{DeviceTexture, texture_sides};
 use super::{Device, GpuError, wait};
 
-/// Names one persistent buffer.
+/// Names one persistent buffer or texture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PersistentId(pub(super) usize);
 
-/// The persistent buffers that plans share, before they exist.
+/// The persistent buffers and textures that plans share, before they exist.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     declared: Vec<Declaration>,
@@ -19,65 +20,124 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 struct Declaration {
     label: String,
-    words: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Buffer { words: usize },
+    Texture { rows: usize, cols: usize },
+}
+
+impl Kind {
+    fn words(self) -> usize {
+        match self {
+            Self::Buffer { words } => words,
+            Self::Texture { rows, cols } => {
+                let (width, height) = texture_sides(rows, cols);
+                4 * width as usize * height as usize
+            }
+        }
+    }
 }
 
 impl Memory {
     /// Declares a buffer of `words` 4-byte words, zero at first.
     pub fn declare(&mut self, label: impl Into<String>, words: usize) -> PersistentId {
-        self.declared.push(Declaration {
-            label: label.into(),
-            words: align_words(words.max(1)),
-        });
+        let words = align_words(words.max(1));
+        self.add(label.into(), Kind::Buffer { words })
+    }
+
+    /// Declares a texture for a matrix of `[rows, cols]`.
+    pub fn declare_texture(
+        &mut self,
+        label: impl Into<String>,
+        rows: usize,
+        cols: usize,
+    ) -> PersistentId {
+        self.add(label.into(), Kind::Texture { rows, cols })
+    }
+
+    fn add(&mut self, label: String, kind: Kind) -> PersistentId {
+        self.declared.push(Declaration { label, kind });
         PersistentId(self.declared.len() - 1)
     }
 
-    /// Words of one buffer, padding included.
+    /// Words of one buffer or texture, padding included.
     pub fn words(&self, id: PersistentId) -> usize {
-        self.declared[id.0].words
+        self.declared[id.0].kind.words()
     }
 
-    /// Label of one buffer.
+    /// Rows and columns of the matrix that a texture is for.
+    ///
+    /// # Panics
+    /// If it is a buffer: a bug of the caller.
+    pub fn texture_matrix(&self, id: PersistentId) -> (usize, usize) {
+        match self.declared[id.0].kind {
+            Kind::Texture { rows, cols } => (rows, cols),
+            Kind::Buffer { .. } => panic!("{} is no texture", self.label(id)),
+        }
+    }
+
+    /// Label of one buffer or texture.
     pub fn label(&self, id: PersistentId) -> &str {
         &self.declared[id.0].label
     }
 
-    /// Each buffer's label and size in bytes.
+    /// Each one's label and size in bytes.
     pub fn parts(&self) -> impl Iterator<Item = (&str, u64)> {
         self.declared
             .iter()
-            .map(|d| (d.label.as_str(), d.words as u64 * 4))
+            .map(|d| (d.label.as_str(), d.kind.words() as u64 * 4))
     }
 
-    /// Allocates every declared buffer.
+    /// Allocates all that was declared.
     ///
     /// # Errors
     /// When one is over a limit of the device or does not fit its memory.
     pub fn allocate(&self, device: &Device) -> Result<Buffers, GpuError> {
         let mut before_bytes = 0;
-        let mut buffers = Vec::with_capacity(self.declared.len());
-        for declared in &self.declared {
-            let size_bytes = declared.words as u64 * 4;
-            buffers.push(create_buffer(
-                device,
-                &declared.label,
-                size_bytes,
-                before_bytes,
-            )?);
+        let mut allocated = Vec::with_capacity(self.declared.len());
+        for Declaration { label, kind } in &self.declared {
+            let size_bytes = kind.words() as u64 * 4;
+            allocated.push(match *kind {
+                Kind::Buffer { .. } => {
+                    Allocated::Buffer(create_buffer(device, label, size_bytes, before_bytes)?)
+                }
+                Kind::Texture { rows, cols } => {
+                    let sides = texture_sides(rows, cols);
+                    Allocated::Texture(DeviceTexture::create(device, label, sides, before_bytes)?)
+                }
+            });
             before_bytes += size_bytes;
         }
-        Ok(Buffers { buffers })
+        Ok(Buffers { allocated })
     }
 }
 
-/// The allocated buffers of a [`Memory`].
+/// What a [`Memory`] declares, allocated.
 pub struct Buffers {
-    buffers: Vec<wgpu::Buffer>,
+    allocated: Vec<Allocated>,
+}
+
+enum Allocated {
+    Buffer(wgpu::Buffer),
+    Texture(DeviceTexture),
 }
 
 impl Buffers {
     pub(super) fn get(&self, id: PersistentId) -> &wgpu::Buffer {
-        &self.buffers[id.0]
+        match &self.allocated[id.0] {
+            Allocated::Buffer(buffer) => buffer,
+            Allocated::Texture(_) => unreachable!("a texture is not read or written by words"),
+        }
+    }
+
+    pub(super) fn texture(&self, id: PersistentId) -> &DeviceTexture {
+        match &self.allocated[id.0] {
+            Allocated::Texture(texture) => texture,
+            Allocated::Buffer(_) => unreachable!("a plan names textures by their own ids"),
+        }
     }
 
     /// Writes words to `id` from word `first` on, before anything submitted later runs.

@@ -22,6 +22,12 @@ pub(super) const PARAMS_STRIDE: usize = 256;
 pub(super) enum StorageKind {
     /// A buffer of the shared [`Memory`].
     Persistent(PersistentId),
+    /// A texture of it.
+    PersistentTexture {
+        id: PersistentId,
+        width: u32,
+        height: u32,
+    },
     /// A buffer that only lives between its first and last use in a section.
     Scratch { words: usize },
     /// A texture that only lives between its first and last use in a section.
@@ -219,21 +225,39 @@ impl Plan {
 
     /// All of a persistent buffer, as a vector.
     pub fn persistent(&mut self, memory: &Memory, id: PersistentId) -> Tensor {
-        let known = self
-            .storages
-            .iter()
-            .position(|s| matches!(s.kind, StorageKind::Persistent(other) if other == id));
-        let storage = match known {
-            Some(index) => storage_id(index),
-            None => {
-                self.storages.push(Storage {
-                    label: memory.label(id).to_owned(),
-                    kind: StorageKind::Persistent(id),
-                });
-                storage_id(self.storages.len() - 1)
-            }
-        };
+        let storage = self.known(memory, id, StorageKind::Persistent(id));
         Tensor::dense(storage, 1, memory.words(id))
+    }
+
+    /// A persistent texture.
+    ///
+    /// # Panics
+    /// If it is a buffer, or a side is over `u32`: a bug of the caller.
+    pub fn persistent_texture(&mut self, memory: &Memory, id: PersistentId) -> Texture {
+        let (rows, cols) = memory.texture_matrix(id);
+        let (width, height) = texture_sides(rows, cols);
+        let kind = StorageKind::PersistentTexture { id, width, height };
+        Texture {
+            storage: self.known(memory, id, kind),
+            rows,
+            cols,
+        }
+    }
+
+    /// The storage of something persistent, added where it is new.
+    fn known(&mut self, memory: &Memory, id: PersistentId, kind: StorageKind) -> StorageId {
+        let is_it = |storage: &Storage| match storage.kind {
+            StorageKind::Persistent(other) | StorageKind::PersistentTexture { id: other, .. } => {
+                other == id
+            }
+            StorageKind::Scratch { .. } | StorageKind::Texture { .. } => false,
+        };
+        if let Some(index) = self.storages.iter().position(is_it) {
+            return storage_id(index);
+        }
+        let label = memory.label(id).to_owned();
+        self.storages.push(Storage { label, kind });
+        storage_id(self.storages.len() - 1)
     }
 
     fn add(&mut self, label: &str, kind: StorageKind) -> StorageId {

@@ -1,4 +1,6 @@
-//! How large a texture is for a matrix.
+//! Textures of matrices: how large they are, and how they come about.
+
+use super::{Device, GpuError, wait};
 
 /// Longest side of a texture that WebGPU guarantees.
 pub const TEXTURE_SIDE: usize = 8192;
@@ -34,6 +36,49 @@ pub(super) fn texture_sides(rows: usize, cols: usize) -> (u32, u32) {
         height += 1;
     }
     (width, height)
+}
+
+/// A texture with the view that shaders bind.
+pub(super) struct DeviceTexture {
+    pub(super) texture: wgpu::Texture,
+    pub(super) view: wgpu::TextureView,
+}
+
+impl DeviceTexture {
+    /// Creates one of so many texels along each side.
+    pub(super) fn create(
+        device: &Device,
+        label: &str,
+        (width, height): (u32, u32),
+        before_bytes: u64,
+    ) -> Result<Self, GpuError> {
+        let scope = device.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let texture = device.raw.create_texture(&wgpu::TextureDescriptor {
+            label: Some(label),
+            size: wgpu::Extent3d {
+                width,
+                height,
+                depth_or_array_layers: 1,
+            },
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: wgpu::TextureFormat::Rgba32Float,
+            usage: wgpu::TextureUsages::STORAGE_BINDING
+                | wgpu::TextureUsages::COPY_SRC
+                | wgpu::TextureUsages::COPY_DST,
+            view_formats: &[],
+        });
+        if wait::for_answer(scope.pop()).is_some() {
+            return Err(GpuError::OutOfMemory {
+                label: label.to_owned(),
+                size_bytes: u64::from(width) * u64::from(height) * 16,
+                before_bytes,
+            });
+        }
+        let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+        Ok(Self { texture, view })
+    }
 }
 
 #[cfg(test)]

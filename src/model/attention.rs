@@ -4,6 +4,7 @@ use super::Pass;
 use super::linear::Linear;
 use crate::gpu::Tensor;
 use crate::kernels::attention::{self, AttentionShape, Qkv};
+use crate::kernels::attention_cache::{self, Cache};
 use crate::kernels::rope::RopeTable;
 
 /// The attention half of a block.
@@ -35,14 +36,7 @@ impl Attention {
         shape: AttentionShape,
         table: RopeTable,
     ) -> (Tensor, Saved) {
-        let [_, key_first, value_first] = self.qkv_proj.firsts(pass)[..] else {
-            panic!("queries, keys and values: {self:?}");
-        };
-        let qkv = Qkv {
-            tensor: self.qkv_proj.forward_rotated(pass, x, table, value_first),
-            key_first,
-            value_first,
-        };
+        let qkv = self.qkv(pass, x, table);
         let (output, log_sum_exp) = attention::forward(pass.plan, qkv, shape);
         let y = self.output_proj.forward_residual(pass, output, residual);
         (
@@ -57,6 +51,53 @@ impl Attention {
                 },
             },
         )
+    }
+
+    /// [`Attention::forward`] of one sequence, whose keys and values `cache` keeps.
+    ///
+    /// # Panics
+    /// If there are not three projections.
+    pub fn forward_keeping(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        residual: Tensor,
+        (shape, cache): (AttentionShape, Cache),
+        table: RopeTable,
+    ) -> Tensor {
+        let qkv = self.qkv(pass, x, table);
+        attention_cache::fill(pass.plan, qkv, cache);
+        let (output, _) = attention::forward(pass.plan, qkv, shape);
+        self.output_proj.forward_residual(pass, output, residual)
+    }
+
+    /// [`Attention::forward`] of one new position of each of several sequences, over what `cache` has of
+    /// the earlier ones. `table` holds the angles of each row.
+    ///
+    /// # Panics
+    /// If there are not three projections.
+    pub fn forward_cached(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        residual: Tensor,
+        cache: Cache,
+        table: RopeTable,
+    ) -> Tensor {
+        let qkv = self.qkv(pass, x, table);
+        let output = attention_cache::attend(pass.plan, qkv, cache);
+        self.output_proj.forward_residual(pass, output, residual)
+    }
+
+    fn qkv(&self, pass: &mut Pass<'_>, x: Tensor, table: RopeTable) -> Qkv {
+        let [_, key_first, value_first] = self.qkv_proj.firsts(pass)[..] else {
+            panic!("queries, keys and values: {self:?}");
+        };
+        Qkv {
+            tensor: self.qkv_proj.forward_rotated(pass, x, table, value_first),
+            key_first,
+            value_first,
+        }
     }
 
     /// Gradient for the normed input from that of the residual stream, an operand.

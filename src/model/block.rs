@@ -7,6 +7,7 @@ use super::mlp::{self, Mlp};
 use super::norm::{self, RmsNorm};
 use crate::gpu::Tensor;
 use crate::kernels::attention::AttentionShape;
+use crate::kernels::attention_cache::Cache;
 use crate::kernels::rope::RopeTable;
 use crate::weights::ParameterTable;
 
@@ -81,6 +82,42 @@ impl Block {
                 ffn,
             },
         )
+    }
+
+    /// [`Block::forward`] of one sequence, whose keys and values `cache` keeps.
+    pub fn forward_keeping(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        (shape, cache): (AttentionShape, Cache),
+        table: RopeTable,
+    ) -> Tensor {
+        pass.plan.set_scope(format!("{}.attn", self.scope));
+        let (normed, _) = self.ln1.forward(pass, x);
+        let attn = &self.attn;
+        let x = attn.forward_keeping(pass, normed, x, (shape, cache), table);
+        self.forward_ffn(pass, x)
+    }
+
+    /// [`Block::forward`] of one new position of each of several sequences, over what `cache` has of the
+    /// earlier ones.
+    pub fn forward_cached(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        cache: Cache,
+        table: RopeTable,
+    ) -> Tensor {
+        pass.plan.set_scope(format!("{}.attn", self.scope));
+        let (normed, _) = self.ln1.forward(pass, x);
+        let x = self.attn.forward_cached(pass, normed, x, cache, table);
+        self.forward_ffn(pass, x)
+    }
+
+    fn forward_ffn(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
+        pass.plan.set_scope(format!("{}.ffn", self.scope));
+        let (normed, _) = self.ln2.forward(pass, x);
+        self.ffn.forward(pass, normed, x).0
     }
 
     /// Turns `d_x`, the gradient of the block's output, into that of its input, in place: each

@@ -205,7 +205,7 @@ impl Linear {
                 let (first, rows) = (matrix.first, matrix.rows);
                 (y.columns(first, rows), epilogue.columns(first, rows))
             };
-            matmul(pass.plan, Form::Nt, x, weight, y, epilogue);
+            pass.product(x, weight, y, epilogue);
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::linear::{Matrix, Part};
+use super::linear::{Linear, Matrix, Part};
 use crate::config::Precision;
 use crate::gpu::tensor::{COLUMNS_MULTIPLE, HALVES_MULTIPLE, StorageId};
 use crate::gpu::{Elements, Plan, Tensor};
 use crate::kernels::half::halve;
+use crate::kernels::matmul::{self, Epilogue, Form, Product, Variant};
 use crate::kernels::sum::Sums;
 use crate::weights::ParameterId;
 
@@ -21,7 +22,9 @@ pub struct Pass<'a> {
     accumulate: bool,
     precision: Precision,
     /// Matrices as operands, by the first weight and part of each.
-    halved: HashMap<(usize, usize), Tensor>,
+    halved: HashMap<MatrixKey, Tensor>,
+    /// What computes products of a few rows, in passes whose rows must not depend on each other.
+    few: Option<Variant>,
 }
 
 impl<'a> Pass<'a> {
@@ -42,7 +45,46 @@ impl<'a> Pass<'a> {
             accumulate,
             precision,
             halved: HashMap::new(),
+            few: None,
         }
+    }
+
+    /// Makes products from here on take `variant`, one for a few rows: what a row gives then depends neither
+    /// on the number of rows nor on what the tuner has found.
+    pub fn take_few_rows(&mut self, variant: Variant) {
+        self.few = Some(variant);
+    }
+
+    /// `output = a b^T` for a matrix `b` of weights, by what is chosen for it.
+    pub(super) fn product(&mut self, a: Tensor, b: Tensor, output: Tensor, epilogue: Epilogue) {
+        let form = Form::Nt;
+        match self.few {
+            None => matmul::matmul(self.plan, form, a, b, output, epilogue),
+            Some(variant) => {
+                let product = Product {
+                    form,
+                    a,
+                    b,
+                    output,
+                    epilogue,
+                };
+                matmul::matmul_by(self.plan, variant, product);
+            }
+        }
+    }
+
+    /// Makes products take `operand` for a matrix, which holds its values as they want them.
+    pub fn set_operand(&mut self, key: MatrixKey, operand: Tensor) {
+        self.halved.insert(key, operand);
+    }
+
+    /// The matrices of a layer as they lie in memory, with what tells each from others.
+    pub fn matrices_of(&self, linear: &Linear) -> Vec<(MatrixKey, Tensor)> {
+        let matrices = linear.matrices(self).into_iter();
+        let words = |matrix: &Matrix| joined(matrix, self.weights).expect("a weight has values");
+        matrices
+            .map(|matrix| (key(&matrix), words(&matrix)))
+            .collect()
     }
 
     /// Whether products take halves.
@@ -159,8 +201,10 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// What tells a matrix from others.
-fn key(matrix: &Matrix) -> (usize, usize) {
+/// What tells a matrix of weights from others.
+pub type MatrixKey = (usize, usize);
+
+fn key(matrix: &Matrix) -> MatrixKey {
     let Part { weight, number, .. } = matrix.parts[0];
     (weight.index(), number)
 }

@@ -8,6 +8,7 @@ use super::norm::{self, RmsNorm};
 use crate::config::ModelConfig;
 use crate::gpu::{AdapterClass, Target, Tensor};
 use crate::kernels::attention::AttentionShape;
+use crate::kernels::attention_cache::Cache;
 use crate::kernels::cross_entropy::Halved;
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::{cross_entropy, embedding};
@@ -122,9 +123,7 @@ impl Transformer {
             }
             pass.halve_matrices(&matrices);
         }
-        pass.plan.set_scope("token_embeddings");
-        let weight = pass.weight(self.embedding);
-        let mut x = embedding::forward(pass.plan, weight, tokens);
+        let mut x = self.embed(pass, tokens);
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let (next, saved) =
@@ -142,6 +141,51 @@ impl Transformer {
         }
     }
 
+    /// [`Transformer::forward`] of one sequence, whose keys and values `caches` keep, one a layer: the
+    /// residual stream behind the last block.
+    pub fn forward_keeping(
+        &self,
+        pass: &mut Pass<'_>,
+        tokens: Tensor,
+        shape: &PassShape,
+        caches: &[Cache],
+    ) -> Tensor {
+        let attention_shape = self.attention_shape(shape.batch);
+        let mut x = self.embed(pass, tokens);
+        for (block, &cache) in self.blocks.iter().zip(caches) {
+            x = block.forward_keeping(pass, x, (attention_shape, cache), shape.table);
+        }
+        x
+    }
+
+    /// The residual stream behind the last block, `[rows, d_model]`, of one new position of each of several
+    /// sequences, over what `caches` have of the earlier ones. `table` holds the angles of each row.
+    pub fn forward_cached(
+        &self,
+        pass: &mut Pass<'_>,
+        tokens: Tensor,
+        table: RopeTable,
+        caches: &[Cache],
+    ) -> Tensor {
+        let mut x = self.embed(pass, tokens);
+        for (block, &cache) in self.blocks.iter().zip(caches) {
+            x = block.forward_cached(pass, x, cache, table);
+        }
+        x
+    }
+
+    fn embed(&self, pass: &mut Pass<'_>, tokens: Tensor) -> Tensor {
+        pass.plan.set_scope("token_embeddings");
+        let weight = pass.weight(self.embedding);
+        embedding::forward(pass.plan, weight, tokens)
+    }
+
+    /// The layers whose weights make matrices, the head's last.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let blocks = self.blocks.iter().flat_map(Block::linears);
+        blocks.chain([&self.lm_head])
+    }
+
     /// What the head takes of the `residual` stream `[rows, d_model]`, an operand.
     fn normed(&self, pass: &mut Pass<'_>, residual: Tensor) -> (Tensor, norm::Saved) {
         pass.plan.set_scope("ln_final");
@@ -150,8 +194,7 @@ impl Transformer {
         normed
     }
 
-    /// Writes the logits of the `residual` stream `[rows, d_model]` to `logits` `[rows, vocab]`: for few
-    /// rows, as in decoding.
+    /// Writes the logits of the `residual` stream `[rows, d_model]` to `logits` `[rows, vocab]`.
     pub fn logits_into(&self, pass: &mut Pass<'_>, residual: Tensor, logits: Tensor) {
         let (hidden, _) = self.normed(pass, residual);
         self.lm_head.forward_into(pass, hidden, logits);
