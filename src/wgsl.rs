@@ -60,6 +60,7 @@ pub static HELPERS: &[Source] = &[
     shader!("sample/sample_mass.wgsl"),
     shader!("shared/elements_quads.wgsl"),
     shader!("shared/elements_words.wgsl"),
+    shader!("shared/falling_order.wgsl"),
     shader!("shared/flat_workgroup.wgsl"),
     shader!("shared/most_negative.wgsl"),
     shader!("shared/reduce_max.wgsl"),

@@ -297,6 +297,7 @@ fn each_barrier_of_a_tree_and_of_bins_is_missed() {
         (&kernels::softmax::FORWARD, 6),
         (&kernels::sample::FILTER, 8),
         (&kernels::sample::DRAW, 6),
+        (&kernels::logprobs::TOKEN_LOGPROBS, 5),
     ] {
         let source = kernel.joined_source();
         let barriers: Vec<usize> = source.match_indices(BARRIER).map(|(at, _)| at).collect();

@@ -174,13 +174,15 @@ function withoutGaps(words, { row_words: rowWords, row_stride: rowStride }) {
 
 // The worst error as a share of the tolerance, and the first element that is over it: the
 // comparison of src/check/case.rs.
-function compare({ name, floats, words, tolerance }, got) {
+function compare({ name, floats: numbers, words, tolerance }, got) {
     if (words) {
         const wrong = words.findIndex((want, i) => want !== got[i]);
         const failure = wrong < 0 ? null : `${name}[${wrong}] is ${got[wrong]} for ${words[wrong]}`;
         return { worst: 0, failure };
     }
     const values = new Float32Array(got.buffer);
+    // Infinities come as their names.
+    const floats = numbers.map(Number);
     const counted = floats.filter((want) => want > -3.4028234663852886e38);
     const squares = counted.reduce((sum, want) => sum + want * want, 0);
     const rms = Math.sqrt(squares / Math.max(counted.length, 1));

@@ -1,6 +1,6 @@
 // Draws one token of each row in proportion to its mass: the first id whose running sum exceeds a uniform
 // number times the total. A row without any mass gives NO_TOKEN, one with a NaN gives NAN_ROW.
-// Joined with sample_bins.wgsl, sample_mass.wgsl.
+// Joined with falling_order.wgsl, sample_bins.wgsl, sample_mass.wgsl.
 struct Params {
     rows: u32,
     vocab_size: u32,

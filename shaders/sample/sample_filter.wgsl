@@ -2,7 +2,7 @@
 // Face's processors: repetition penalty (Keskar et al. 2019, CTRL), temperature, top-k, top-p (Holtzman et
 // al. 2020), min-p (Nguyen et al. 2024). Each keeps a beginning of the order of falling logits, lowest id
 // first among equals; its end is found by the digits of that order.
-// Joined with sample_bins.wgsl, sample_mass.wgsl.
+// Joined with falling_order.wgsl, sample_bins.wgsl, sample_mass.wgsl.
 struct Params {
     rows: u32,
     vocab_size: u32,

@@ -1,24 +1,11 @@
 // The mass of a logit beside the row's largest, exp((logit - largest) / temperature), in integers: equal on
 // every adapter, and within 2^-29 of itself down to the unit of 2^-44 of the largest's.
-// Joined with sample_bins.wgsl.
-
-// Places in the order of falling logits, which are the bits of `falling_order`.
-const NAN_ORDER: u32 = 0u;
-const INFINITY_ORDER: u32 = 0x007fffffu;
-const NEGATIVE_INFINITY: u32 = 0xff800000u;
+// Joined with falling_order.wgsl, sample_bins.wgsl.
 
 const SETTINGS: u32 = 16u;
 const FAR: Wide = Wide(0xffffffffu, 0xffffffffu);
 
 var<workgroup> first_order: atomic<u32>;
-
-// Orders as the logit falls, with NaN first; -0 is 0. Infinities and NaN are told by their bits, since
-// compilers may take floats for finite.
-fn falling_order(bits: u32) -> u32 {
-    let magnitude = bits & 0x7fffffffu;
-    let order = select(bits ^ 0x7fffffffu, bits, bits > 0x80000000u);
-    return select(select(order, 0x7fffffffu, magnitude == 0u), NAN_ORDER, magnitude > 0x7f800000u);
-}
 
 // The order of the row's largest logit.
 fn largest_order(lane: u32, base: u32) -> u32 {
@@ -37,10 +24,6 @@ fn largest_order(lane: u32, base: u32) -> u32 {
     // Every lane has lowered it.
     workgroupBarrier();
     return atomicLoad(&first_order);
-}
-
-fn bits_of_order(order: u32) -> u32 {
-    return select(order ^ 0x7fffffffu, order, order > 0x7fffffffu);
 }
 
 // A finite float as a 63-bit integer in units of 2^(exponent - 189).

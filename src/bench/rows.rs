@@ -14,8 +14,8 @@ use crate::kernels::rope::RopeTable;
 use crate::kernels::sample::{SETTINGS_WORDS, SampleRows, Sampling};
 use crate::kernels::sum::{Partials, Sums};
 use crate::kernels::{
-    cross_entropy, embedding, grad_norm, half, loss_scale, matmul_stage, rmsnorm, rope, sample,
-    softmax, sum, swiglu,
+    cross_entropy, embedding, grad_norm, half, logprobs, loss_scale, matmul_stage, rmsnorm, rope,
+    sample, softmax, sum, swiglu,
 };
 use crate::reference;
 
@@ -37,6 +37,7 @@ pub(super) fn all() -> Vec<Row> {
     layer_rows(&mut table);
     embedding_rows(&mut table);
     loss_rows(&mut table);
+    logprobs_rows(&mut table);
     optimiser_rows(&mut table);
     sample_rows(&mut table);
     probe::rows(&mut table);
@@ -398,6 +399,20 @@ fn loss_rows(table: &mut Table) {
             let [losses, total] = [ROWS, 1].map(|len| tensor(case, 1, len));
             cross_entropy::forward(&mut case.plan, logits, targets, losses, Some(1.0), None);
             cross_entropy::loss_sum(&mut case.plan, losses, total, 1.0, false);
+        });
+    }
+}
+
+fn logprobs_rows(table: &mut Table) {
+    for top in [0, logprobs::MAX_TOP] {
+        let shape = format!("{ROWS}x{VOCAB}, top {top}");
+        table.add(&logprobs::TOKEN_LOGPROBS, shape, move |case| {
+            let tokens: Vec<u32> = (0..ROWS).map(|_| case.below(VOCAB)).collect();
+            let tokens = case.words(&tokens);
+            let logits = tensor(case, ROWS, VOCAB);
+            let plan = &mut case.plan;
+            let output = plan.scratch("logprobs", ROWS, logprobs::row_words(top));
+            logprobs::token_logprobs(plan, logits, tokens, top, output);
         });
     }
 }

@@ -279,8 +279,7 @@ impl Case {
     pub(super) fn expected_to_json(&self) -> Value {
         let expected = |e: &Expected| {
             let (kind, want) = match &e.want {
-                // JSON has no infinity: it would become null, which a reader has to refuse.
-                Want::Floats(want) => ("floats", json!(want)),
+                Want::Floats(want) => ("floats", want.iter().map(|&v| to_json(v)).collect()),
                 Want::Words(want) => ("words", json!(want)),
             };
             json!({
@@ -316,6 +315,15 @@ impl Case {
             }
         }
         outcome
+    }
+}
+
+/// A number, or the name that JavaScript has for an infinity: JSON has none.
+fn to_json(value: f64) -> Value {
+    match value {
+        f64::INFINITY => json!("Infinity"),
+        f64::NEG_INFINITY => json!("-Infinity"),
+        value => json!(value),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod embedding;
 pub mod family;
 pub mod grad_norm;
 pub mod half;
+pub mod logprobs;
 pub mod loss_scale;
 pub mod matmul;
 pub mod matmul_stage;
@@ -101,6 +102,7 @@ pub static ALL: &[&Kernel] = &[
     &grad_norm::CLIP,
     &loss_scale::UPDATE,
     &adamw::UPDATE,
+    &logprobs::TOKEN_LOGPROBS,
     &sample::FILTER,
     &sample::DRAW,
     &probe::FMA,

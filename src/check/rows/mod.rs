@@ -5,6 +5,7 @@ mod attention_cache;
 mod half;
 mod large;
 mod layers;
+mod logprobs;
 mod loss;
 mod matmul;
 mod optimiser;
@@ -26,6 +27,7 @@ pub(super) fn all() -> Vec<Row> {
     attention_cache::rows(&mut table);
     loss::rows(&mut table);
     optimiser::rows(&mut table);
+    logprobs::rows(&mut table);
     sample::rows(&mut table);
     probe::rows(&mut table);
     large::rows(&mut table);
