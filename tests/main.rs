@@ -7,6 +7,7 @@ mod barriers;
 mod bench_rows;
 mod command_line;
 mod corpus;
+mod decoding;
 mod engine;
 mod library_run;
 mod npy;

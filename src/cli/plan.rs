@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::config::{ModelConfig, Resolved, SettingFlags};
-use crate::decode::{DecodePlans, ScorePlan};
-use crate::gpu::{Device, DeviceOptions, Plan, SectionId, Target};
+use crate::decode::{DecodePlans, Prefill, ScorePlan, Step};
+use crate::gpu::{Device, DeviceOptions, Dispatch, Plan, SectionId, Target};
 use crate::train::builtin;
 use crate::train::step_plan::StepPlan;
 use crate::weights::ParameterTable;
@@ -78,7 +78,7 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
         return super::print_json(&summary);
     }
     let mut text = describe(&summary, &device);
-    text.push_str(&describe_kernels(&planned.plan));
+    text.push_str(&describe_kernels(&planned.sections[0].plan));
     if args.list_dispatches {
         text.push_str(&planned.list_dispatches());
     }
@@ -87,13 +87,37 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
 
 /// What is said of a plan.
 struct Planned {
-    plan: Plan,
     parameters: usize,
     device_bytes: Vec<(String, u64)>,
     /// Operations for each token, by pass.
     flops_per_token: Vec<(&'static str, u64)>,
-    /// What runs once, in order: each with a name and how often it runs.
-    sections: Vec<(&'static str, SectionId, usize)>,
+    /// What runs, in order.
+    sections: Vec<Section>,
+}
+
+/// A part of what runs.
+struct Section {
+    name: &'static str,
+    plan: Plan,
+    id: SectionId,
+    /// How often it runs.
+    times: usize,
+}
+
+impl Section {
+    fn of(name: &'static str, plan: &Plan, id: SectionId, times: usize) -> Self {
+        let plan = plan.clone();
+        Self {
+            name,
+            plan,
+            id,
+            times,
+        }
+    }
+
+    fn dispatches(&self) -> &[Dispatch] {
+        self.plan.dispatches(self.id)
+    }
 }
 
 impl Planned {
@@ -101,6 +125,7 @@ impl Planned {
         let sections = step.sections;
         let per_token = |section: SectionId| step.plan.flops(section) / step.shape.rows() as u64;
         let forward = per_token(sections.evaluate);
+        let section = |name, id, times| Section::of(name, &step.plan, id, times);
         Self {
             parameters: step.table.count(),
             device_bytes: step.device_bytes(),
@@ -109,15 +134,14 @@ impl Planned {
                 ("backward", per_token(sections.first) - forward),
             ],
             sections: vec![
-                ("first micro-batch", sections.first, 1),
-                (
+                section("first micro-batch", sections.first, 1),
+                section(
                     "further micro-batches",
                     sections.next,
                     step.micro_batches - 1,
                 ),
-                ("update", sections.update, 1),
+                section("update", sections.update, 1),
             ],
-            plan: step.plan.clone(),
         }
     }
 
@@ -129,21 +153,25 @@ impl Planned {
             parameters: table.count(),
             device_bytes: pass.device_bytes(),
             flops_per_token: vec![("forward", pass.plan.flops(pass.section) / tokens as u64)],
-            sections: vec![("pass", pass.section, 1)],
-            plan: pass.plan,
+            sections: vec![Section::of("pass", &pass.plan, pass.section, 1)],
         }
     }
 
     fn of_generate(model: &ModelConfig, target: Target) -> Self {
         let table = ParameterTable::new(model, &[], target.max_binding_words);
-        let plans = DecodePlans::new(model, &table);
-        let (plan, section) = plans.build(target, model.context_length);
+        let plans = DecodePlans::new(model, &table, 1, &target);
+        let prefill = plans.prefill(target.clone(), Prefill::of(model.context_length));
+        let step = plans.step(target, Step::of(1));
+        let of_prompt = prefill.plan.flops(prefill.section) / model.context_length as u64;
+        let of_token = step.plan.flops(step.section);
         Self {
             parameters: table.count(),
-            device_bytes: plans.device_bytes(&plan),
-            flops_per_token: vec![("forward", plan.flops(section) / model.context_length as u64)],
-            sections: vec![("pass", section, 1)],
-            plan,
+            device_bytes: plans.device_bytes(&[&prefill.plan, &step.plan]),
+            flops_per_token: vec![("prompt", of_prompt), ("new", of_token)],
+            sections: vec![
+                Section::of("prompt", &prefill.plan, prefill.section, 1),
+                Section::of("token", &step.plan, step.section, 1),
+            ],
         }
     }
 
@@ -157,8 +185,8 @@ impl Planned {
         let flops: Map<String, Value> = flops
             .map(|&(pass, flops)| (pass.to_owned(), flops.into()))
             .collect();
-        let count = |section: SectionId| self.plan.dispatches(section).len();
-        let dispatches: usize = self.sections.iter().map(|&(_, s, n)| n * count(s)).sum();
+        let sections = self.sections.iter();
+        let dispatches: usize = sections.map(|s| s.times * s.dispatches().len()).sum();
         json!({
             "parameters": self.parameters,
             "device_bytes": device_bytes,
@@ -169,9 +197,9 @@ impl Planned {
 
     fn list_dispatches(&self) -> String {
         let mut text = String::new();
-        for &(name, section, _) in &self.sections {
-            text.push_str(&format!("\n{name}\n"));
-            for d in self.plan.dispatches(section) {
+        for section in &self.sections {
+            text.push_str(&format!("\n{}\n", section.name));
+            for d in section.dispatches() {
                 let [x, y, z] = d.workgroups;
                 text.push_str(&format!(
                     "  {:<52} {x:>6} x {y} x {z}  {:>14} flops\n",

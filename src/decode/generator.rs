@@ -1,26 +1,25 @@
-//! Generates several sequences at once.
+//! Generates several sequences at once: a pass over each prompt, and then one pass a token for all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::DecodePlans;
-use super::request::{Event, Fault, Finish, NewToken, Overflow, Request, SequenceId};
+use super::passes::{Passes, Row};
+use super::plan::{DecodePlans, Prefill};
+use super::request::{
+    Event, Fault, Finish, NewToken, Overflow, Request, SequenceId, TokenLogprobs,
+};
 use super::{DecodeError, InferenceModel, check_sampling};
 use crate::Error;
 use crate::config::ModelConfig;
-use crate::gpu::{Buffers, Choices, Device, Executable, Plan, Question, SectionId, Target};
+use crate::gpu::{Choices, Device, Question, Target};
 use crate::kernels::sample::{NAN_ROW, NO_TOKEN};
-use crate::model::Transformer;
 
 /// A model on a device, and the sequences that it is generating.
 pub struct Generator {
-    device: Device,
     model: InferenceModel,
-    common: DecodePlans,
-    buffers: Buffers,
-    plans: BTreeMap<usize, (Executable, SectionId)>,
+    passes: Passes,
     sequences: Vec<Sequence>,
+    free_slots: BTreeSet<u32>,
     next_id: u64,
-    slots: usize,
 }
 
 /// A sequence under way.
@@ -29,35 +28,75 @@ struct Sequence {
     request: Request,
     /// The prompt and what was added.
     tokens: Vec<u32>,
+    slot: u32,
+    /// Positions that its slot has held, those included that later ones have replaced; zero before the
+    /// prompt's pass.
+    cached: usize,
 }
 
 impl Sequence {
     fn added(&self) -> usize {
         self.tokens.len() - self.request.prompt.len()
     }
+
+    /// The tokens that its next one may see.
+    fn window(&self, context_length: usize) -> &[u32] {
+        &self.tokens[self.tokens.len().saturating_sub(context_length)..]
+    }
+
+    /// What it ends with before a pass, if it does.
+    fn is_over(&self, context_length: usize) -> Option<Finish> {
+        let is_full = self.tokens.len() > context_length;
+        if self.added() >= self.request.max_new_tokens {
+            Some(Finish::Length)
+        } else if self.request.overflow == Overflow::Stop && is_full {
+            Some(Finish::Context)
+        } else {
+            None
+        }
+    }
+
+    /// Whether its window needs a pass of its own.
+    fn needs_prefill(&self, context_length: usize) -> bool {
+        let is_moved = self.tokens.len() > context_length;
+        self.cached == 0 || self.request.overflow == Overflow::Exact && is_moved
+    }
+
+    fn row(&self, context_length: usize) -> Row<'_> {
+        Row {
+            token: self.tokens[self.tokens.len() - 1],
+            slot: self.slot,
+            position: self.cached,
+            window: self.window(context_length),
+            request: &self.request,
+            index: self.added(),
+        }
+    }
+}
+
+/// What a pass has given a row.
+#[derive(Clone, Debug)]
+pub(super) struct Drawn {
+    pub(super) token: u32,
+    pub(super) logprobs: Option<TokenLogprobs>,
 }
 
 impl Generator {
-    /// Uploads the model, for up to `slots` sequences at once.
+    /// Uploads the model, for up to `slots` sequences at once; fewer where their keys and values are more
+    /// than the device can bind.
     ///
     /// # Errors
     /// When the model does not fit the device.
     pub fn new(device: Device, model: InferenceModel, slots: usize) -> Result<Self, Error> {
-        let config = &model.config;
-        let common = DecodePlans::new(config, &model.table);
-        let buffers = common.memory.allocate(&device)?;
-        model.upload(&device, &buffers, &common.weights)?;
-        let angles = Transformer::rope_angles(config, config.context_length);
-        buffers.write(&device, common.io.angles, 0, &angles);
+        let plans = DecodePlans::new(&model.config, &model.table, slots, &device.target());
+        let passes = Passes::new(device, &model, plans)?;
+        let free_slots = (0..crate::gpu::dispatch::word(passes.slots())).collect();
         Ok(Self {
-            device,
             model,
-            common,
-            buffers,
-            plans: BTreeMap::new(),
+            passes,
             sequences: Vec::new(),
+            free_slots,
             next_id: 0,
-            slots,
         })
     }
 
@@ -68,22 +107,22 @@ impl Generator {
         target: &Target,
         lengths: std::ops::RangeInclusive<usize>,
     ) -> BTreeSet<Question> {
-        let planned: BTreeSet<usize> = lengths.map(|len| self.common.planned_time(len)).collect();
-        let plans = planned
+        let plans = self.passes.plans();
+        let planned: BTreeSet<usize> = lengths.map(|len| plans.planned_time(len)).collect();
+        let prefills = planned
             .into_iter()
-            .map(|time| self.common.build(target.clone(), time).0);
-        plans.flat_map(|plan| plan.questions().clone()).collect()
+            .map(|time| plans.prefill(target.clone(), Prefill::of(time)).plan);
+        prefills.flat_map(|plan| plan.questions().clone()).collect()
     }
 
     /// Makes plans from here on take `choices`.
     pub fn set_choices(&mut self, choices: Choices) {
-        self.device = self.device.with_choices(choices);
-        self.plans.clear();
+        self.passes.set_choices(choices);
     }
 
     /// The device.
     pub fn device(&self) -> &Device {
-        &self.device
+        self.passes.device()
     }
 
     /// The model's shape.
@@ -98,7 +137,7 @@ impl Generator {
 
     /// Sequences that may be under way at once.
     pub fn slots(&self) -> usize {
-        self.slots
+        self.passes.slots()
     }
 
     /// Sequences that are under way.
@@ -114,12 +153,8 @@ impl Generator {
     /// # Panics
     /// If all slots are taken: a bug of the caller.
     pub fn add(&mut self, request: Request) -> Result<SequenceId, DecodeError> {
-        assert!(
-            self.active() < self.slots,
-            "all {} slots are taken",
-            self.slots
-        );
         self.check(&request)?;
+        let slot = self.free_slots.pop_first().expect("a slot is free");
         let id = SequenceId(self.next_id);
         self.next_id += 1;
         let tokens = request.prompt.clone();
@@ -127,6 +162,8 @@ impl Generator {
             id,
             request,
             tokens,
+            slot,
+            cached: 0,
         });
         Ok(id)
     }
@@ -137,12 +174,20 @@ impl Generator {
     /// When it would not.
     pub fn check(&self, request: &Request) -> Result<(), DecodeError> {
         check_sampling(&request.sampling)?;
-        self.check_tokens(&request.prompt)
+        check_logprobs(request.logprobs)?;
+        self.check_tokens(&request.prompt)?;
+        if request.prompt_logprobs {
+            self.check_length(request.prompt.len())?;
+        }
+        Ok(())
     }
 
     /// Gives a sequence up; its slot is free.
     pub fn cancel(&mut self, id: SequenceId) {
-        self.sequences.retain(|sequence| sequence.id != id);
+        if let Some(index) = self.sequences.iter().position(|s| s.id == id) {
+            let sequence = self.sequences.remove(index);
+            self.free_slots.insert(sequence.slot);
+        }
     }
 
     /// A new token for each sequence under way, in the order in which they were added. A sequence that
@@ -151,20 +196,59 @@ impl Generator {
     /// # Errors
     /// When the device fails.
     pub fn step(&mut self) -> Result<Vec<(SequenceId, Event)>, Error> {
+        let context_length = self.config().context_length;
+        let mut drawn: BTreeMap<SequenceId, Drawn> = BTreeMap::new();
         let mut events = Vec::new();
-        for mut sequence in std::mem::take(&mut self.sequences) {
-            match self.advance(&mut sequence)? {
-                Event::Token(token) => {
-                    events.push((sequence.id, Event::Token(token)));
-                    if sequence.added() < sequence.request.max_new_tokens {
-                        self.sequences.push(sequence);
-                    } else {
-                        events.push((sequence.id, Event::Finished(Finish::Length)));
-                    }
-                }
-                last => events.push((sequence.id, last)),
+        let mut stepping = Vec::new();
+        for sequence in &mut self.sequences {
+            let wants_prompt = sequence.request.prompt_logprobs && sequence.cached == 0;
+            if sequence.is_over(context_length).is_some() && !wants_prompt {
+                continue;
+            }
+            if !sequence.needs_prefill(context_length) {
+                stepping.push(sequence.id);
+                continue;
+            }
+            let (row, of_prompt) = self
+                .passes
+                .prefill(sequence.row(context_length), wants_prompt)?;
+            sequence.cached = sequence.window(context_length).len();
+            if let Some(logprobs) = of_prompt {
+                events.push((sequence.id, Event::Prompt(logprobs)));
+            }
+            drawn.insert(sequence.id, row);
+        }
+        let is_stepping = |sequence: &&mut Sequence| stepping.contains(&sequence.id);
+        let mut rows: Vec<&mut Sequence> = self.sequences.iter_mut().filter(is_stepping).collect();
+        if !rows.is_empty() {
+            let inputs: Vec<Row<'_>> = rows.iter().map(|s| s.row(context_length)).collect();
+            let outputs = self.passes.step(&inputs)?;
+            for (sequence, row) in rows.iter_mut().zip(outputs) {
+                sequence.cached += 1;
+                drawn.insert(sequence.id, row);
             }
         }
+        let mut going_on = Vec::new();
+        for mut sequence in std::mem::take(&mut self.sequences) {
+            let mut last = sequence.is_over(context_length).map(Event::Finished);
+            if let (None, Some(row)) = (&last, drawn.remove(&sequence.id)) {
+                match taken(&mut sequence, row) {
+                    Event::Token(token) => {
+                        events.push((sequence.id, Event::Token(token)));
+                        last = sequence.is_over(context_length).map(Event::Finished);
+                    }
+                    end => last = Some(end),
+                }
+            }
+            match last {
+                Some(last) => {
+                    events.push((sequence.id, last));
+                    self.free_slots.insert(sequence.slot);
+                }
+                None => going_on.push(sequence),
+            }
+        }
+        self.sequences = going_on;
         Ok(events)
     }
 
@@ -200,21 +284,51 @@ impl Generator {
     ///
     /// # Errors
     /// When the window is empty or longer than the context, or the device fails.
+    ///
+    /// # Panics
+    /// If a sequence is under way: a bug of the caller.
     pub fn logits(&mut self, window: &[u32]) -> Result<Vec<f32>, Error> {
+        assert_eq!(self.active(), 0, "a sequence is under way");
         self.check_tokens(window)?;
-        let context_length = self.config().context_length;
-        if window.len() > context_length {
-            return Err(DecodeError::TooLong {
-                tokens: window.len(),
-                context_length,
-            }
-            .into());
+        self.check_length(window.len())?;
+        let request = Request::default();
+        self.passes.prefill(first_row(window, &request), false)?;
+        self.passes.read_logits()
+    }
+
+    /// Logits `[vocab]` of the token that follows the first `from` tokens of `window`, and of those that
+    /// follow each longer part of it, by a pass over the first and one a token after that: what
+    /// generation computes.
+    ///
+    /// # Errors
+    /// When `from` is none, the window is longer than the context, or the device fails.
+    ///
+    /// # Panics
+    /// If a sequence is under way: a bug of the caller.
+    pub fn cached_logits(&mut self, window: &[u32], from: usize) -> Result<Vec<Vec<f32>>, Error> {
+        let mut all = vec![self.logits(&window[..from])?];
+        self.check_tokens(window)?;
+        self.check_length(window.len())?;
+        let request = Request::default();
+        for end in from + 1..=window.len() {
+            self.passes.step(&[Row {
+                position: end - 1,
+                ..first_row(&window[..end], &request)
+            }])?;
+            all.push(self.passes.read_logits()?);
         }
-        self.forward(window, &Request::default(), 0)?;
-        let vocab_size = self.config().vocab_size;
-        Ok(self
-            .buffers
-            .read(&self.device, self.common.io.logits, 0, vocab_size)?)
+        Ok(all)
+    }
+
+    fn check_length(&self, tokens: usize) -> Result<(), DecodeError> {
+        let context_length = self.config().context_length;
+        if tokens > context_length {
+            return Err(DecodeError::TooLong {
+                tokens,
+                context_length,
+            });
+        }
+        Ok(())
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<(), DecodeError> {
@@ -231,56 +345,42 @@ impl Generator {
             }),
         }
     }
+}
 
-    fn build(&self, time: usize) -> (Plan, SectionId) {
-        self.common.build(self.device.target(), time)
+/// A row of the first slot for the token after `window`.
+fn first_row<'a>(window: &'a [u32], request: &'a Request) -> Row<'a> {
+    Row {
+        token: window[window.len() - 1],
+        slot: 0,
+        position: 0,
+        window,
+        request,
+        index: 0,
     }
+}
 
-    fn advance(&mut self, sequence: &mut Sequence) -> Result<Event, Error> {
-        let context_length = self.config().context_length;
-        let Sequence {
-            request, tokens, ..
-        } = sequence;
-        let index = tokens.len() - request.prompt.len();
-        if request.max_new_tokens == 0 {
-            return Ok(Event::Finished(Finish::Length));
+/// What a sequence makes of what was drawn for it.
+fn taken(sequence: &mut Sequence, drawn: Drawn) -> Event {
+    let index = sequence.added();
+    match drawn.token {
+        NAN_ROW => Event::Failed(Fault::NotANumber(index)),
+        NO_TOKEN => Event::Failed(Fault::NoToken(index)),
+        token if Some(token) == sequence.request.end => Event::Finished(Finish::End),
+        id => {
+            sequence.tokens.push(id);
+            let logprobs = drawn.logprobs;
+            Event::Token(NewToken { id, logprobs })
         }
-        if request.overflow == Overflow::Stop && tokens.len() > context_length {
-            return Ok(Event::Finished(Finish::Context));
-        }
-        let window = &tokens[tokens.len().saturating_sub(context_length)..];
-        self.forward(window, request, index)?;
-        let chosen: Vec<u32> = self
-            .buffers
-            .read(&self.device, self.common.io.chosen, 0, 1)?;
-        Ok(match chosen[0] {
-            NAN_ROW => Event::Failed(Fault::NotANumber(index)),
-            NO_TOKEN => Event::Failed(Fault::NoToken(index)),
-            token if Some(token) == request.end => Event::Finished(Finish::End),
-            id => {
-                tokens.push(id);
-                Event::Token(NewToken { id, logprobs: None })
-            }
-        })
     }
+}
 
-    fn forward(&mut self, window: &[u32], request: &Request, index: usize) -> Result<(), Error> {
-        let time = self.common.planned_time(window.len());
-        self.buffers
-            .write(&self.device, self.common.io.tokens, 0, window);
-        let last = crate::gpu::dispatch::word(window.len() - 1);
-        self.buffers
-            .write(&self.device, self.common.io.last, 0, &[last]);
-        let counter = u64::from(request.sample) << 32 | index as u64;
-        let settings = request.sampling.words(window.len(), request.seed, counter);
-        self.buffers
-            .write(&self.device, self.common.io.settings, 0, &settings);
-        if !self.plans.contains_key(&time) {
-            let (plan, section) = self.build(time);
-            let executable = Executable::compile(&plan, &self.device, &self.buffers)?;
-            self.plans.insert(time, (executable, section));
-        }
-        let (executable, section) = &self.plans[&time];
-        Ok(executable.run(&self.device, *section)?)
+fn check_logprobs(logprobs: Option<usize>) -> Result<(), DecodeError> {
+    match logprobs {
+        Some(n) if n > super::MAX_LOGPROBS => Err(DecodeError::OutOfRange {
+            name: "logprobs",
+            value: n.to_string(),
+            rule: "at most 20",
+        }),
+        _ => Ok(()),
     }
 }

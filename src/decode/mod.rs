@@ -2,7 +2,9 @@
 //! the loss over a file.
 
 mod generator;
+mod memory;
 mod model;
+mod passes;
 mod plan;
 mod request;
 mod scorer;
@@ -10,7 +12,7 @@ mod text;
 
 pub use generator::Generator;
 pub use model::InferenceModel;
-pub use plan::DecodePlans;
+pub use plan::{DecodePlan, DecodePlans, Prefill, Step};
 pub use request::{
     Event, Fault, Finish, MAX_LOGPROBS, NewToken, Overflow, Request, SequenceId, TokenLogprobs,
 };

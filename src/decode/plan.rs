@@ -1,57 +1,90 @@
-//! The plan of a pass that ends in one chosen token, and the memory that all such plans of a model share.
+//! The plans of decoding: a pass over a prompt, and a pass over one new token of each sequence, which
+//! share memory.
 
+use super::memory::DecodeMemory;
 use crate::config::ModelConfig;
-use crate::gpu::{Memory, PersistentId, Plan, SectionId, Target, Tensor};
+use crate::gpu::{Plan, SectionId, Target, Tensor};
 use crate::kernels::embedding;
+use crate::kernels::logprobs::{MAX_TOP, row_words, token_logprobs};
 use crate::kernels::rope::RopeTable;
 use crate::kernels::sample::{self, SETTINGS_WORDS, SampleRows};
 use crate::model::transformer::PassShape;
 use crate::model::{BatchShape, Pass, Transformer};
-use crate::weights::{FlatIds, ParameterTable};
+use crate::weights::ParameterTable;
 
 /// What plans of a model have in common.
 pub struct DecodePlans {
     config: ModelConfig,
     transformer: Transformer,
     table: ParameterTable,
-    pub(super) memory: Memory,
-    pub(super) weights: FlatIds,
-    pub(super) io: IoMemory,
+    pub(super) memory: DecodeMemory,
 }
 
-/// Buffers between host and device.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct IoMemory {
-    pub(super) tokens: PersistentId,
-    /// Row of the window's last token.
-    pub(super) last: PersistentId,
-    /// Settings of the draw.
-    pub(super) settings: PersistentId,
-    pub(super) chosen: PersistentId,
-    pub(super) logits: PersistentId,
-    pub(super) angles: PersistentId,
+/// A pass over a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefill {
+    /// Tokens that it takes.
+    pub time: usize,
+    /// Whether the token that it draws has log-probabilities.
+    pub logprobs: bool,
+    /// Whether the prompt's tokens have.
+    pub prompt_logprobs: bool,
+}
+
+impl Prefill {
+    /// A pass over `time` tokens without log-probabilities.
+    pub fn of(time: usize) -> Self {
+        Self {
+            time,
+            logprobs: false,
+            prompt_logprobs: false,
+        }
+    }
+}
+
+/// A pass over one new token of each of several sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step {
+    /// Sequences.
+    pub rows: usize,
+    /// Whether the tokens that it draws have log-probabilities.
+    pub logprobs: bool,
+}
+
+impl Step {
+    /// A pass over `rows` sequences without log-probabilities.
+    pub fn of(rows: usize) -> Self {
+        Self {
+            rows,
+            logprobs: false,
+        }
+    }
+}
+
+/// A plan of one section.
+pub struct DecodePlan {
+    /// The dispatches.
+    pub plan: Plan,
+    /// The pass.
+    pub section: SectionId,
 }
 
 impl DecodePlans {
-    /// Declares the weights of `table`, which is of `config`, and what goes in and out.
-    pub fn new(config: &ModelConfig, table: &ParameterTable) -> Self {
-        let mut memory = Memory::default();
-        let weights = table.declare(&mut memory, "parameters");
-        let io = IoMemory {
-            tokens: memory.declare("tokens", config.context_length),
-            last: memory.declare("last", 1),
-            settings: memory.declare("settings", SETTINGS_WORDS),
-            chosen: memory.declare("chosen", 1),
-            logits: memory.declare("logits", config.vocab_size),
-            angles: memory.declare("rope_angles", config.context_length * config.head_dim()),
-        };
+    /// Declares the weights of `table`, which is of `config`, in the forms that adapters like `target` read
+    /// them in, what is kept of `slots` sequences, and what goes in and out.
+    pub fn new(
+        config: &ModelConfig,
+        table: &ParameterTable,
+        slots: usize,
+        target: &Target,
+    ) -> Self {
+        let transformer = Transformer::new(config, table);
+        let memory = DecodeMemory::new(config, table, &transformer, slots, target);
         Self {
             config: config.clone(),
-            transformer: Transformer::new(config, table),
+            transformer,
             table: table.clone(),
             memory,
-            weights,
-            io,
         }
     }
 
@@ -62,22 +95,36 @@ impl DecodePlans {
         len.next_power_of_two().max(16).min(context_length)
     }
 
-    /// Plans a pass over `time` tokens that ends in one chosen token.
-    pub fn build(&self, target: Target, time: usize) -> (Plan, SectionId) {
-        let (config, memory) = (&self.config, &self.memory);
+    /// Rows that the plan for `sequences` takes.
+    pub fn planned_rows(&self, sequences: usize) -> usize {
+        sequences.next_power_of_two().min(self.memory.slots)
+    }
+
+    /// Plans what brings the weights into the forms that passes read.
+    pub(super) fn load(&self, target: Target) -> DecodePlan {
         let mut plan = Plan::new(target);
-        let weights = self.table.bind(&mut plan, memory, &self.weights);
-        let mut vector =
-            |id: PersistentId, len: usize| -> Tensor { plan.persistent(memory, id).slice(0, len) };
+        let weights = self.bind(&mut plan);
+        let section = plan.section();
+        let mut pass = Pass::new(&mut plan, &weights, &[], false, self.config.precision);
+        self.memory.load(&self.transformer, &mut pass);
+        DecodePlan { plan, section }
+    }
+
+    /// Plans a pass over a prompt, after which a slot holds its keys and values, and one token is drawn.
+    pub fn prefill(&self, target: Target, prefill: Prefill) -> DecodePlan {
+        let (config, io) = (&self.config, &self.memory.io);
+        let time = prefill.time;
+        let mut plan = Plan::new(target);
+        let weights = self.bind(&mut plan);
+        let vector = |plan: &mut Plan, id, len| self.memory.vector(plan, id, len);
         let head_dim = config.head_dim();
         let table = RopeTable {
-            angles: vector(self.io.angles, time * head_dim).reshape(time, head_dim),
+            angles: vector(&mut plan, io.angles, time * head_dim).reshape(time, head_dim),
         };
-        let tokens = vector(self.io.tokens, time);
-        let last = vector(self.io.last, 1);
-        let settings = vector(self.io.settings, SETTINGS_WORDS);
-        let chosen = vector(self.io.chosen, 1);
-        let logits = vector(self.io.logits, config.vocab_size);
+        let tokens = vector(&mut plan, io.prompt, time);
+        let last = vector(&mut plan, io.last, 1);
+        let caches = self.memory.caches(&mut plan, io.place, 1);
+        let logits = vector(&mut plan, io.logits, config.vocab_size);
         let section = plan.section();
         let shape = PassShape {
             batch: BatchShape { batch: 1, time },
@@ -85,21 +132,95 @@ impl DecodePlans {
             activation_checkpointing: false,
         };
         let mut pass = Pass::new(&mut plan, &weights, &[], false, config.precision);
-        let forward = self.transformer.forward(&mut pass, tokens, &shape);
+        let transformer = &self.transformer;
+        self.memory.take_halves(transformer, &mut pass);
+        let residual = transformer.forward_keeping(&mut pass, tokens, &shape, &caches);
+        if prefill.prompt_logprobs {
+            let targets = vector(pass.plan, io.targets, time);
+            let words = row_words(MAX_TOP);
+            let output = vector(pass.plan, io.prompt_logprobs, time * words).reshape(time, words);
+            transformer.each_logits(&mut pass, residual, |pass, rows, logits| {
+                let targets = targets.slice(rows.start, rows.len());
+                let output = output.slice_rows(rows.start, rows.len());
+                token_logprobs(pass.plan, logits, targets, MAX_TOP, output);
+            });
+        }
         // Gathering a row is what an embedding does.
-        let residual = embedding::forward(pass.plan, &[forward.residual], last);
-        self.transformer.logits_into(&mut pass, residual, logits);
-        let rows = SampleRows {
-            logits,
-            settings,
-            context: tokens,
-        };
-        sample::sample(pass.plan, &rows, chosen);
-        (plan, section)
+        pass.plan.set_scope("last");
+        let residual = embedding::forward(pass.plan, &[residual], last);
+        self.memory.take_few_rows(transformer, &mut pass);
+        transformer.logits_into(&mut pass, residual, logits);
+        self.draw(&mut pass, logits, tokens, prefill.logprobs);
+        DecodePlan { plan, section }
     }
 
-    /// Bytes of device memory by part while `plan` is the one that runs.
-    pub fn device_bytes(&self, plan: &Plan) -> Vec<(String, u64)> {
-        plan.device_bytes(&self.memory, self.config.context_length)
+    /// Plans a pass over one new token of each row, whose key and value its slot then holds, and one token
+    /// is drawn for each.
+    pub fn step(&self, target: Target, step: Step) -> DecodePlan {
+        let (config, io) = (&self.config, &self.memory.io);
+        let Step { rows, logprobs } = step;
+        // What a row gives must not depend on how many there are, nor on what was timed.
+        let choices = target.choices.untimed();
+        let mut plan = Plan::new(Target { choices, ..target });
+        let weights = self.bind(&mut plan);
+        let vector = |plan: &mut Plan, id, len| self.memory.vector(plan, id, len);
+        let head_dim = config.head_dim();
+        let table = RopeTable {
+            angles: vector(&mut plan, io.row_angles, rows * head_dim).reshape(rows, head_dim),
+        };
+        let tokens = vector(&mut plan, io.tokens, rows);
+        let caches = self.memory.caches(&mut plan, io.places, rows);
+        let vocab_size = config.vocab_size;
+        let logits = vector(&mut plan, io.logits, rows * vocab_size).reshape(rows, vocab_size);
+        let time = config.context_length;
+        let context = vector(&mut plan, io.context, rows * time).reshape(rows, time);
+        let section = plan.section();
+        let mut pass = Pass::new(&mut plan, &weights, &[], false, config.precision);
+        let transformer = &self.transformer;
+        self.memory.take_halves(transformer, &mut pass);
+        self.memory.take_few_rows(transformer, &mut pass);
+        let residual = transformer.forward_cached(&mut pass, tokens, table, &caches);
+        transformer.logits_into(&mut pass, residual, logits);
+        self.draw(&mut pass, logits, context, logprobs);
+        DecodePlan { plan, section }
+    }
+
+    /// Draws a token of each row of `logits`, whose repetition penalty is for `context` `[rows, any]`.
+    fn draw(&self, pass: &mut Pass<'_>, logits: Tensor, context: Tensor, logprobs: bool) {
+        let io = &self.memory.io;
+        let vector = |plan: &mut Plan, id, len| self.memory.vector(plan, id, len);
+        let rows = logits.rows;
+        pass.plan.set_scope("sample");
+        let settings = vector(pass.plan, io.settings, rows * SETTINGS_WORDS);
+        let chosen = vector(pass.plan, io.chosen, rows);
+        let sample_rows = SampleRows {
+            logits,
+            settings: settings.reshape(rows, SETTINGS_WORDS),
+            context,
+        };
+        sample::sample(pass.plan, &sample_rows, chosen);
+        if logprobs {
+            let words = row_words(MAX_TOP);
+            let output = vector(pass.plan, io.logprobs, rows * words).reshape(rows, words);
+            token_logprobs(pass.plan, logits, chosen, MAX_TOP, output);
+        }
+    }
+
+    fn bind(&self, plan: &mut Plan) -> Vec<Vec<Tensor>> {
+        let memory = &self.memory;
+        self.table.bind(plan, &memory.memory, &memory.weights)
+    }
+
+    /// Bytes of device memory by part while `plans` are compiled.
+    pub fn device_bytes(&self, plans: &[&Plan]) -> Vec<(String, u64)> {
+        let memory = &self.memory.memory;
+        let mut parts: Vec<(String, u64)> = memory
+            .parts()
+            .map(|(label, bytes)| (label.to_owned(), bytes))
+            .collect();
+        let each = |of: fn(&Plan) -> u64| plans.iter().map(|plan| of(plan)).sum();
+        parts.push(("scratch".to_owned(), each(Plan::scratch_bytes)));
+        parts.push(("params".to_owned(), each(Plan::params_bytes)));
+        parts
     }
 }

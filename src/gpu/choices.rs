@@ -101,6 +101,11 @@ impl Choices {
         }
     }
 
+    /// What was forced, without what was measured.
+    pub fn untimed(&self) -> Self {
+        Self::forced(&self.shared.forced)
+    }
+
     /// The answers by class.
     pub fn chosen(&self) -> &BTreeMap<String, String> {
         &self.shared.chosen

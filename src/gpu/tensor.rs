@@ -66,6 +66,27 @@ impl Tensor {
         }
     }
 
+    /// Words that [`Tensor::as_halves`] of `[rows, cols]` takes.
+    pub(crate) fn words_of_halves(rows: usize, cols: usize) -> usize {
+        rows * cols.next_multiple_of(HALVES_MULTIPLE) / 2
+    }
+
+    /// Its first words seen as `[rows, cols]` of halves.
+    ///
+    /// # Panics
+    /// If there are not enough, or there are gaps between them.
+    pub(crate) fn as_halves(self, rows: usize, cols: usize) -> Self {
+        let enough = self.len() >= Self::words_of_halves(rows, cols);
+        assert!(
+            enough && self.is_dense(),
+            "{rows} x {cols} halves of {self:?}"
+        );
+        Self {
+            offset: self.offset,
+            ..Self::halves(self.storage, rows, cols)
+        }
+    }
+
     /// Whether its elements are halves.
     pub fn is_halves(&self) -> bool {
         self.elements == Elements::Halves

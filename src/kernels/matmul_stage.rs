@@ -67,24 +67,27 @@ pub fn stage(plan: &mut Plan, window: Window) -> Texture {
     if let Some(known) = plan.staged(&window) {
         return known;
     }
-    let (rows, cols) = padded(&window);
+    let (rows, cols) = padded(window.rows, window.cols);
     let texture = plan.scratch_texture("staged", rows, cols);
     stage_into(plan, window, texture);
     plan.remember_staged(window, texture);
     texture
 }
 
-/// Rows and columns of a window with the padding that the kernel writes.
-fn padded(window: &Window) -> (usize, usize) {
+/// Rows and columns of a window of `[rows, cols]` with the padding that the kernel writes.
+pub fn padded(rows: usize, cols: usize) -> (usize, usize) {
     (
-        window.rows.next_multiple_of(ROWS_MULTIPLE),
-        window.cols.next_multiple_of(COLS_MULTIPLE),
+        rows.next_multiple_of(ROWS_MULTIPLE),
+        cols.next_multiple_of(COLS_MULTIPLE),
     )
 }
 
-/// Copies a window to a texture of its padded size.
-fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
-    let (rows, cols) = padded(&window);
+/// Copies a window to a texture of its [`padded`] size.
+///
+/// # Panics
+/// If a window of halves does not begin with a quad: a bug of the caller.
+pub fn stage_into(plan: &mut Plan, window: Window, texture: Texture) {
+    let (rows, cols) = padded(window.rows, window.cols);
     let [row_stride, col_stride] = strides(&window);
     let first = window.first_row * row_stride + window.first_col * col_stride;
     let params = MatmulStageParams {

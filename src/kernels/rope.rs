@@ -31,19 +31,24 @@ pub struct RopeTable {
     pub angles: Tensor,
 }
 
-/// Computes the angles of a [`RopeTable`]: in f64 on the host, since shader trigonometry of large
+/// The angles of a position, a row of a [`RopeTable`]: in f64 on the host, since shader trigonometry of large
 /// angles is only as good as the driver.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "the tables are f32 by design"
 )]
+pub fn angles_at(position: usize, head_dim: usize, theta: f64) -> impl Iterator<Item = f32> {
+    (0..head_dim / 2).flat_map(move |pair| {
+        let angle = position as f64 * theta.powf(-((2 * pair) as f64) / head_dim as f64);
+        [angle.cos() as f32, angle.sin() as f32]
+    })
+}
+
+/// [`angles_at`] of the positions from zero on.
 pub fn angles(time: usize, head_dim: usize, theta: f64) -> Vec<f32> {
-    let angles = (0..time).flat_map(|position| {
-        (0..head_dim / 2)
-            .map(move |pair| position as f64 * theta.powf(-((2 * pair) as f64) / head_dim as f64))
-    });
-    angles
-        .flat_map(|angle| [angle.cos() as f32, angle.sin() as f32])
+    let positions = 0..time;
+    positions
+        .flat_map(|position| angles_at(position, head_dim, theta))
         .collect()
 }
 

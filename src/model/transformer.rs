@@ -1,5 +1,7 @@
 //! The decoder: embedding, blocks, final norm, and the language-model head with its loss.
 
+use std::ops::Range;
+
 use super::Pass;
 use super::block::{self, Block};
 use super::inputs::{BatchShape, Inputs};
@@ -200,18 +202,30 @@ impl Transformer {
         self.lm_head.forward_into(pass, hidden, logits);
     }
 
+    /// Pushes what `consume` makes of the logits of the `residual` stream, a chunk of rows at a time: it is
+    /// given the rows and their logits, which it may overwrite.
+    pub fn each_logits(
+        &self,
+        pass: &mut Pass<'_>,
+        residual: Tensor,
+        mut consume: impl FnMut(&mut Pass<'_>, Range<usize>, Tensor),
+    ) {
+        let (hidden, _) = self.normed(pass, residual);
+        for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
+            let hidden = hidden.slice_rows(first, rows);
+            let logits = self.lm_head.forward_words(pass, hidden);
+            consume(pass, first..first + rows, logits);
+        }
+    }
+
     /// The loss alone, with logits in chunks of rows.
     pub fn loss(&self, pass: &mut Pass<'_>, residual: Tensor, targets: Tensor, loss: LossTarget) {
-        let (hidden, _) = self.normed(pass, residual);
-        let losses = pass.plan.scratch("losses", 1, hidden.rows);
-        for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
-            let logits = self
-                .lm_head
-                .forward_words(pass, hidden.slice_rows(first, rows));
-            let chunk = losses.slice(first, rows);
-            let targets = targets.slice(first, rows);
+        let losses = pass.plan.scratch("losses", 1, residual.rows);
+        self.each_logits(pass, residual, |pass, rows, logits| {
+            let chunk = losses.slice(rows.start, rows.len());
+            let targets = targets.slice(rows.start, rows.len());
             cross_entropy::forward(pass.plan, logits, targets, chunk, None, None);
-        }
+        });
         cross_entropy::loss_sum(pass.plan, losses, loss.total, loss.scale, loss.accumulate);
     }
 

@@ -206,7 +206,7 @@ pub static FEW_TEXTURE: Kernel = Kernel {
     bindings: &[
         binding("a", Role::Texture),
         binding("b", Role::Texture),
-        binding("aside", Role::In),
+        either("aside", Role::In),
         binding("output", Role::OutOrAccumulate),
         binding("second", Role::OutOrUnused),
     ],
