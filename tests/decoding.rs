@@ -85,7 +85,8 @@ fn differences(
         let largest = want.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let off = got.iter().zip(&want).map(|(a, b)| (a - b).abs());
         let off = off.fold(0.0f32, |most, x| if x <= most { most } else { x });
-        if !(off <= tolerance * largest) {
+        let is_near = off <= tolerance * largest;
+        if !is_near {
             found.push((end, off / largest));
         }
     }
@@ -225,7 +226,7 @@ fn requests(vocab_size: usize) -> Vec<Request> {
         max_new_tokens: 20 + 13 * i,
         sampling: Sampling {
             temperature: [0.0, 0.7, 1.0, 1.3][i % 4],
-            top_p: (i % 2 == 0).then_some(0.9),
+            top_p: i.is_multiple_of(2).then_some(0.9),
             repetition_penalty: if i == 3 { 1.3 } else { 1.0 },
             ..Sampling::default()
         },

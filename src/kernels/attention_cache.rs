@@ -174,6 +174,9 @@ pub fn attend(plan: &mut Plan, qkv: Qkv, cache: Cache) -> Tensor {
 }
 
 /// Keeps the keys and values of all rows, at most `capacity`, from the first position of one slot on.
+///
+/// # Panics
+/// If there are more rows: a bug of the caller.
 pub fn fill(plan: &mut Plan, qkv: Qkv, cache: Cache) {
     let shape = cache.shape;
     let rows = qkv.tensor.rows;

@@ -79,6 +79,9 @@ impl<'a> Pass<'a> {
     }
 
     /// The matrices of a layer as they lie in memory, with what tells each from others.
+    ///
+    /// # Panics
+    /// If a weight has no values: a bug of the caller.
     pub fn matrices_of(&self, linear: &Linear) -> Vec<(MatrixKey, Tensor)> {
         let matrices = linear.matrices(self).into_iter();
         let words = |matrix: &Matrix| joined(matrix, self.weights).expect("a weight has values");
