@@ -86,7 +86,7 @@ fn is_pattern(path: &Path) -> bool {
 }
 
 impl InputFile {
-    fn new(path: &Path) -> Result<Self, InputError> {
+    pub(super) fn new(path: &Path) -> Result<Self, InputError> {
         if is_stdin(path) {
             return Ok(Self {
                 path: PathBuf::from("standard input"),

@@ -1,95 +1,47 @@
 //! JSON lines: an object a line, whose text is the value of one key.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::documents::DocumentReader;
 use super::files::SourceBytes;
+use super::lines::Lines;
 use super::utf8::Utf8Decoder;
 use super::{InputError, InputOptions};
 
 /// The texts of a file of JSON lines; empty lines are left out.
 pub(super) struct JsonLines {
-    path: PathBuf,
-    bytes: BufReader<SourceBytes>,
+    lines: Lines,
     field: String,
     is_lossy: bool,
-    max_document_bytes: usize,
-    line: Vec<u8>,
-    /// Number of the line, from 1, and where it starts.
-    line_number: u64,
-    offset: u64,
     replaced: u64,
 }
 
 impl JsonLines {
     pub(super) fn new(path: PathBuf, bytes: SourceBytes, options: &InputOptions) -> Self {
         Self {
-            path,
-            bytes: BufReader::with_capacity(1 << 17, bytes),
+            lines: Lines::new(path, bytes, options.max_document_bytes),
             field: options.field.clone(),
             is_lossy: options.is_lossy,
-            max_document_bytes: options.max_document_bytes,
-            line: Vec::new(),
-            line_number: 0,
-            offset: 0,
             replaced: 0,
-        }
-    }
-
-    /// Reads the next line that is not empty, and says whether there is one.
-    fn read_line(&mut self) -> Result<bool, InputError> {
-        loop {
-            self.offset += self.line.len() as u64;
-            self.line.clear();
-            // What one long line took is not kept for the short ones behind it.
-            self.line.shrink_to(1 << 20);
-            self.line_number += 1;
-            let most = self.max_document_bytes as u64 + 1;
-            let len = (&mut self.bytes)
-                .take(most)
-                .read_until(b'\n', &mut self.line);
-            let len = len.map_err(|cause| InputError::Read {
-                path: self.path.clone(),
-                cause,
-                remedy: self.bytes.get_ref().remedy(),
-            })?;
-            if len == 0 {
-                return Ok(false);
-            }
-            if self.line.len() > self.max_document_bytes {
-                return Err(InputError::TooLong {
-                    path: self.path.clone(),
-                    what: "line",
-                    place: format!("{}, at byte {}", self.line_number, self.offset),
-                    limit: self.max_document_bytes,
-                    cause: "the file may be no JSON lines, or hold an array instead of lines",
-                });
-            }
-            if !self.line.trim_ascii().is_empty() {
-                return Ok(true);
-            }
         }
     }
 
     /// The text of the line's object.
     fn text(&mut self) -> Result<String, InputError> {
-        let is_packed = self.bytes.get_ref().is_packed;
-        let not_utf8 = |path: &PathBuf, offset| InputError::Utf8 {
-            path: path.clone(),
-            offset,
-            is_packed,
-        };
+        let line = self.lines.line();
         if !self.is_lossy
-            && let Err(error) = std::str::from_utf8(&self.line)
+            && let Err(error) = std::str::from_utf8(line)
         {
-            let offset = self.offset + error.valid_up_to() as u64;
-            return Err(not_utf8(&self.path, offset));
+            return Err(InputError::Utf8 {
+                path: self.lines.path().to_owned(),
+                offset: self.lines.offset() + error.valid_up_to() as u64,
+                is_packed: self.lines.is_packed(),
+            });
         }
-        let mut json = serde_json::Deserializer::from_slice(self.line.trim_ascii());
+        let mut json = serde_json::Deserializer::from_slice(line.trim_ascii());
         let parsed = Object { field: &self.field }.deserialize(&mut json);
         let bytes = match parsed.and_then(|found| json.end().map(|()| found)) {
             Ok(Some(bytes)) => bytes,
@@ -119,9 +71,9 @@ impl JsonLines {
 
     fn problem(&self, problem: String, remedy: &'static str) -> InputError {
         InputError::Line {
-            path: self.path.clone(),
-            line: self.line_number,
-            offset: self.offset,
+            path: self.lines.path().to_owned(),
+            line: self.lines.number(),
+            offset: self.lines.offset(),
             problem,
             remedy,
         }
@@ -130,7 +82,7 @@ impl JsonLines {
 
 impl DocumentReader for JsonLines {
     fn next_document(&mut self) -> Result<Option<String>, InputError> {
-        if self.read_line()? {
+        if self.lines.advance()? {
             self.text().map(Some)
         } else {
             Ok(None)

@@ -5,6 +5,7 @@ mod documents;
 mod error;
 mod files;
 mod jsonl;
+mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod text;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use documents::Documents;
 pub use error::InputError;
 use files::{Format, InputFile};
+pub use lines::Lines;
 use text::TextReader;
 
 use super::tokenizer::Specials;
