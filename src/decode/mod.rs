@@ -1,23 +1,29 @@
-//! From a checkpoint to text or to a score: the model for inference, the loop that draws tokens, and
-//! the loss over a file.
+//! From a checkpoint to text or to a score: the model for inference, the loop that draws tokens, many
+//! requests at once, and the loss over a file.
 
+mod batch;
 mod generator;
 mod memory;
 mod model;
 mod passes;
 mod plan;
+mod prompts;
 mod request;
 mod scorer;
 mod text;
 
+pub use batch::{Completion, Job, Listener, News, Reason, check_job, generate_all, tokens_per_s};
 pub use generator::Generator;
 pub use model::InferenceModel;
 pub use plan::{DecodePlan, DecodePlans, Prefill, Step};
+pub use prompts::{Place, Prompt, read_prompts};
 pub use request::{
     Event, Fault, Finish, MAX_LOGPROBS, NewToken, Overflow, Request, SequenceId, TokenLogprobs,
 };
 pub use scorer::{ScorePlan, Scorer};
 pub use text::TextStream;
+
+use std::path::PathBuf;
 
 use crate::kernels::sample::Sampling;
 
@@ -73,12 +79,28 @@ pub enum DecodeError {
     /// Text was given or wanted where there is no tokenizer.
     #[error("a prompt of text needs a tokenizer; without one give tokens")]
     NoTokenizer,
+    /// A stop string was given where there is no tokenizer.
+    #[error("stop strings need a tokenizer; without one tokens never become text")]
+    StopWithoutTokenizer,
+    /// A line of a file of prompts asks for nothing, or for what cannot be.
+    #[error("{}: line {line}: {problem}", path.display())]
+    PromptLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Somebody stopped it.
+    #[error("stopped; what there is so far was given out")]
+    Stopped,
 }
 
 impl DecodeError {
     /// Whether the request was wrong, rather than the run failed.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::NotANumber(_) | Self::NoToken(_))
+        !matches!(self, Self::NotANumber(_) | Self::NoToken(_) | Self::Stopped)
     }
 }
 
