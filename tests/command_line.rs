@@ -2,6 +2,7 @@
 //! bad input.
 
 mod bad_input;
+mod generating;
 mod measure;
 mod plans;
 mod precision;

@@ -90,6 +90,8 @@ fn of_decoding(error: &DecodeError) -> Option<&'static str> {
         DecodeError::EmptyPrompt => Some("--prompt or --prompt-tokens"),
         DecodeError::NoSuchToken(_) => Some("--eos-token none goes without"),
         DecodeError::NoTokenizer => Some("--tokenizer, or --prompt-tokens"),
+        DecodeError::StopWithoutTokenizer => Some("--tokenizer"),
+        DecodeError::PromptLine { .. } => Some("`gpu-tlm generate --help` lists the keys"),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ pub mod train;
 pub use hints::explain;
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +56,7 @@ enum Command {
     /// Mean loss and perplexity of a checkpoint on a token file
     Eval(eval::EvalArgs),
     /// Let a trained model go on from a prompt
-    Generate(generate::GenerateArgs),
+    Generate(Box<generate::GenerateArgs>),
     /// Learn a vocabulary, and turn text into token files and back
     Tokenizer(tokenizer::TokenizerArgs),
     /// Make and look at data
@@ -235,15 +236,17 @@ impl AdapterArgs {
 
 /// Writes a result to stdout. A reader that went away early, as `head` does, is no failure.
 fn print(text: &str) -> Result<(), Error> {
+    print_on(text).map(|_| ())
+}
+
+/// Writes a part of a result to stdout, and says whether anybody reads on.
+fn print_on(text: &str) -> Result<ControlFlow<()>, Error> {
     let mut stdout = std::io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(crate::error::io("write to", "stdout")(error))
-        }
-        _ => Ok(()),
+    let written = stdout.write_all(text.as_bytes());
+    match written.and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(crate::error::io("write to", "stdout")(error)),
     }
 }
 
@@ -261,16 +264,18 @@ fn load_tokenizer(dir: Option<&Path>) -> Result<Option<Tokenizer>, Error> {
     Ok(dir.map(Tokenizer::load).transpose()?)
 }
 
-/// A flag that Ctrl-C sets, with a message; a second Ctrl-C ends the process.
-fn stop_on_interrupt(message: &'static str) -> Arc<AtomicBool> {
+/// A flag that Ctrl-C sets, with a message if any; a second Ctrl-C ends the process.
+fn stop_on_interrupt(message: impl Into<Option<&'static str>>) -> Arc<AtomicBool> {
     const INTERRUPTED: i32 = 130;
     let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
+    let (flag, message) = (stop.clone(), message.into());
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED);
         }
-        tracing::warn!("{message}");
+        if let Some(message) = message {
+            tracing::warn!("{message}");
+        }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!("Ctrl-C will stop at once: {error}");
