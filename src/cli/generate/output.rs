@@ -1,6 +1,7 @@
 //! What `gpu-tlm generate` prints: text as it comes, one JSON object, or JSON lines.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub(super) struct Printer<'a> {
     prompts: &'a [Prompt],
     num_samples: usize,
     has_text: bool,
+    is_terminal: bool,
     /// Those that are done, for one object at the end.
     samples: Vec<Value>,
     n_done: usize,
@@ -50,11 +52,13 @@ impl<'a> Printer<'a> {
             Form::Object | Form::Lines if n_texts > 1 => crate::cli::progress(n_texts),
             _ => ProgressBar::hidden(),
         };
+        bar.tick();
         Self {
             form,
             prompts,
             num_samples,
             has_text,
+            is_terminal: std::io::stdout().is_terminal(),
             samples: Vec::new(),
             n_done: 0,
             n_tokens: 0,
@@ -75,14 +79,11 @@ impl<'a> Printer<'a> {
                     _ => format!("--- {}\n", index + 1),
                 };
                 (self.is_amid_line, self.n_printed) = (true, 0);
-                crate::cli::print_on(&format!("{header}{prompt}"))
+                self.print(&format!("{header}{prompt}"))
             }
             News::Piece(_, tokens, text) if self.form == Form::Text => {
-                crate::cli::print_on(&if self.has_text {
-                    text.to_owned()
-                } else {
-                    self.ids(tokens)
-                })
+                let ids = (!self.has_text).then(|| self.ids(tokens));
+                self.print(ids.as_deref().unwrap_or(text))
             }
             News::Begin(..) | News::Piece(..) => Ok(ControlFlow::Continue(())),
             News::Done(index, completion) => self.take_done(index, &completion),
@@ -114,6 +115,15 @@ impl<'a> Printer<'a> {
         let line = line(prompt, index % self.num_samples, sample);
         let bar = &self.bar;
         bar.suspend(|| crate::cli::print_on(&format!("{line}\n")))
+    }
+
+    /// Prints text as it is, or on a terminal without what would move its cursor about.
+    fn print(&self, text: &str) -> Result<ControlFlow<()>, Error> {
+        if self.is_terminal {
+            crate::cli::print_on(&visible(text))
+        } else {
+            crate::cli::print_on(text)
+        }
     }
 
     /// New tokens behind those that were printed.
@@ -162,6 +172,20 @@ impl<'a> Printer<'a> {
         }
         Ok(())
     }
+}
+
+/// Text whose control characters are seen and do nothing, ends of lines and tabs aside: a model may say
+/// any byte, and those of a terminal's commands too.
+fn visible(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c,
+        // Unicode has pictures of ASCII's.
+        '\0'..='\x1F' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(c),
+        '\x7F' => '\u{2421}',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// The first sample's keys on top, and all samples in a list.
@@ -271,6 +295,11 @@ mod tests {
             (&Value::Null, &json!("stop"))
         );
         assert!(!plain.contains_key("logprobs") && !plain.contains_key("error"));
+    }
+
+    #[test]
+    fn a_terminal_is_given_no_commands() {
+        assert_eq!(visible("é\n\t\x1B[2J\r\x7F\u{9B}K"), "é\n\t␛[2J␍␡\u{FFFD}K");
     }
 
     #[test]
