@@ -29,7 +29,7 @@ const BATCH_SIZE: usize = 16;
     after_long_help = "Examples:\n  \
     gpu-tlm generate --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
     --tokenizer runs/latest/tokenizer --prompt \"Once\" --temperature 0.8 --top-p 0.95\n  \
-    gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompt \"Once\" --stop \"The end\" --num-samples 4\n  \
+    gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompt \"Once\" --num-samples 4 --stop Tim\n  \
     gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompt \"Once\" --json --logprobs 5\n  \
     gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompts prompts.jsonl > texts.jsonl\n\n\
     A line of prompts.jsonl:\n  \
