@@ -3,6 +3,7 @@
 
 pub mod all;
 mod compare;
+pub mod generate;
 mod report;
 mod rows;
 pub mod scaling;
@@ -89,6 +90,9 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A batch without a sequence.
+    #[error("a batch needs at least one sequence")]
+    NoSequence,
     /// Some parts of a page failed, or some of its checks.
     #[error("{0}; the page says more, and the rest of it holds")]
     Parts(String),
@@ -107,7 +111,10 @@ impl BenchError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Gpu(error) => error.is_usage(),
-            Self::NoRow { .. } | Self::NoBaseline { .. } | Self::NoPage { .. } => true,
+            Self::NoRow { .. }
+            | Self::NoBaseline { .. }
+            | Self::NoPage { .. }
+            | Self::NoSequence => true,
             Self::Wrong { .. } | Self::Parts(_) => false,
         }
     }

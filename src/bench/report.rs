@@ -76,11 +76,7 @@ impl Report {
 /// # Errors
 /// When the device fails, or a probe gives wrong outputs.
 pub fn run(device: &Device, rows: &[Row], done: impl Fn(&Row)) -> Result<Report, BenchError> {
-    let ceilings = Ceilings {
-        fma_gflops: probe(device, &probe::FMA)?.gflops(),
-        copy_gb_per_s: probe(device, &probe::COPY)?.gb_per_s(),
-        workgroup_gb_per_s: probe(device, &probe::WORKGROUP)?.gb_per_s(),
-    };
+    let ceilings = ceilings_of(device)?;
     let mut report = Report {
         ceilings,
         rows: Vec::new(),
@@ -95,6 +91,18 @@ pub fn run(device: &Device, rows: &[Row], done: impl Fn(&Row)) -> Result<Report,
         done(row);
     }
     Ok(report)
+}
+
+/// Measures the ceilings.
+///
+/// # Errors
+/// When the device fails, or a probe gives wrong outputs.
+pub(super) fn ceilings_of(device: &Device) -> Result<Ceilings, BenchError> {
+    Ok(Ceilings {
+        fma_gflops: probe(device, &probe::FMA)?.gflops(),
+        copy_gb_per_s: probe(device, &probe::COPY)?.gb_per_s(),
+        workgroup_gb_per_s: probe(device, &probe::WORKGROUP)?.gb_per_s(),
+    })
 }
 
 /// Times one row; its shares are left out where no ceilings are known.

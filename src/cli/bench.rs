@@ -11,13 +11,15 @@ use crate::Error;
 use crate::bench::all::{self, Page};
 use crate::bench::scaling;
 use crate::bench::train::{BATCH_SIZE, Model, TrainReport, run as run_steps};
-use crate::bench::{Earlier, Report, RowReport, run as run_rows, select};
+use crate::bench::{self, BenchError, Earlier, Report, RowReport, run as run_rows, select};
 use crate::check::step::train_config;
-use crate::config::{Precision, Settings};
+use crate::config::{ModelConfig, Precision, Settings};
+use crate::decode::{DecodePlans, Prefill};
 use crate::gpu::Device;
 use crate::kernels::check_name;
 use crate::train::profile::dearest;
 use crate::tuner::{self, Known};
+use crate::weights::ParameterTable;
 
 /// Arguments of `gpu-tlm bench`.
 #[derive(Debug, clap::Args)]
@@ -43,6 +45,8 @@ enum What {
     Kernels(KernelsArgs),
     /// Whole training steps of a standard model, beside the matrix product's speed in the same run
     Train(TrainArgs),
+    /// Generation by a standard model: prompts, tokens over the cache, and tokens without one
+    Generate(GenerateArgs),
     /// How time and memory of a step grow with batch, context, width and vocabulary
     Scaling(ScalingArgs),
 }
@@ -57,6 +61,16 @@ enum ModelName {
     M,
     /// d_model 768, 12 layers, 12 heads, d_ff 2,048, vocabulary 50,257, context 1,024, batch 8
     G,
+}
+
+impl ModelName {
+    fn model(self) -> Model {
+        match self {
+            Self::S => Model::Small,
+            Self::M => Model::Medium,
+            Self::G => Model::Large,
+        }
+    }
 }
 
 /// Arguments of `gpu-tlm bench all`.
@@ -116,6 +130,27 @@ pub struct TrainArgs {
     json: bool,
 }
 
+/// Arguments of `gpu-tlm bench generate`.
+#[derive(Debug, clap::Args)]
+pub struct GenerateArgs {
+    /// The model
+    #[arg(long, value_enum, default_value = "S")]
+    model: ModelName,
+    /// Sequences at once, several numbers separated by commas
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 8, 32])]
+    batch_size: Vec<usize>,
+    /// What products and attention compute with
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    #[command(flatten)]
+    tuning: super::TuningArgs,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of `gpu-tlm bench scaling`.
 #[derive(Debug, clap::Args)]
 pub struct ScalingArgs {
@@ -159,6 +194,7 @@ impl BenchArgs {
             What::All(args) => &args.adapter,
             What::Kernels(args) => &args.adapter,
             What::Train(args) => &args.adapter,
+            What::Generate(args) => &args.adapter,
             What::Scaling(args) => &args.adapter,
         }
     }
@@ -173,6 +209,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Error> {
         What::All(args) => everything(args, args.tuning.options()?),
         What::Kernels(args) => kernels(args, &args.tuning.options()?),
         What::Train(args) => train(args, &args.tuning.options()?),
+        What::Generate(args) => generate(args, &args.tuning.options()?),
         What::Scaling(args) => scale(args, &args.tuning.options()?),
     }
 }
@@ -211,11 +248,7 @@ fn everything(args: &AllArgs, tuning: tuner::Options) -> Result<(), Error> {
 }
 
 fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
-    let model = match args.model {
-        ModelName::S => Model::Small,
-        ModelName::M => Model::Medium,
-        ModelName::G => Model::Large,
-    };
+    let model = args.model.model();
     let own = model.config();
     let settings = Settings {
         vocab_size: Some(args.vocab_size.unwrap_or(own.vocab_size)),
@@ -258,6 +291,67 @@ fn train(args: &TrainArgs, tuning: &tuner::Options) -> Result<(), Error> {
     }
     let choices = describe_choices(&tuned.known, tuning);
     super::print(&format!("{}\n{choices}", describe_steps(&report)))
+}
+
+fn generate(args: &GenerateArgs, tuning: &tuner::Options) -> Result<(), Error> {
+    let config = ModelConfig {
+        precision: args.precision,
+        ..args.model.model().config()
+    };
+    if args.batch_size.contains(&0) {
+        return Err(BenchError::NoSequence.into());
+    }
+    let device = args.adapter.open()?;
+    let table = ParameterTable::new(&config, &[], device.target().max_binding_words);
+    let plans = DecodePlans::new(&config, &table, 1, &device.target());
+    let window = Prefill::of(config.context_length);
+    let plan = |target| plans.prefill(target, window).plan;
+    let tuned = tuner::tune_plan(&device, tuning, plan)?;
+    let report = bench::generate::run(&tuned.device, &config, &args.batch_size)?;
+    if args.json {
+        return super::print_json(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "adapter": device.name(),
+            "driver": device.driver(),
+            "backend": device.backend(),
+            "model": args.model.model().name(),
+            "precision": config.precision,
+            "context_length": config.context_length,
+            "copy_gb_per_s": report.copy_gb_per_s,
+            "batches": report.batches,
+        }));
+    }
+    let mut text = format!(
+        "model {}, windows of {} tokens; copy {:.1} GB/s\n\
+         {:>5} {:>16} {:>12} {:>12} {:>7} {:>14} {:>8} {:>14}\n",
+        args.model.model().name(),
+        config.context_length,
+        report.copy_gb_per_s,
+        "batch",
+        "prompt tokens/s",
+        "ms a step",
+        "tokens/s",
+        "spread",
+        "uncached",
+        "x faster",
+        "share of copy",
+    );
+    for row in &report.batches {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{:>5} {:>16.0} {:>12.3} {:>12.1} {:>6.0}% {:>14.1} {:>8.1} {:>13.0}%",
+            row.batch_size,
+            row.prompt_tokens_per_s,
+            row.ms_per_step,
+            row.tokens_per_s,
+            row.spread * 100.0,
+            row.uncached_tokens_per_s,
+            row.speedup,
+            row.share_of_copy * 100.0,
+        );
+    }
+    super::print(&text)
 }
 
 /// Model S with one size changed after the other, each by the kernels that a training run would take.
