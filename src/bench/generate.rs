@@ -7,7 +7,7 @@ use super::report::ceilings_of;
 use crate::Error;
 use crate::config::{ModelConfig, Precision};
 use crate::decode::{Generator, InferenceModel, Overflow, Request};
-use crate::gpu::Device;
+use crate::gpu::{Device, DispatchTime};
 
 /// Figures of one batch.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -32,6 +32,9 @@ pub struct GenerationReport {
     pub speedup: f64,
     /// Bytes of weights, keys and values that a step has to read, over its time and the ceiling of copies.
     pub share_of_copy: f64,
+    /// Device time of each dispatch of one more step.
+    #[serde(skip)]
+    pub dispatches: Vec<DispatchTime>,
 }
 
 /// What a run found.
@@ -124,6 +127,7 @@ fn measure(
         uncached_tokens_per_s,
         speedup: tokens_per_s / uncached_tokens_per_s,
         share_of_copy: gb_per_s / copy_gb_per_s,
+        dispatches: generator.profile_step()?,
     })
 }
 

@@ -351,6 +351,10 @@ fn generate(args: &GenerateArgs, tuning: &tuner::Options) -> Result<(), Error> {
             row.share_of_copy * 100.0,
         );
     }
+    for row in &report.batches {
+        let dearest = dearest(&row.dispatches, usize::MAX);
+        let _ = writeln!(text, "\na step of a batch of {}\n{dearest}", row.batch_size);
+    }
     super::print(&text)
 }
 

@@ -10,7 +10,7 @@ use super::request::{
 use super::{DecodeError, InferenceModel, check_sampling};
 use crate::Error;
 use crate::config::ModelConfig;
-use crate::gpu::{Choices, Device, Question, Target};
+use crate::gpu::{Choices, Device, DispatchTime, Question, Target};
 use crate::kernels::sample::{NAN_ROW, NO_TOKEN};
 
 /// A model on a device, and the sequences that it is generating.
@@ -250,6 +250,20 @@ impl Generator {
         }
         self.sequences = going_on;
         Ok(events)
+    }
+
+    /// The device time of each dispatch of one more step over all sequences, which stay as they are.
+    ///
+    /// # Errors
+    /// When the device fails or has no clock.
+    pub fn profile_step(&mut self) -> Result<Vec<DispatchTime>, Error> {
+        let context_length = self.config().context_length;
+        let rows: Vec<Row<'_>> = self
+            .sequences
+            .iter()
+            .map(|sequence| sequence.row(context_length))
+            .collect();
+        self.passes.profile_step(&rows)
     }
 
     /// Generates from one request, calling `on_event` with what happens; no other sequence may be under way.

@@ -10,7 +10,9 @@ use crate::Error;
 use crate::config::ModelConfig;
 use crate::gpu::dispatch::word;
 use crate::gpu::recorder::Recorder;
-use crate::gpu::{Buffers, Choices, Device, Executable, PersistentId, Readback, SectionId};
+use crate::gpu::{
+    Buffers, Choices, Device, DispatchTime, Executable, PersistentId, Readback, SectionId,
+};
 use crate::kernels::attention_cache::NO_SLOT;
 use crate::kernels::logprobs::{MAX_TOP, NO_TOKEN, row_words};
 use crate::kernels::rope;
@@ -166,11 +168,7 @@ impl Passes {
             logprobs: rows.iter().any(|row| row.request.logprobs.is_some()),
         };
         self.write_rows(rows, step.rows);
-        if !self.steps.contains_key(&step) {
-            let plan = self.plans.step(self.device.target(), step);
-            let compiled = compile(&plan, &self.device, &self.buffers)?;
-            self.steps.insert(step, compiled);
-        }
+        self.compile_step(step)?;
         let io = self.plans.memory.io;
         let chosen = replay(
             &self.steps[&step],
@@ -192,6 +190,26 @@ impl Passes {
             Drawn { token, logprobs }
         });
         Ok(drawn.collect())
+    }
+
+    /// The device time of each dispatch of a step over `rows`; what it draws is not read.
+    pub(super) fn profile_step(&mut self, rows: &[Row<'_>]) -> Result<Vec<DispatchTime>, Error> {
+        let step = Step::of(self.plans.planned_rows(rows.len()));
+        self.write_rows(rows, step.rows);
+        self.compile_step(step)?;
+        let compiled = &self.steps[&step];
+        let record = |recorder: &mut Recorder<'_>| recorder.replay(compiled.section);
+        let times = compiled.executable.submit_profiled(&self.device, record);
+        Ok(times?)
+    }
+
+    fn compile_step(&mut self, step: Step) -> Result<(), Error> {
+        if !self.steps.contains_key(&step) {
+            let plan = self.plans.step(self.device.target(), step);
+            let compiled = compile(&plan, &self.device, &self.buffers)?;
+            self.steps.insert(step, compiled);
+        }
+        Ok(())
     }
 
     /// The logits `[vocab]` of the last pass's first row.
