@@ -7,7 +7,7 @@ use gpu_tlm::reference::attention::{self, AttentionShape};
 use gpu_tlm::reference::matmul::{self, MatmulShape};
 use gpu_tlm::reference::rope::{self, RopeShape};
 use gpu_tlm::reference::{
-    cross_entropy, embedding, grad_norm, philox, rmsnorm, sample, softmax, sum, swiglu,
+    cross_entropy, embedding, grad_norm, logprobs, philox, rmsnorm, sample, softmax, sum, swiglu,
 };
 
 /// How far `got` may be from `want`: `err <= atol + rtol * |want|`.
@@ -338,6 +338,23 @@ fn softmax_matches_its_formula_and_finite_differences() {
             dot(&softmax::forward(input, cols), &d_output)
         });
     }
+}
+
+#[test]
+fn logprobs_are_those_of_the_softmax_with_the_lowest_id_first_among_equals() {
+    // Probabilities of 1/8, 1/2, 1/8 and 1/4, and a token that cannot be.
+    let logits = [0.125, 0.5, 0.125, 0.25, 0.0].map(|p: f64| p.ln() + 3.0);
+    let rows = logprobs::token_logprobs(&[logits, logits].concat(), &[1, 4], 4);
+    let ids: Vec<usize> = rows[0].top.iter().map(|top| top.0).collect();
+    assert_eq!(ids, [1, 3, 0, 2]);
+    let got = [rows[0].token, rows[0].top[1].1, rows[0].top[3].1];
+    let want = [0.5, 0.25, 0.125].map(f64::ln);
+    assert_close("logprobs", &got, &want, ROUNDING);
+    assert_eq!(rows[1].token, f64::NEG_INFINITY);
+    assert_eq!(
+        logprobs::token_logprobs(&[7.0], &[0], 20)[0].top,
+        [(0, 0.0)]
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod corpus;
 pub mod dataset;
+pub mod documents;
 pub mod encode_files;
 pub mod input;
 pub mod npy;

@@ -1,8 +1,9 @@
 //! From a checkpoint to text or to a score: the model for inference, the loop that draws tokens, many
-//! requests at once, and the loss over a file.
+//! requests at once, the loss over a file, and the log-probability of each token of texts.
 
 mod batch;
 mod generator;
+mod measure;
 mod memory;
 mod model;
 mod passes;
@@ -11,9 +12,12 @@ mod prompts;
 mod request;
 mod scorer;
 mod text;
+mod text_scorer;
+mod windows;
 
 pub use batch::{Completion, Job, Listener, News, Reason, check_job, generate_all, tokens_per_s};
 pub use generator::Generator;
+pub use measure::Measure;
 pub use model::InferenceModel;
 pub use plan::{DecodePlan, DecodePlans, Prefill, Step};
 pub use prompts::{Place, Prompt, read_prompts};
@@ -22,6 +26,8 @@ pub use request::{
 };
 pub use scorer::{ScorePlan, Scorer};
 pub use text::TextStream;
+pub use text_scorer::{Logprobs, Scoring, Sequence, TextScorer};
+pub use windows::{Window, windows};
 
 use std::path::PathBuf;
 
@@ -33,14 +39,12 @@ pub enum DecodeError {
     /// Neither a prompt nor prompt tokens.
     #[error("the prompt has no tokens; give at least one")]
     EmptyPrompt,
-    /// A prompt token that the model does not know.
-    #[error(
-        "prompt token {token} at position {position} is outside of the vocabulary of {vocab_size}"
-    )]
+    /// A token that the model does not know.
+    #[error("token {token} at position {position} is outside of the vocabulary of {vocab_size}")]
     OutsideVocab {
         /// The token.
         token: u32,
-        /// Its position in the prompt.
+        /// Its position in the prompt or text.
         position: usize,
         /// Entries of the vocabulary.
         vocab_size: usize,
@@ -76,6 +80,9 @@ pub enum DecodeError {
     /// The token that ends a text is not in the vocabulary.
     #[error("the tokenizer has no token '{0}' to end a text with; go on without one")]
     NoSuchToken(String),
+    /// There is nothing to score.
+    #[error("the text has nothing to score: every document is empty")]
+    NoText,
     /// Text was given or wanted where there is no tokenizer.
     #[error("a prompt of text needs a tokenizer; without one give tokens")]
     NoTokenizer,

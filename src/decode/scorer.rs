@@ -1,19 +1,22 @@
-//! Mean loss of a checkpoint's model over a token file, with nothing on the device but the weights and
-//! what a forward pass needs.
+//! Forward passes that score windows, with nothing on the device but the weights and what such a pass needs;
+//! the mean loss of a model over a token file.
 
 use super::InferenceModel;
 use crate::Error;
 use crate::config::ModelConfig;
 use crate::data::dataset::Dataset;
 use crate::gpu::executable::check_limits;
-use crate::gpu::{Device, Executable, Memory, PersistentId, Plan, Readback, SectionId, Target};
+use crate::gpu::{
+    Buffers, Device, Executable, Memory, PersistentId, Plan, Readback, SectionId, Target,
+};
+use crate::kernels::logprobs::row_words;
 use crate::kernels::rope::RopeTable;
 use crate::model::score::Score;
 use crate::model::transformer::{LossTarget, PassShape};
 use crate::model::{BatchShape, InputLayout, Pass, Transformer};
 use crate::weights::{FlatIds, ParameterTable};
 
-/// The plan of a forward pass that ends in the sum of its losses.
+/// The plan of a forward pass that ends in the sum of its losses, or in log-probabilities.
 pub struct ScorePlan {
     /// The dispatches.
     pub plan: Plan,
@@ -21,16 +24,46 @@ pub struct ScorePlan {
     pub section: SectionId,
     memory: Memory,
     weights: FlatIds,
-    inputs: PersistentId,
-    sum: PersistentId,
+    pub(super) inputs: PersistentId,
+    pub(super) result: PersistentId,
     angles: PersistentId,
-    layout: InputLayout,
+    pub(super) layout: InputLayout,
     shape: BatchShape,
 }
 
+/// What a pass ends in.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// The sum of its losses.
+    LossSum,
+    /// The log-probability of each target, and so many of the likeliest tokens.
+    Logprobs { top: usize },
+}
+
 impl ScorePlan {
-    /// Plans passes over `batch_size` windows of one context length.
+    /// Plans passes over `batch_size` windows of one context length, which end in the sum of their losses.
     pub fn new(
+        config: &ModelConfig,
+        table: &ParameterTable,
+        batch_size: usize,
+        target: Target,
+    ) -> Self {
+        Self::ending_in(Ending::LossSum, config, table, batch_size, target)
+    }
+
+    /// Plans such passes that end in the log-probability of each target and the `top` likeliest tokens.
+    pub fn logprobs(
+        config: &ModelConfig,
+        table: &ParameterTable,
+        batch_size: usize,
+        top: usize,
+        target: Target,
+    ) -> Self {
+        Self::ending_in(Ending::Logprobs { top }, config, table, batch_size, target)
+    }
+
+    fn ending_in(
+        ending: Ending,
         config: &ModelConfig,
         table: &ParameterTable,
         batch_size: usize,
@@ -45,12 +78,16 @@ impl ScorePlan {
         let mut memory = Memory::default();
         let weights = table.declare(&mut memory, "parameters");
         let inputs = memory.declare("inputs", layout.words());
-        let sum = memory.declare("loss", 1);
+        let (label, rows, cols) = match ending {
+            Ending::LossSum => ("loss", 1, 1),
+            Ending::Logprobs { top } => ("logprobs", shape.rows(), row_words(top)),
+        };
+        let result = memory.declare(label, rows * cols);
         let angles = memory.declare("rope_angles", angle_words);
         let mut plan = Plan::new(target);
         let bound = table.bind(&mut plan, &memory, &weights);
         let tensors = layout.bind(plan.persistent(&memory, inputs));
-        let total = plan.persistent(&memory, sum).slice(0, 1);
+        let output = plan.persistent(&memory, result).slice(0, rows * cols);
         let angles_tensor = plan.persistent(&memory, angles).slice(0, angle_words);
         let section = plan.section();
         let transformer = Transformer::new(config, table);
@@ -63,20 +100,29 @@ impl ScorePlan {
         };
         let mut pass = Pass::new(&mut plan, &bound, &[], false, config.precision);
         let forward = transformer.forward(&mut pass, tensors.tokens, &pass_shape);
-        let loss = LossTarget {
-            total,
-            scale: 1.0,
-            accumulate: false,
-            gradient_factor: None,
-        };
-        transformer.loss(&mut pass, forward.residual, tensors.targets, loss);
+        let (residual, targets) = (forward.residual, tensors.targets);
+        match ending {
+            Ending::LossSum => {
+                let loss = LossTarget {
+                    total: output,
+                    scale: 1.0,
+                    accumulate: false,
+                    gradient_factor: None,
+                };
+                transformer.loss(&mut pass, residual, targets, loss);
+            }
+            Ending::Logprobs { top } => {
+                let output = output.reshape(rows, cols);
+                transformer.logprobs(&mut pass, residual, targets, top, output);
+            }
+        }
         Self {
             plan,
             section,
             memory,
             weights,
             inputs,
-            sum,
+            result,
             angles,
             layout,
             shape,
@@ -91,23 +137,22 @@ impl ScorePlan {
     }
 }
 
-/// A model that is being scored on a device.
-pub struct Scorer {
-    device: Device,
-    plan: ScorePlan,
-    buffers: crate::gpu::Buffers,
-    executable: Executable,
-    readback: Readback,
+/// A model on a device, with the plan of its passes.
+pub(super) struct Loaded {
+    pub(super) device: Device,
+    pub(super) plan: ScorePlan,
+    pub(super) buffers: Buffers,
+    pub(super) executable: Executable,
 }
 
-impl Scorer {
-    /// Uploads the model, for passes over `batch_size` windows.
-    ///
-    /// # Errors
-    /// When a tensor is missing or of another shape, or the model does not fit the device.
-    pub fn new(device: Device, model: &InferenceModel, batch_size: usize) -> Result<Self, Error> {
+impl Loaded {
+    /// Uploads the model.
+    pub(super) fn new(
+        device: Device,
+        model: &InferenceModel,
+        plan: ScorePlan,
+    ) -> Result<Self, Error> {
         let config = &model.config;
-        let plan = ScorePlan::new(config, &model.table, batch_size, device.target());
         check_limits(&plan.plan, &device)?;
         let buffers = plan.memory.allocate(&device)?;
         let executable = Executable::compile(&plan.plan, &device, &buffers)?;
@@ -119,18 +164,37 @@ impl Scorer {
             plan,
             buffers,
             executable,
+        })
+    }
+}
+
+/// A model whose loss is computed on a device.
+pub struct Scorer {
+    loaded: Loaded,
+    readback: Readback,
+}
+
+impl Scorer {
+    /// Uploads the model, for passes over `batch_size` windows.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape, or the model does not fit the device.
+    pub fn new(device: Device, model: &InferenceModel, batch_size: usize) -> Result<Self, Error> {
+        let plan = ScorePlan::new(&model.config, &model.table, batch_size, device.target());
+        Ok(Self {
+            loaded: Loaded::new(device, model, plan)?,
             readback: Readback::new(1),
         })
     }
 
     /// The device.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.loaded.device
     }
 
     /// Bytes of device memory that its plan takes.
     pub fn planned_bytes(&self) -> u64 {
-        let parts = self.plan.device_bytes();
+        let parts = self.loaded.plan.device_bytes();
         parts.iter().map(|(_, bytes)| bytes).sum()
     }
 
@@ -140,16 +204,22 @@ impl Scorer {
     /// # Errors
     /// When the device fails or the file changed.
     pub fn mean_loss(&mut self, dataset: &Dataset, windows: usize) -> Result<f64, Error> {
+        let Loaded {
+            device,
+            plan,
+            buffers,
+            executable,
+        } = &self.loaded;
         let score = Score {
-            device: &self.device,
-            buffers: &self.buffers,
-            executable: &self.executable,
-            section: self.plan.section,
-            layout: self.plan.layout,
-            inputs: self.plan.inputs,
-            sum: self.plan.sum,
+            device,
+            buffers,
+            executable,
+            section: plan.section,
+            layout: plan.layout,
+            inputs: plan.inputs,
+            sum: plan.result,
         };
-        let passes = dataset.passes(windows, self.plan.shape.batch);
+        let passes = dataset.passes(windows, plan.shape.batch);
         score.mean_loss(&mut self.readback, passes)
     }
 }

@@ -13,7 +13,7 @@ use crate::kernels::attention::AttentionShape;
 use crate::kernels::attention_cache::Cache;
 use crate::kernels::cross_entropy::Halved;
 use crate::kernels::rope::{self, RopeTable};
-use crate::kernels::{cross_entropy, embedding};
+use crate::kernels::{cross_entropy, embedding, logprobs};
 use crate::weights::{ParameterId, ParameterTable};
 
 /// A decoder for one model shape.
@@ -227,6 +227,28 @@ impl Transformer {
             cross_entropy::forward(pass.plan, logits, targets, chunk, None, None);
         });
         cross_entropy::loss_sum(pass.plan, losses, loss.total, loss.scale, loss.accumulate);
+    }
+
+    /// For each row of `residual` `[rows, d_model]` the log-probability of its token in `tokens` `[rows]`
+    /// and the `top` likeliest ones, as [`logprobs::token_logprobs`] writes them to `output`, with logits
+    /// in chunks of rows.
+    pub fn logprobs(
+        &self,
+        pass: &mut Pass<'_>,
+        residual: Tensor,
+        tokens: Tensor,
+        top: usize,
+        output: Tensor,
+    ) {
+        let (hidden, _) = self.normed(pass, residual);
+        for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
+            let logits = self
+                .lm_head
+                .forward_words(pass, hidden.slice_rows(first, rows));
+            let tokens = tokens.slice(first, rows);
+            let output = output.slice_rows(first, rows);
+            logprobs::token_logprobs(pass.plan, logits, tokens, top, output);
+        }
     }
 
     /// The loss and every gradient.

@@ -11,7 +11,7 @@ mod parquet;
 mod text;
 pub(crate) mod utf8;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,6 +87,8 @@ pub struct Inputs {
     /// Those that are not open yet, the next one last.
     waiting: Vec<InputFile>,
     current: Option<Reader>,
+    /// The file that was opened last.
+    path: PathBuf,
     options: InputOptions,
     size_bytes: Option<u64>,
     file_bytes: Arc<AtomicU64>,
@@ -113,6 +115,7 @@ impl Inputs {
         Ok(Self {
             waiting,
             current: None,
+            path: PathBuf::new(),
             options,
             size_bytes,
             file_bytes: Arc::default(),
@@ -123,6 +126,11 @@ impl Inputs {
     /// Bytes of all files on disk, or `None` where one is a pipe.
     pub fn size_bytes(&self) -> Option<u64> {
         self.size_bytes
+    }
+
+    /// The file that the last chunk is of.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What has been read so far.
@@ -150,6 +158,7 @@ impl Inputs {
                     return Ok(None);
                 };
                 self.current = Some(self.open_file(&file)?);
+                self.path = file.path;
                 continue;
             };
             let (chunk, replaced) = match reader {
