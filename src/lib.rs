@@ -5,7 +5,7 @@
 //! checkpoint -> decode -> text. `ARCHITECTURE.md` has the map.
 //!
 //! The program is this library with a command line: [`train::run::Run`] prepares, starts and resumes a
-//! run, [`decode::Scorer`] and [`decode::Generator`] use what it leaves, and [`kernels`] push single ops
+//! run, [`decode::Scorer`], [`decode::TextScorer`] and [`decode::Generator`] use what it leaves, and [`kernels`] push single ops
 //! to a [`gpu::Plan`]. `examples/train_tiny.rs`, `examples/score_and_sample.rs` and
 //! `examples/kernel_against_reference.rs` do these three.
 

@@ -8,6 +8,7 @@ mod plans;
 mod precision;
 pub(crate) mod runs;
 mod safety;
+mod scores;
 mod tuning;
 
 use std::path::Path;
@@ -29,7 +30,8 @@ fn program() -> Command {
 fn command(args: &[&str]) -> Command {
     let mut command = program();
     // What is fastest differs from run to run, and these compare bits; `tuning` looks at the tuner.
-    let tunes = ["train", "eval", "generate", "bench"].contains(args.first().unwrap_or(&""));
+    let tunes =
+        ["train", "eval", "score", "generate", "bench"].contains(args.first().unwrap_or(&""));
     command
         .args(args)
         .args(tunes.then_some("--no-tune"))

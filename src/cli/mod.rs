@@ -9,6 +9,7 @@ pub mod generate;
 mod hints;
 pub mod plan;
 pub mod schedule;
+pub mod score;
 pub mod shaders;
 pub mod tokenizer;
 pub mod train;
@@ -25,6 +26,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::Error;
 use crate::config::{ModelConfig, TrainConfig};
+use crate::data::input::{InputOptions, InputStats, MAX_DOCUMENT_BYTES};
 use crate::data::tokenizer::Tokenizer;
 use crate::gpu::{AdapterRequest, Choices, Device, DeviceOptions, GpuError, validation};
 use crate::kernels::check_variant;
@@ -55,6 +57,8 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Mean loss and perplexity of a checkpoint on a token file
     Eval(eval::EvalArgs),
+    /// Log-probability of each token of texts, perplexity and bits per byte
+    Score(score::ScoreArgs),
     /// Let a trained model go on from a prompt
     Generate(Box<generate::GenerateArgs>),
     /// Learn a vocabulary, and turn text into token files and back
@@ -89,6 +93,7 @@ impl Cli {
             Command::Train(args) => args.validation.on,
             Command::Plan(args) => args.validation.on,
             Command::Eval(args) => args.adapter.validation.on,
+            Command::Score(args) => args.adapter.validation.on,
             Command::Generate(args) => args.adapter.validation.on,
             Command::Check(args) => args.adapter.validation.on,
             Command::Bench(args) => args.adapter().validation.on,
@@ -108,6 +113,7 @@ impl Cli {
         match self.command {
             Command::Train(args) => train::run(&args),
             Command::Eval(args) => eval::run(&args),
+            Command::Score(args) => score::run(&args),
             Command::Generate(args) => generate::run(&args),
             Command::Tokenizer(args) => tokenizer::run(&args),
             Command::Data(args) => data::run(&args),
@@ -234,6 +240,41 @@ impl AdapterArgs {
     }
 }
 
+/// How text is read, for commands that read it from files.
+#[derive(Clone, Debug, clap::Args)]
+struct ReadingArgs {
+    /// Key or column of the text in .jsonl and .parquet
+    #[arg(long, value_name = "KEY", default_value = "text")]
+    field: String,
+    /// Replace bytes that are no UTF-8, rather than fail, and say how many
+    #[arg(long)]
+    lossy: bool,
+    /// Longest piece of text that is held whole: a line of .jsonl, a row of .parquet, or a run of
+    /// a text file without a place to cut
+    #[arg(long, value_name = "N", default_value_t = MAX_DOCUMENT_BYTES)]
+    max_document_bytes: usize,
+}
+
+impl ReadingArgs {
+    fn options(&self) -> InputOptions {
+        InputOptions {
+            field: self.field.clone(),
+            is_lossy: self.lossy,
+            max_document_bytes: self.max_document_bytes,
+        }
+    }
+}
+
+/// Says how many sequences of bytes were replaced, if any were.
+fn warn_of_replaced(stats: &InputStats) {
+    if stats.replaced > 0 {
+        tracing::warn!(
+            "{} sequences of bytes were no UTF-8 and became U+FFFD",
+            stats.replaced
+        );
+    }
+}
+
 /// Writes a result to stdout. A reader that went away early, as `head` does, is no failure.
 fn print(text: &str) -> Result<(), Error> {
     print_on(text).map(|_| ())
@@ -318,15 +359,16 @@ mod tests {
         assert_eq!(
             having("validation"),
             "bench all, bench kernels, bench scaling, bench train, check, devices, eval, generate, \
-             plan, train"
+             plan, score, train"
         );
         assert_eq!(
             having("no-tune"),
-            "bench all, bench kernels, bench scaling, bench train, eval, generate, train"
+            "bench all, bench kernels, bench scaling, bench train, eval, generate, score, train"
         );
         assert_eq!(
             having("variant"),
-            "bench all, bench kernels, bench scaling, bench train, check, eval, generate, plan, train"
+            "bench all, bench kernels, bench scaling, bench train, check, eval, generate, plan, score, \
+             train"
         );
     }
 

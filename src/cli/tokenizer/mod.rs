@@ -16,7 +16,8 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Error;
-use crate::data::input::{InputOptions, InputStats, Inputs, MAX_DOCUMENT_BYTES};
+use crate::cli::ReadingArgs;
+use crate::data::input::{InputStats, Inputs};
 
 /// Arguments of `gpu-tlm tokenizer`.
 #[derive(Debug, Args)]
@@ -103,16 +104,8 @@ struct InputArgs {
     /// .jsonl or .parquet, also .gz or .zst; `-` is standard input
     #[arg(long, num_args = 1.., value_name = "FILE")]
     input: Vec<PathBuf>,
-    /// Key or column of the text in .jsonl and .parquet
-    #[arg(long, value_name = "KEY", default_value = "text")]
-    field: String,
-    /// Replace bytes that are no UTF-8, rather than fail, and say how many
-    #[arg(long)]
-    lossy: bool,
-    /// Longest piece of text that is held whole: a line of .jsonl, a row of .parquet, or a run of
-    /// a text file without a place to cut
-    #[arg(long, value_name = "N", default_value_t = MAX_DOCUMENT_BYTES)]
-    max_document_bytes: usize,
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 impl InputArgs {
@@ -123,12 +116,7 @@ impl InputArgs {
         } else {
             &self.input
         };
-        let options = InputOptions {
-            field: self.field.clone(),
-            is_lossy: self.lossy,
-            max_document_bytes: self.max_document_bytes,
-        };
-        Ok(Inputs::open(paths, options)?)
+        Ok(Inputs::open(paths, self.reading.options())?)
     }
 }
 
@@ -175,12 +163,7 @@ impl Watcher {
     fn finish(&self, inputs: &Inputs) -> InputStats {
         self.bar.finish_and_clear();
         let stats = inputs.stats();
-        if stats.replaced > 0 {
-            tracing::warn!(
-                "{} sequences of bytes were no UTF-8 and became U+FFFD",
-                stats.replaced
-            );
-        }
+        super::warn_of_replaced(&stats);
         stats
     }
 }
