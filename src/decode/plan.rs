@@ -139,11 +139,7 @@ impl DecodePlans {
             let targets = vector(pass.plan, io.targets, time);
             let words = row_words(MAX_TOP);
             let output = vector(pass.plan, io.prompt_logprobs, time * words).reshape(time, words);
-            transformer.each_logits(&mut pass, residual, |pass, rows, logits| {
-                let targets = targets.slice(rows.start, rows.len());
-                let output = output.slice_rows(rows.start, rows.len());
-                token_logprobs(pass.plan, logits, targets, MAX_TOP, output);
-            });
+            transformer.logprobs(&mut pass, residual, targets, MAX_TOP, output);
         }
         // Gathering a row is what an embedding does.
         pass.plan.set_scope("last");

@@ -5,7 +5,7 @@
 //! matters to their score.
 
 use super::attention::Qkv;
-use super::{FLAT_LANES, binding, halves};
+use super::{FLAT_LANES, SUBGROUPS, binding, halves};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{AdapterClass, Dispatch, Elements, Kernel, Plan, Role, Tensor};
@@ -55,6 +55,21 @@ pub static CACHED_F16: Kernel = Kernel {
         halves("output", Role::Out),
     ],
     ..CACHED
+};
+
+/// [`CACHED`] by one subgroup a head: for software adapters.
+pub static CACHED_SUBGROUP: Kernel = Kernel {
+    variant: "subgroup",
+    source: shader!("attention/attention_cached.subgroup.wgsl"),
+    requires: SUBGROUPS,
+    ..CACHED
+};
+
+/// [`CACHED_SUBGROUP`] for halves.
+pub static CACHED_SUBGROUP_F16: Kernel = Kernel {
+    variant: "subgroup_f16",
+    bindings: CACHED_F16.bindings,
+    ..CACHED_SUBGROUP
 };
 
 /// Keeps the keys and values of a sequence.
@@ -125,19 +140,50 @@ pub struct Cache {
     pub places: Tensor,
 }
 
+/// How the cache is gone through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// By a workgroup a head: the portable variant.
+    Workgroup,
+    /// By a subgroup a head: for software adapters.
+    Subgroup,
+}
+
+impl Variant {
+    /// The one for a plan's adapter. What a row gives must not depend on what was timed, so none is.
+    fn of(plan: &Plan) -> Self {
+        let is_software = plan.class() == AdapterClass::Software;
+        if is_software && plan.target().obstacle(&CACHED_SUBGROUP).is_none() {
+            Self::Subgroup
+        } else {
+            Self::Workgroup
+        }
+    }
+
+    fn kernel(self, elements: Elements) -> &'static Kernel {
+        match (self, elements) {
+            (Self::Workgroup, Elements::Words) => &CACHED,
+            (Self::Workgroup, Elements::Halves) => &CACHED_F16,
+            (Self::Subgroup, Elements::Words) => &CACHED_SUBGROUP,
+            (Self::Subgroup, Elements::Halves) => &CACHED_SUBGROUP_F16,
+        }
+    }
+}
+
 /// Adds each row's key and value to its slot, and attends to all that the slot then holds, at most
 /// `capacity` positions: `[rows, num_heads * head_dim]`.
 ///
 /// Rows have slots of their own, and what one gives does not depend on the others.
 pub fn attend(plan: &mut Plan, qkv: Qkv, cache: Cache) -> Tensor {
+    let variant = Variant::of(plan);
+    attend_by(plan, variant, qkv, cache)
+}
+
+/// [`attend`] by a given variant.
+pub fn attend_by(plan: &mut Plan, variant: Variant, qkv: Qkv, cache: Cache) -> Tensor {
     let shape = cache.shape;
     let (rows, cols) = (qkv.tensor.rows, shape.num_heads * shape.head_dim);
     let output = plan.scratch_of(qkv.tensor.elements, "attended", rows, cols);
-    let kernel = if qkv.tensor.is_halves() {
-        &CACHED_F16
-    } else {
-        &CACHED
-    };
     #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
     let scale = (1.0 / (shape.head_dim as f64).sqrt()) as f32;
     let params = CachedParams {
@@ -156,17 +202,24 @@ pub fn attend(plan: &mut Plan, qkv: Qkv, cache: Cache) -> Tensor {
         cache.tensor.into(),
         output.into(),
     ];
-    let lanes = match plan.class() {
-        AdapterClass::Gpu => 64,
-        // As many as the quads of the largest head: each barrier is dear.
-        AdapterClass::Software => 32,
+    let dispatch = Dispatch::new(variant.kernel(qkv.tensor.elements), params, bindings)
+        .constant("HEAD_DIM", word(shape.head_dim));
+    let dispatch = match variant {
+        Variant::Subgroup => dispatch,
+        Variant::Workgroup => {
+            let heads = (shape.num_heads / shape.num_kv_heads).min(4);
+            let lanes = match plan.class() {
+                AdapterClass::Gpu => 64,
+                // As many as the quads of the largest head: each barrier is dear.
+                AdapterClass::Software => 32,
+            };
+            dispatch
+                .constant("HEADS", word(heads))
+                .constant("LANES", lanes)
+        }
     };
-    let heads = (shape.num_heads / shape.num_kv_heads).min(4);
     plan.push(
-        Dispatch::new(kernel, params, bindings)
-            .constant("HEAD_DIM", word(shape.head_dim))
-            .constant("HEADS", word(heads))
-            .constant("LANES", lanes)
+        dispatch
             .workgroups([word(shape.num_kv_heads), word(rows), 1])
             .flops(4 * rows * cols * shape.capacity),
     );

@@ -84,6 +84,8 @@ pub static ALL: &[&Kernel] = &[
     &attention::BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
     &attention_cache::CACHED,
     &attention_cache::CACHED_F16,
+    &attention_cache::CACHED_SUBGROUP,
+    &attention_cache::CACHED_SUBGROUP_F16,
     &attention_cache::FILL,
     &attention_cache::FILL_F16,
     &swiglu::FORWARD,

@@ -204,7 +204,7 @@ impl Transformer {
 
     /// Pushes what `consume` makes of the logits of the `residual` stream, a chunk of rows at a time: it is
     /// given the rows and their logits, which it may overwrite.
-    pub fn each_logits(
+    fn each_logits(
         &self,
         pass: &mut Pass<'_>,
         residual: Tensor,
@@ -240,15 +240,11 @@ impl Transformer {
         top: usize,
         output: Tensor,
     ) {
-        let (hidden, _) = self.normed(pass, residual);
-        for (first, rows) in self.chunks(pass.plan.target(), hidden.rows) {
-            let logits = self
-                .lm_head
-                .forward_words(pass, hidden.slice_rows(first, rows));
-            let tokens = tokens.slice(first, rows);
-            let output = output.slice_rows(first, rows);
+        self.each_logits(pass, residual, |pass, rows, logits| {
+            let tokens = tokens.slice(rows.start, rows.len());
+            let output = output.slice_rows(rows.start, rows.len());
             logprobs::token_logprobs(pass.plan, logits, tokens, top, output);
-        }
+        });
     }
 
     /// The loss and every gradient.

@@ -4,9 +4,9 @@
 use super::Table;
 use crate::check::Case;
 use crate::check::case::Data;
-use crate::gpu::{AdapterClass, Elements, Kernel, Tensor};
+use crate::gpu::{AdapterClass, Elements, Tensor};
 use crate::kernels::attention::Qkv;
-use crate::kernels::attention_cache::{self as cache, Cache, CacheShape, NO_SLOT};
+use crate::kernels::attention_cache::{self as cache, Cache, CacheShape, NO_SLOT, Variant};
 use crate::reference::attention as reference;
 
 /// `(capacity, num_heads, num_kv_heads, head_dim)`.
@@ -42,13 +42,31 @@ pub(super) fn rows(table: &mut Table) {
         };
         let label = format!("heads {num_heads}/{num_kv_heads}x{head_dim}, capacity {capacity}");
         let kernels = [
-            (Elements::Words, &cache::CACHED, &cache::FILL),
-            (Elements::Halves, &cache::CACHED_F16, &cache::FILL_F16),
+            (
+                Elements::Words,
+                &cache::CACHED,
+                &cache::CACHED_SUBGROUP,
+                &cache::FILL,
+            ),
+            (
+                Elements::Halves,
+                &cache::CACHED_F16,
+                &cache::CACHED_SUBGROUP_F16,
+                &cache::FILL_F16,
+            ),
         ];
-        for (elements, cached, fill) in kernels {
+        for (elements, cached, subgroup, fill) in kernels {
+            table.add_for(
+                AdapterClass::Software,
+                subgroup,
+                label.clone(),
+                move |case| {
+                    attend(case, shape, elements, Variant::Subgroup);
+                },
+            );
             for class in [AdapterClass::Gpu, AdapterClass::Software] {
-                add(table, class, cached, &label, move |case| {
-                    attend(case, shape, elements)
+                table.add_for(class, cached, label.clone(), move |case| {
+                    attend(case, shape, elements, Variant::Workgroup);
                 });
             }
             table.add_once(fill, label.clone(), move |case| {
@@ -56,16 +74,6 @@ pub(super) fn rows(table: &mut Table) {
             });
         }
     }
-}
-
-fn add(
-    table: &mut Table,
-    class: AdapterClass,
-    kernel: &'static Kernel,
-    label: &str,
-    build: impl Fn(&mut Case) + Send + Sync + 'static,
-) {
-    table.add_for(class, kernel, label.to_owned(), build);
 }
 
 /// Queries, keys and values of `rows` positions with gaps between them, as the kernels take them.
@@ -98,7 +106,7 @@ fn kept(shape: CacheShape, cache: &[f64], slot: usize, which: usize, row: usize)
     heads.flat_map(of).collect()
 }
 
-fn attend(case: &mut Case, shape: CacheShape, elements: Elements) {
+fn attend(case: &mut Case, shape: CacheShape, elements: Elements, variant: Variant) {
     let positions = positions(shape.capacity);
     let (data, qkv) = qkv(case, shape, elements, positions.len());
     let before = case.random_of(elements, 1, shape.slots * shape.slot_len(), 1.0);
@@ -117,7 +125,7 @@ fn attend(case: &mut Case, shape: CacheShape, elements: Elements) {
         shape,
         places: case.words(&places),
     };
-    let output = cache::attend(&mut case.plan, qkv, cache);
+    let output = cache::attend_by(&mut case.plan, variant, qkv, cache);
     let mut after = before.values;
     let mut want = Vec::new();
     let cols = data.values.len() / positions.len();
