@@ -2,8 +2,9 @@
 // through the queries that see them, 32 at a time, of all heads that share the keys, with
 // probabilities recomputed from the log-sum-exp: d_value = p . d_output,
 // d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
-// Joined with attention_d_output_quad.wgsl, attention_quads.wgsl, attention_tiles.wgsl.
-// Joined with attention_turned_back.wgsl, attention_words.wgsl or attention_halves.wgsl.
+// Joined with attention_d_output_quad.wgsl, attention_head_quad.wgsl.
+// Joined with attention_quads.wgsl, attention_tiles.wgsl.
+// Joined with attention_turned_back.wgsl, operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,

@@ -2,8 +2,9 @@
 // through the keys that they see, 32 at a time, with probabilities recomputed from the log-sum-exp:
 // delta = d_output . output, d_score = p * (d_output . value - delta), d_query = scale * d_score . key
 // (Dao et al. 2022). Keeps delta for the keys' and values' gradients.
-// Joined with attention_d_output_quad.wgsl, attention_query_rows.wgsl, attention_tiles.wgsl.
-// Joined with attention_turned_back.wgsl, attention_words.wgsl or attention_halves.wgsl.
+// Joined with attention_d_output_quad.wgsl, attention_head_quad.wgsl.
+// Joined with attention_query_rows.wgsl, attention_tiles.wgsl.
+// Joined with attention_turned_back.wgsl, operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,

@@ -1,6 +1,6 @@
 // Where keys and values of earlier positions lie: [slots, num_kv_heads, keys and values, capacity, QUADS], each
 // head filled up to whole quads with zeros.
-// Joined with attention_head_quad.wgsl.
+// Joined with attention_head_quad.wgsl, operand_words.wgsl or operand_halves.wgsl.
 
 // The first quad of a slot's keys of a head; its values follow `params.capacity` rows later.
 fn first_key(slot: u32, kv_head: u32) -> u32 {

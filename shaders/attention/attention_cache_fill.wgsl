@@ -1,6 +1,6 @@
 // Keeps the keys and values of a sequence's first rows for the tokens that follow.
-// Joined with attention_cache.wgsl, flat_workgroup.wgsl.
-// Joined with attention_words.wgsl or attention_halves.wgsl.
+// Joined with attention_cache.wgsl, attention_head_quad.wgsl, flat_workgroup.wgsl.
+// Joined with operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     rows: u32,         // at most capacity
     num_kv_heads: u32,

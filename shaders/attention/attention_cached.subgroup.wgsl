@@ -3,8 +3,8 @@
 // where a barrier costs more than the sums that it saves. A subgroup takes one key and value head of a row: it
 // adds the row's own key and value to the cache, in place of the oldest where all of the slot is taken. Its
 // lanes take keys in turn, for one query head of the group after the other, and add up at the end.
-// Joined with attention_cache.wgsl, most_negative.wgsl, subgroup_lanes.wgsl.
-// Joined with attention_words.wgsl or attention_halves.wgsl.
+// Joined with attention_cache.wgsl, attention_head_quad.wgsl, most_negative.wgsl, subgroup_lanes.wgsl.
+// Joined with operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     num_heads: u32,
     num_kv_heads: u32,

@@ -2,8 +2,8 @@
 // earlier ones, by an online softmax (Dao et al. 2022). A workgroup takes one key and value head of a row: it
 // adds the row's own key and value to the cache, in place of the oldest where all of the slot is taken, and
 // goes through them for HEADS query heads of the group at a time, which share what is read.
-// Joined with attention_cache.wgsl, most_negative.wgsl.
-// Joined with attention_words.wgsl or attention_halves.wgsl.
+// Joined with attention_cache.wgsl, attention_head_quad.wgsl, most_negative.wgsl.
+// Joined with operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     num_heads: u32,
     num_kv_heads: u32,

@@ -1,8 +1,8 @@
 // Causal attention with an online softmax (Dao et al. 2022): a workgroup takes 64 queries of a head
 // and goes through the keys that they see, 32 at a time. The log-sum-exp of each row is kept for
 // the backward pass.
-// Joined with attention_query_rows.wgsl, attention_tiles.wgsl, most_negative.wgsl.
-// Joined with attention_words.wgsl or attention_halves.wgsl.
+// Joined with attention_head_quad.wgsl, attention_query_rows.wgsl, attention_tiles.wgsl, most_negative.wgsl.
+// Joined with operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,

@@ -1,7 +1,7 @@
 // Four neighbouring elements of a head in a row of queries, keys and values.
 // head_dim is even: where it is no multiple of four, a quad may begin in the middle of a word of
 // four, and of the last one only two elements are the head's.
-// Joined with attention_words.wgsl or attention_halves.wgsl.
+// Joined with operand_words.wgsl or operand_halves.wgsl.
 override QUADS: u32 = (HEAD_DIM + 3u) / 4u;
 
 // `head_first`: the column where the head begins.

@@ -1,6 +1,7 @@
 // Products of tiles in workgroup memory: 64 rows by 32 columns, a lane 4x4 of them. Operands come in
 // chunks of eight quads of a head; a tile of scores takes the place of the rows' chunk.
 // The kernel's own file declares HEAD_DIM.
+// Joined with attention_head_quad.wgsl.
 override CHUNKS: u32 = (QUADS + 7u) / 8u;
 
 const LANES_X: u32 = 8u;

@@ -2,7 +2,7 @@
 // workgroup takes four columns for ROWS rows: its lanes take quads of k in turn, and add up at the end. The
 // order of a row's sums is the same whatever ROWS is and whatever rows are beside it.
 // With several splits of k, split z writes its own partial product.
-// Joined with matmul_line_of_col.wgsl, matmul_load_f32.wgsl or matmul_load_f16.wgsl.
+// Joined with matmul_epilogue.wgsl, matmul_line_of_col.wgsl, matmul_load_f32.wgsl or matmul_load_f16.wgsl.
 // Joined with matmul_store_quad.wgsl or matmul_store_f16.wgsl.
 struct Params {
     m: u32,

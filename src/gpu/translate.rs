@@ -276,6 +276,7 @@ fn spirv_capabilities(kernel: &Kernel) -> Vec<spv::Capability> {
     if kernel.uses(Feature::Subgroups) {
         capabilities.extend([
             Capability::GroupNonUniform,
+            Capability::GroupNonUniformArithmetic,
             Capability::GroupNonUniformShuffle,
         ]);
     }

@@ -47,6 +47,8 @@ pub static ALL: &[&Kernel] = &[
     &matmul::FEW,
     &matmul::FEW_F16,
     &matmul::FEW_TEXTURE,
+    &matmul::ROW_TEXTURE,
+    &matmul::ROW_TEXTURE_F16,
     &matmul_stage::STAGE,
     &matmul_stage::STAGE_TRANSPOSED,
     &matmul_stage::STAGE_F16,

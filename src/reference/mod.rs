@@ -6,6 +6,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod attention_cache;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod grad_norm;

@@ -7,7 +7,7 @@ use crate::check::case::Data;
 use crate::gpu::{AdapterClass, Elements, Tensor};
 use crate::kernels::attention::Qkv;
 use crate::kernels::attention_cache::{self as cache, Cache, CacheShape, NO_SLOT, Variant};
-use crate::reference::attention as reference;
+use crate::reference::attention_cache::{self as reference, Row};
 
 /// `(capacity, num_heads, num_kv_heads, head_dim)`.
 const SHAPES: [(usize, usize, usize, usize); 7] = [
@@ -90,20 +90,23 @@ fn qkv(case: &mut Case, shape: CacheShape, elements: Elements, rows: usize) -> (
     (data, qkv)
 }
 
-/// Where an element of the cache lies.
-fn at(shape: CacheShape, slot: usize, which: usize, kv_head: usize, row: usize) -> usize {
-    let padded = shape.head_dim.next_multiple_of(4);
-    (((slot * shape.num_kv_heads + kv_head) * 2 + which) * shape.capacity + row) * padded
+/// What a row of `qkv` consists of.
+fn row_of(shape: CacheShape, row: &[f64], qkv: Qkv) -> Row<'_> {
+    let columns = |first: usize, heads: usize| &row[first..first + heads * shape.head_dim];
+    Row {
+        query: columns(0, shape.num_heads),
+        key: columns(qkv.key_first, shape.num_kv_heads),
+        value: columns(qkv.value_first, shape.num_kv_heads),
+    }
 }
 
-/// The columns of key or value heads of a row, one head after the other.
-fn kept(shape: CacheShape, cache: &[f64], slot: usize, which: usize, row: usize) -> Vec<f64> {
-    let heads = 0..shape.num_kv_heads;
-    let of = |head: usize| {
-        let first = at(shape, slot, which, head, row);
-        cache[first..first + shape.head_dim].iter().copied()
-    };
-    heads.flat_map(of).collect()
+fn reference_shape(shape: CacheShape) -> reference::CacheShape {
+    reference::CacheShape {
+        capacity: shape.capacity,
+        num_heads: shape.num_heads,
+        num_kv_heads: shape.num_kv_heads,
+        head_dim: shape.head_dim,
+    }
 }
 
 fn attend(case: &mut Case, shape: CacheShape, elements: Elements, variant: Variant) {
@@ -130,50 +133,16 @@ fn attend(case: &mut Case, shape: CacheShape, elements: Elements, variant: Varia
     let mut want = Vec::new();
     let cols = data.values.len() / positions.len();
     for ((row, position), slot) in data.values.chunks(cols).zip(positions).zip(slots) {
-        let Some(position) = position else {
-            want.extend(vec![0.0; shape.num_heads * shape.head_dim]);
-            continue;
-        };
-        let kv_cols = shape.num_kv_heads * shape.head_dim;
-        put(shape, &mut after, slot, position % shape.capacity, row, qkv);
-        let taken = shape.capacity.min(position + 1);
-        // The order of keys does not matter: the row's own comes last.
-        let own = position % shape.capacity;
-        let order = (0..taken).filter(|&i| i != own).chain([own]);
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for i in order {
-            keys.extend(kept(shape, &after, slot, 0, i));
-            values.extend(kept(shape, &after, slot, 1, i));
-        }
-        assert_eq!(keys.len(), taken * kv_cols);
-        let q_cols = shape.num_heads * shape.head_dim;
-        let mut queries = vec![0.0; (taken - 1) * q_cols];
-        queries.extend(&row[..q_cols]);
-        let all = reference::AttentionShape {
-            batch: 1,
-            time: taken,
-            num_heads: shape.num_heads,
-            num_kv_heads: shape.num_kv_heads,
-            head_dim: shape.head_dim,
-        };
-        let (attended, _) = reference::forward(&queries, &keys, &values, all);
-        want.extend(&attended[(taken - 1) * q_cols..]);
+        let row = row_of(shape, row, qkv);
+        want.extend(match position {
+            Some(position) => {
+                reference::attend(&mut after, slot, position, row, reference_shape(shape))
+            }
+            None => vec![0.0; row.query.len()],
+        });
     }
     expect(case, "output", output, want);
     case.expect_exactly("cache", before.tensor, &after);
-}
-
-/// What the cache holds once a row's key and value are kept at `index` of a slot.
-fn put(shape: CacheShape, cache: &mut [f64], slot: usize, index: usize, row: &[f64], qkv: Qkv) {
-    let padded = shape.head_dim.next_multiple_of(4);
-    for (which, columns) in [qkv.key_first, qkv.value_first].into_iter().enumerate() {
-        for head in 0..shape.num_kv_heads {
-            let to = at(shape, slot, which, head, index);
-            let from = columns + head * shape.head_dim;
-            cache[to..to + padded].fill(0.0);
-            cache[to..to + shape.head_dim].copy_from_slice(&row[from..from + shape.head_dim]);
-        }
-    }
 }
 
 fn filled(case: &mut Case, shape: CacheShape, elements: Elements) {
@@ -189,7 +158,8 @@ fn filled(case: &mut Case, shape: CacheShape, elements: Elements) {
     cache::fill(&mut case.plan, qkv, cache);
     let mut after = before.values;
     for (index, row) in data.values.chunks(data.values.len() / rows).enumerate() {
-        put(shape, &mut after, SLOT, index, row, qkv);
+        let row = row_of(shape, row, qkv);
+        reference::keep(&mut after, SLOT, index, row, reference_shape(shape));
     }
     case.expect_exactly("cache", before.tensor, &after);
 }

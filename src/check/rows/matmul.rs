@@ -87,6 +87,11 @@ pub(super) fn rows(table: &mut Table) {
         for variant in [Variant::Few, Variant::FewF16, Variant::FewTexture] {
             product_rows(table, sizes, variant);
         }
+        if kernel_of(Variant::FewTexture, Elements::Halves, sizes.0, sizes.2).variant
+            != "few_texture"
+        {
+            product_rows_of(table, sizes, Variant::FewTexture, Elements::Halves);
+        }
     }
     for (sizes, side) in BLOCKED {
         product_rows(table, sizes, Variant::Texture { side });
@@ -98,6 +103,19 @@ pub(super) fn rows(table: &mut Table) {
         "operand written in between",
         restaged,
     );
+}
+
+/// The kernel that a variant computes a product of `m` rows and depth `k` with.
+fn kernel_of(variant: Variant, operands: Elements, m: usize, k: usize) -> &'static Kernel {
+    match (variant, operands) {
+        (Variant::FewTexture, Elements::Words) if m == 1 && k.is_multiple_of(4) => {
+            &matmul::ROW_TEXTURE
+        }
+        (Variant::FewTexture, Elements::Halves) if m == 1 && k.is_multiple_of(4) => {
+            &matmul::ROW_TEXTURE_F16
+        }
+        _ => variant.kernel(),
+    }
 }
 
 /// Whether a variant is for the form `Nt` alone.
@@ -119,8 +137,18 @@ fn class_of(variant: Variant) -> AdapterClass {
     }
 }
 
-fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Variant) {
-    let (class, kernel) = (class_of(variant), variant.kernel());
+fn product_rows(table: &mut Table, sizes: (usize, usize, usize), variant: Variant) {
+    product_rows_of(table, sizes, variant, variant.operands());
+}
+
+fn product_rows_of(
+    table: &mut Table,
+    (m, n, k): (usize, usize, usize),
+    variant: Variant,
+    operands: Elements,
+) {
+    let class = class_of(variant);
+    let kernel = kernel_of(variant, operands, m, k);
     let side = match variant {
         Variant::Texture { side } | Variant::TextureSubgroup { side } => side,
         _ => TEXTURE_SIDE,
@@ -139,13 +167,13 @@ fn product_rows(table: &mut Table, (m, n, k): (usize, usize, usize), variant: Va
         for &epilogue in epilogues(variant, form) {
             let shape = format!("{m}x{n}x{k} {form:?} {epilogue}{blocks}");
             table.add_for(class, kernel, shape, move |case| {
-                build(case, variant, (m, n, k), form, epilogue);
+                build(case, (variant, operands), (m, n, k), form, epilogue);
             });
             // Epilogues that have needs of their own have rows below.
             let used = Use {
                 form,
                 sizes: [m, n, k],
-                operands: variant.operands(),
+                operands,
                 in_quads: n.is_multiple_of(4),
                 epilogue: Epilogue::Store,
             };
@@ -170,14 +198,13 @@ fn epilogues(variant: Variant, form: Form) -> &'static [&'static str] {
 
 fn build(
     case: &mut Case,
-    variant: Variant,
+    (variant, operands): (Variant, Elements),
     (m, n, k): (usize, usize, usize),
     form: Form,
     epilogue: &str,
 ) {
     let (a_rows, a_cols) = if form == Form::Tn { (k, m) } else { (m, k) };
     let (b_rows, b_cols) = if form == Form::Nt { (n, k) } else { (k, n) };
-    let operands = variant.operands();
     let a = case.random_of(operands, a_rows, a_cols, 1.0);
     let b = case.random_of(operands, b_rows, b_cols, 1.0);
     // What products of halves read is of halves, and what sums are added to is not.
@@ -222,8 +249,9 @@ fn expect(case: &mut Case, name: &'static str, tensor: Tensor, want: Vec<f64>) {
 
 /// Rows, columns of a gate, and depth: around the tiles, of which a gate and its up take half each, and
 /// widths that no lane can pair.
-const GATED: [(usize, usize, usize); 8] = [
+const GATED: [(usize, usize, usize); 9] = [
     (1, 4, 1),
+    (1, 22, 36),
     (33, 6, 9),
     (31, 5, 6),
     (63, 64, 17),
@@ -241,7 +269,8 @@ fn gated_rows(table: &mut Table) {
             if variant.is_of_halves() && d_ff % 8 != 0 {
                 continue;
             }
-            let (class, kernel) = (class_of(variant), variant.kernel());
+            let class = class_of(variant);
+            let kernel = kernel_of(variant, variant.operands(), rows, depth);
             let shape = format!("{rows}x{d_ff}x{depth}");
             table.add_for(class, kernel, format!("{shape} Nt gate"), move |case| {
                 gate(case, variant, (rows, d_ff, depth));
@@ -372,7 +401,8 @@ fn rotated_rows(table: &mut Table) {
             [(1, 1, 1, 2), (2, 5, 3, 6), (3, 33, 2, 8), (2, 7, 9, 16)]
         {
             let shape = format!("batch {batch}, time {time}, heads {num_heads}x{head_dim} rotated");
-            table.add_for(class_of(variant), variant.kernel(), shape, move |case| {
+            let kernel = kernel_of(variant, variant.operands(), batch * time, 20);
+            table.add_for(class_of(variant), kernel, shape, move |case| {
                 let shape = RopeShape {
                     time,
                     num_heads,

@@ -6,8 +6,8 @@ use super::super::SUBGROUPS_OF_MATRICES;
 use super::super::matmul_stage::stage;
 use super::{
     Epilogue, FEW_ROWS, FEW_TEXTURE, Form, MatmulFewTextureParams, MatmulParams, MatmulRowParams,
-    MatmulTextureParams, Product, ROW, Sizes, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, Variant,
-    takes_any_epilogue,
+    MatmulTextureParams, Product, ROW, ROW_TEXTURE, ROW_TEXTURE_F16, Sizes, TEXTURE, TEXTURE_SIDE,
+    TEXTURE_SUBGROUP, Variant, takes_any_epilogue,
 };
 use crate::gpu::dispatch::{Bound, word};
 use crate::gpu::{Dispatch, Plan, Tensor, Window};
@@ -177,7 +177,7 @@ fn push_few(plan: &mut Plan, variant: Variant, product: Product, sizes: Sizes) {
     );
 }
 
-/// In blocks of columns whose lines fit a texture.
+/// In blocks of columns whose lines fit a texture. One row of whole quads is read where it lies.
 fn push_few_texture(plan: &mut Plan, product: Product, sizes: Sizes) {
     let Product {
         a,
@@ -188,13 +188,20 @@ fn push_few_texture(plan: &mut Plan, product: Product, sizes: Sizes) {
     } = product;
     let Sizes { m, n, k, .. } = sizes;
     let (time, head_dim) = epilogue.time_and_head_dim();
-    let rows = few_rows(m);
+    let in_place = m == 1 && k.is_multiple_of(4);
+    let (kernel, tile_cols) = match (in_place, a.is_halves()) {
+        (false, _) => (&FEW_TEXTURE, 8),
+        (true, false) => (&ROW_TEXTURE, 16),
+        (true, true) => (&ROW_TEXTURE_F16, 16),
+    };
     for cols in blocks(n, TEXTURE_SIDE) {
-        let a_texture = stage(plan, Window::whole(a)).into();
-        let lines = window(b, false, &cols, &(0..k));
-        let b_texture = stage(plan, lines).into();
+        let row: Bound = if in_place {
+            a.into()
+        } else {
+            stage(plan, Window::whole(a)).into()
+        };
+        let lines = stage(plan, window(b, false, &cols, &(0..k)));
         let extra = epilogue.bindings(plan, a);
-        let [aside, output_bound, second] = [extra.aside, output, extra.second].map(Bound::from);
         let params = MatmulFewTextureParams {
             m: word(m),
             n: word(n),
@@ -206,12 +213,24 @@ fn push_few_texture(plan: &mut Plan, product: Product, sizes: Sizes) {
             head_dim,
             boundary: epilogue.boundary(),
         };
-        let bindings = [a_texture, b_texture, aside, output_bound, second];
-        let workgroups = [cols.len().div_ceil(8), m.div_ceil(rows), 1];
+        let bindings = [
+            row,
+            lines.into(),
+            extra.aside.into(),
+            output.into(),
+            extra.second.into(),
+        ];
+        let dispatch =
+            Dispatch::new(kernel, params, bindings).constant("EPILOGUE", epilogue.code());
+        let (dispatch, rows) = if in_place {
+            (dispatch, 1)
+        } else {
+            let rows = few_rows(m);
+            (dispatch.constant("ROWS", word(rows)), rows)
+        };
+        let workgroups = [cols.len().div_ceil(tile_cols), m.div_ceil(rows), 1];
         plan.push(
-            Dispatch::new(&FEW_TEXTURE, params, bindings)
-                .constant("EPILOGUE", epilogue.code())
-                .constant("ROWS", word(rows))
+            dispatch
                 .workgroups(workgroups.map(word))
                 .flops(2 * m * cols.len() * k),
         );

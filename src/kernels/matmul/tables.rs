@@ -214,3 +214,30 @@ pub static FEW_TEXTURE: Kernel = Kernel {
     requires: SUBGROUPS,
     ..FEW
 };
+
+/// [`FEW_TEXTURE`] of one row of whole quads, which is read where it lies.
+pub static ROW_TEXTURE: Kernel = Kernel {
+    variant: "row_texture",
+    source: shader!("matmul/matmul.row_texture.wgsl"),
+    bindings: &[
+        binding("a", Role::In),
+        binding("b", Role::Texture),
+        either("aside", Role::In),
+        binding("output", Role::OutOrAccumulate),
+        binding("second", Role::OutOrUnused),
+    ],
+    ..FEW_TEXTURE
+};
+
+/// [`ROW_TEXTURE`] for a row of halves.
+pub static ROW_TEXTURE_F16: Kernel = Kernel {
+    variant: "row_texture_f16",
+    bindings: &[
+        halves("a", Role::In),
+        binding("b", Role::Texture),
+        either("aside", Role::In),
+        binding("output", Role::OutOrAccumulate),
+        binding("second", Role::OutOrUnused),
+    ],
+    ..ROW_TEXTURE
+};

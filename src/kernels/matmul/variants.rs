@@ -3,8 +3,9 @@
 use super::super::family::{Family, Member, Need, UNTIMED_NOWHERE};
 use super::{
     COOPERATIVE, COOPERATIVE_8X8, COOPERATIVE_SMALL, COOPERATIVE_SMALL_8X8, Epilogue, FEW, FEW_F16,
-    FEW_TEXTURE, Form, Product, ROW, Recipe, TEXTURE, TEXTURE_SIDE, TEXTURE_SUBGROUP, TILED,
-    TILED_F16, TILED_QUADS, TILED_QUADS_F16, TILED_SMALL, Variant, matmul_by, takes_any_epilogue,
+    FEW_TEXTURE, Form, Product, ROW, ROW_TEXTURE, ROW_TEXTURE_F16, Recipe, TEXTURE, TEXTURE_SIDE,
+    TEXTURE_SUBGROUP, TILED, TILED_F16, TILED_QUADS, TILED_QUADS_F16, TILED_SMALL, Variant,
+    matmul_by, takes_any_epilogue,
 };
 use crate::gpu::{AdapterClass, Elements, Plan, Question, Target, Tensor};
 
@@ -187,7 +188,7 @@ impl Family for Use {
         },
         Member {
             name: "few_texture",
-            kernels: &[&FEW_TEXTURE],
+            kernels: &[&FEW_TEXTURE, &ROW_TEXTURE, &ROW_TEXTURE_F16],
             default_for: &[],
             needs: &[LINES, SHORT_LINES],
         },

@@ -1,4 +1,4 @@
-// How operands and results of attention lie in memory: as words.
+// How operands and results lie in memory: as words.
 alias Quad = vec4<f32>;
 alias Pair = vec2<f32>;
 

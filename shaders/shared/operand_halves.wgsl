@@ -1,4 +1,4 @@
-// How operands and results of attention lie in memory: as 2-byte floats.
+// How operands and results lie in memory: as 2-byte floats.
 // Joined with half_bits.wgsl, unpacked_halves.wgsl.
 alias Quad = vec2<u32>;
 alias Pair = u32;
