@@ -106,8 +106,10 @@ impl Walk<'_> {
                 | Statement::Switch { .. }
                 | Statement::Loop { .. }
                 | Statement::Call { .. } => state = self.nested(function, statement, state)?,
-                // Neither touches workgroup memory.
-                Statement::ImageStore { .. } | Statement::SubgroupGather { .. } => {}
+                // None touches workgroup memory.
+                Statement::ImageStore { .. }
+                | Statement::SubgroupGather { .. }
+                | Statement::SubgroupCollectiveOperation { .. } => {}
                 other => panic!("this test does not know {other:?}"),
             }
         }
