@@ -1,7 +1,9 @@
 //! Decoding with a cache: the same as passes over whole windows, and as each sequence alone.
 
 use gpu_tlm::config::{ModelConfig, Precision};
-use gpu_tlm::decode::{Event, Finish, Generator, InferenceModel, Overflow, Request, SequenceId};
+use gpu_tlm::decode::{
+    Event, Finish, Generator, HeadAt, InferenceModel, Overflow, Request, SequenceId,
+};
 use gpu_tlm::gpu::{AdapterClass, Device, DeviceOptions};
 use gpu_tlm::kernels::sample::Sampling;
 
@@ -328,6 +330,33 @@ fn log_probabilities_are_those_of_the_models_own_distribution() {
             assert!(near(*logprob, sorted), "{end}: {got:?}");
             assert!(near(*logprob, want[*id as usize]), "{end}: {got:?}");
         }
+    }
+}
+
+#[test]
+fn a_heads_weights_are_those_of_what_each_token_sees() {
+    let config = model(|config| config.num_kv_heads = 2);
+    let mut generator = generator(&config, 1);
+    let window = tokens(21, config.vocab_size);
+    let at = |layer: usize, head: usize| HeadAt { layer, head };
+    let weights = generator.attention(&window, at(1, 3)).unwrap();
+    assert_eq!(weights.len(), 21 * 21);
+    for (i, row) in weights.chunks(21).enumerate() {
+        assert!(row[i + 1..].iter().all(|&weight| weight == 0.0), "{row:?}");
+        let sum: f32 = row.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-5, "row {i} adds up to {sum}");
+    }
+    // What follows cannot be seen.
+    let shorter = generator.attention(&window[..9], at(1, 3)).unwrap();
+    for (short, long) in shorter.chunks(9).zip(weights.chunks(21)) {
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+        assert!(short.iter().zip(long).all(near));
+    }
+    assert_ne!(weights, generator.attention(&window, at(1, 2)).unwrap());
+    assert_ne!(weights, generator.attention(&window, at(0, 3)).unwrap());
+    for wrong in [at(2, 0), at(0, 4)] {
+        let error = generator.attention(&window, wrong).unwrap_err().to_string();
+        assert!(error.contains("2 layers of 4 heads"), "{error}");
     }
 }
 

@@ -30,10 +30,10 @@ struct Params {
 override ROWS: u32 = 4u;  // 1 or 4
 
 const LANES: u32 = 64u;
-// Partial sums that a lane adds up: of the others' the same number remains.
-const SHARE: u32 = 8u;
+const SHARES: u32 = 8u;  // lanes that add up a row's partial sums, eight each
 
 var<workgroup> parts: array<vec4<f32>, 256>;  // [ROWS, LANES]
+var<workgroup> shares: array<vec4<f32>, 32>;  // [ROWS, SHARES]
 
 fn add_products(sums: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
     var result = fma(vec4(x.x), vec4(w[0].x, w[1].x, w[2].x, w[3].x), sums);
@@ -86,22 +86,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     // Every lane's sums are there.
     workgroupBarrier();
-    if (lane < ROWS * SHARE) {
-        let first = lane / SHARE * LANES + lane % SHARE;
+    if (lane < ROWS * SHARES) {
+        let first = lane / SHARES * LANES + lane % SHARES;
         var sum = parts[first];
-        for (var i = SHARE; i < LANES; i += SHARE) {
+        for (var i = SHARES; i < LANES; i += SHARES) {
             sum += parts[first + i];
         }
-        // No other lane reads it before the barrier.
-        parts[first] = sum;
+        shares[lane] = sum;
     }
     // So are the sums of a share each.
     workgroupBarrier();
     if (lane < ROWS) {
-        let first = lane * LANES;
-        var sum = parts[first];
-        for (var i = 1u; i < SHARE; i++) {
-            sum += parts[first + i];
+        let first = lane * SHARES;
+        var sum = shares[first];
+        for (var i = 1u; i < SHARES; i++) {
+            sum += shares[first + i];
         }
         store_quad(group.z, row0 + lane, col0, sum);
     }

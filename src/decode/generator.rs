@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::passes::{Passes, Row};
-use super::plan::{DecodePlans, Prefill};
+use super::plan::{DecodePlans, HeadAt, Prefill};
 use super::request::{
     Event, Fault, Finish, NewToken, Overflow, Request, SequenceId, TokenLogprobs,
 };
@@ -332,6 +332,28 @@ impl Generator {
             all.push(self.passes.read_logits()?);
         }
         Ok(all)
+    }
+
+    /// The weights that the tokens of `window` give to each other by one head, `[window, window]`: zeros above
+    /// the diagonal. Sequences under way may go on after it.
+    ///
+    /// # Errors
+    /// When the window is empty, longer than the context or has an unknown token, there is no such head, or
+    /// the device fails.
+    pub fn attention(&mut self, window: &[u32], at: HeadAt) -> Result<Vec<f32>, Error> {
+        self.check_tokens(window)?;
+        self.check_length(window.len())?;
+        let config = self.config();
+        if at.layer >= config.num_layers || at.head >= config.num_heads {
+            return Err(DecodeError::NoSuchHead {
+                layer: at.layer,
+                head: at.head,
+                num_layers: config.num_layers,
+                num_heads: config.num_heads,
+            }
+            .into());
+        }
+        self.passes.attention(window, at)
     }
 
     fn check_length(&self, tokens: usize) -> Result<(), DecodeError> {

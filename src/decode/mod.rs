@@ -19,7 +19,7 @@ pub use batch::{Completion, Job, Listener, News, Reason, check_job, generate_all
 pub use generator::Generator;
 pub use measure::Measure;
 pub use model::InferenceModel;
-pub use plan::{DecodePlan, DecodePlans, Prefill, Step};
+pub use plan::{DecodePlan, DecodePlans, HeadAt, Prefill, Step};
 pub use prompts::{Place, Prompt, read_prompts};
 pub use request::{
     Event, Fault, Finish, MAX_LOGPROBS, NewToken, Overflow, Request, SequenceId, TokenLogprobs,
@@ -68,6 +68,21 @@ pub enum DecodeError {
         tokens: usize,
         /// The model's context length.
         context_length: usize,
+    },
+    /// A head that the model does not have.
+    #[error(
+        "there is no head {head} of layer {layer}: the model has {num_layers} layers of {num_heads} heads, counted \
+         from 0"
+    )]
+    NoSuchHead {
+        /// The layer.
+        layer: usize,
+        /// The head.
+        head: usize,
+        /// Layers of the model.
+        num_layers: usize,
+        /// Heads of a layer.
+        num_heads: usize,
     },
     /// A logit is not a number.
     #[error("the model's logits have NaN at token {0}; the checkpoint is damaged or diverged")]

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::InferenceModel;
 use super::generator::Drawn;
-use super::plan::{DecodePlan, DecodePlans, Prefill, Step};
+use super::plan::{DecodePlan, DecodePlans, HeadAt, Prefill, Step};
 use super::request::{Request, TokenLogprobs};
 use crate::Error;
 use crate::config::ModelConfig;
 use crate::gpu::dispatch::word;
 use crate::gpu::recorder::Recorder;
 use crate::gpu::{
-    Buffers, Choices, Device, DispatchTime, Executable, PersistentId, Readback, SectionId,
+    Buffers, Choices, Device, DispatchTime, Executable, PersistentId, Readback, SectionId, Tensor,
 };
 use crate::kernels::attention_cache::NO_SLOT;
 use crate::kernels::logprobs::{MAX_TOP, NO_TOKEN, row_words};
@@ -27,6 +27,7 @@ pub(super) struct Passes {
     buffers: Buffers,
     prefills: BTreeMap<Prefill, Compiled>,
     steps: BTreeMap<Step, Compiled>,
+    attentions: BTreeMap<(usize, HeadAt), (Compiled, Tensor)>,
     readback: Readback,
 }
 
@@ -93,6 +94,7 @@ impl Passes {
             buffers,
             prefills: BTreeMap::new(),
             steps: BTreeMap::new(),
+            attentions: BTreeMap::new(),
             readback,
         })
     }
@@ -190,6 +192,26 @@ impl Passes {
             Drawn { token, logprobs }
         });
         Ok(drawn.collect())
+    }
+
+    /// The weights that each of `window` gives to each by one head, `[window, window]`.
+    pub(super) fn attention(&mut self, window: &[u32], at: HeadAt) -> Result<Vec<f32>, Error> {
+        self.write(self.plans.memory.io.prompt, window);
+        let time = self.plans.planned_time(window.len());
+        let key = (time, at);
+        if !self.attentions.contains_key(&key) {
+            let (plan, output) = self.plans.attention(self.device.target(), time, at);
+            let compiled = compile(&plan, &self.device, &self.buffers)?;
+            // Heads come up one after the other, as somebody looks at them.
+            self.attentions.clear();
+            self.attentions.insert(key, (compiled, output));
+        }
+        let (compiled, output) = &self.attentions[&key];
+        compiled.executable.run(&self.device, compiled.section)?;
+        // Nothing of the pass comes after them and could take their memory.
+        let all: Vec<f32> = compiled.executable.read_scratch(&self.device, *output)?;
+        let rows = all.chunks(time).take(window.len());
+        Ok(rows.flat_map(|row| &row[..window.len()]).copied().collect())
     }
 
     /// The device time of each dispatch of a step over `rows`; what it draws is not read.

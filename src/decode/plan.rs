@@ -4,6 +4,7 @@
 use super::memory::DecodeMemory;
 use crate::config::ModelConfig;
 use crate::gpu::{Plan, SectionId, Target, Tensor};
+use crate::kernels::attention_weights::{self, Head};
 use crate::kernels::embedding;
 use crate::kernels::logprobs::{MAX_TOP, row_words, token_logprobs};
 use crate::kernels::rope::RopeTable;
@@ -59,6 +60,15 @@ impl Step {
             logprobs: false,
         }
     }
+}
+
+/// A head of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeadAt {
+    /// The layer, from zero on.
+    pub layer: usize,
+    /// The query head, from zero on.
+    pub head: usize,
 }
 
 /// A plan of one section.
@@ -179,6 +189,42 @@ impl DecodePlans {
         transformer.logits_into(&mut pass, residual, logits);
         self.draw(&mut pass, logits, context, logprobs);
         DecodePlan { plan, section }
+    }
+
+    /// Plans a pass over `time` tokens that ends in the weights of one head, `[time, time]`, which are given
+    /// beside it.
+    pub(super) fn attention(
+        &self,
+        target: Target,
+        time: usize,
+        at: HeadAt,
+    ) -> (DecodePlan, Tensor) {
+        let (config, io) = (&self.config, &self.memory.io);
+        let mut plan = Plan::new(target);
+        let weights = self.bind(&mut plan);
+        let vector = |plan: &mut Plan, id, len| self.memory.vector(plan, id, len);
+        let head_dim = config.head_dim();
+        let table = RopeTable {
+            angles: vector(&mut plan, io.angles, time * head_dim).reshape(time, head_dim),
+        };
+        let tokens = vector(&mut plan, io.prompt, time);
+        let section = plan.section();
+        let shape = PassShape {
+            batch: BatchShape { batch: 1, time },
+            table,
+            activation_checkpointing: false,
+        };
+        let mut pass = Pass::new(&mut plan, &weights, &[], false, config.precision);
+        self.memory.take_halves(&self.transformer, &mut pass);
+        let qkv = self.transformer.qkv(&mut pass, tokens, &shape, at.layer);
+        let head = Head {
+            number: at.head,
+            group: config.num_heads / config.num_kv_heads,
+            head_dim,
+        };
+        let output = pass.plan.scratch("weights", time, time);
+        attention_weights::weights(pass.plan, qkv, head, output);
+        (DecodePlan { plan, section }, output)
     }
 
     /// Draws a token of each row of `logits`, whose repetition penalty is for `context` `[rows, any]`.

@@ -3,6 +3,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod attention_cache;
+pub mod attention_weights;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod family;
@@ -90,6 +91,8 @@ pub static ALL: &[&Kernel] = &[
     &attention_cache::CACHED_SUBGROUP_F16,
     &attention_cache::FILL,
     &attention_cache::FILL_F16,
+    &attention_weights::WEIGHTS,
+    &attention_weights::WEIGHTS_F16,
     &swiglu::FORWARD,
     &swiglu::FORWARD_QUADS,
     &swiglu::BACKWARD,

@@ -89,7 +89,11 @@ impl Attention {
         self.output_proj.forward_residual(pass, output, residual)
     }
 
-    fn qkv(&self, pass: &mut Pass<'_>, x: Tensor, table: RopeTable) -> Qkv {
+    /// Queries, keys and values of the normed input `x` `[rows, d_model]`, rotated by `table`.
+    ///
+    /// # Panics
+    /// If there are not three projections.
+    pub fn qkv(&self, pass: &mut Pass<'_>, x: Tensor, table: RopeTable) -> Qkv {
         let [_, key_first, value_first] = self.qkv_proj.firsts(pass)[..] else {
             panic!("queries, keys and values: {self:?}");
         };

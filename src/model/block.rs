@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::mlp::{self, Mlp};
 use super::norm::{self, RmsNorm};
 use crate::gpu::Tensor;
-use crate::kernels::attention::AttentionShape;
+use crate::kernels::attention::{AttentionShape, Qkv};
 use crate::kernels::attention_cache::Cache;
 use crate::kernels::rope::RopeTable;
 use crate::weights::ParameterTable;
@@ -112,6 +112,13 @@ impl Block {
         let (normed, _) = self.ln1.forward(pass, x);
         let x = self.attn.forward_cached(pass, normed, x, cache, table);
         self.forward_ffn(pass, x)
+    }
+
+    /// Queries, keys and values that the residual stream `x` `[rows, d_model]` leads to.
+    pub fn qkv(&self, pass: &mut Pass<'_>, x: Tensor, table: RopeTable) -> Qkv {
+        pass.plan.set_scope(format!("{}.attn", self.scope));
+        let (normed, _) = self.ln1.forward(pass, x);
+        self.attn.qkv(pass, normed, table)
     }
 
     fn forward_ffn(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {

@@ -9,7 +9,7 @@ use super::linear::Linear;
 use super::norm::{self, RmsNorm};
 use crate::config::ModelConfig;
 use crate::gpu::{AdapterClass, Target, Tensor};
-use crate::kernels::attention::AttentionShape;
+use crate::kernels::attention::{AttentionShape, Qkv};
 use crate::kernels::attention_cache::Cache;
 use crate::kernels::cross_entropy::Halved;
 use crate::kernels::rope::{self, RopeTable};
@@ -174,6 +174,19 @@ impl Transformer {
             x = block.forward_cached(pass, x, cache, table);
         }
         x
+    }
+
+    /// Queries, keys and values of one layer, for one sequence.
+    ///
+    /// # Panics
+    /// If there is no such layer: a bug of the caller.
+    pub fn qkv(&self, pass: &mut Pass<'_>, tokens: Tensor, shape: &PassShape, layer: usize) -> Qkv {
+        let attention_shape = self.attention_shape(shape.batch);
+        let mut x = self.embed(pass, tokens);
+        for block in &self.blocks[..layer] {
+            x = block.forward(pass, x, attention_shape, shape.table).0;
+        }
+        self.blocks[layer].qkv(pass, x, shape.table)
     }
 
     fn embed(&self, pass: &mut Pass<'_>, tokens: Tensor) -> Tensor {

@@ -7,6 +7,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod attention_cache;
+pub mod attention_weights;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod grad_norm;

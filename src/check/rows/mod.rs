@@ -2,6 +2,7 @@
 
 mod attention;
 mod attention_cache;
+mod attention_weights;
 mod half;
 mod large;
 mod layers;
@@ -25,6 +26,7 @@ pub(super) fn all() -> Vec<Row> {
     half::rows(&mut table);
     attention::rows(&mut table);
     attention_cache::rows(&mut table);
+    attention_weights::rows(&mut table);
     loss::rows(&mut table);
     optimiser::rows(&mut table);
     logprobs::rows(&mut table);
