@@ -8,12 +8,11 @@ use crate::kernels::attention_weights::{self as kernel, Head};
 use crate::reference::attention_weights as reference;
 
 /// `(rows, heads, key and value heads, elements of a head, the head)`.
-const SHAPES: [(usize, usize, usize, usize, usize); 5] = [
-    (1, 1, 1, 16, 0),
+const SHAPES: [(usize, usize, usize, usize, usize); 4] = [
+    (1, 1, 1, 32, 0),
     (7, 4, 2, 6, 3),
     (65, 2, 2, 32, 1),
-    (130, 3, 1, 10, 2),
-    (9, 2, 1, 128, 1),
+    (130, 3, 1, 6, 2),
 ];
 
 pub(super) fn rows(table: &mut Table) {
