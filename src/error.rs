@@ -45,6 +45,9 @@ pub enum Error {
     Check(#[from] CheckFailed),
     /// Of a benchmark.
     Bench(#[from] BenchError),
+    /// Of the server.
+    #[cfg(feature = "serve")]
+    Serve(#[from] crate::serve::ServeError),
     /// Somebody stopped a command that writes its result at its end.
     #[error("stopped; nothing was written, and files that were there before are whole")]
     Interrupted,
@@ -75,6 +78,8 @@ impl Error {
             Self::Train(error) => error.is_usage(),
             Self::Decode(error) => error.is_usage(),
             Self::Bench(error) => error.is_usage(),
+            #[cfg(feature = "serve")]
+            Self::Serve(error) => error.is_usage(),
         };
         if usage { 2 } else { 1 }
     }

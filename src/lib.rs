@@ -24,6 +24,8 @@ pub mod model;
 pub mod parallel;
 pub mod random;
 pub mod reference;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod shaders;
 pub mod train;
 pub mod tuner;

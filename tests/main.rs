@@ -17,6 +17,8 @@ mod parity;
 mod reference;
 mod run_files;
 mod sampling;
+#[cfg(feature = "serve")]
+mod serve;
 mod shader_tables;
 mod shaders;
 mod tokenizer;

@@ -44,6 +44,8 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Checkpoint(CheckpointError::NoRun { .. }) => Some("--init-from FILE"),
         Error::Train(error) => of_run(error),
         Error::Decode(error) => of_decoding(error),
+        #[cfg(feature = "serve")]
+        Error::Serve(error) => of_serving(error),
         _ => None,
     }
 }
@@ -81,6 +83,17 @@ fn of_run(error: &TrainError) -> Option<&'static str> {
             Some("--load-checkpoint FILE, --logdir DIR, or --overwrite")
         }
         TrainError::AlreadyDone { .. } => Some("--max-iters N"),
+        _ => None,
+    }
+}
+
+#[cfg(feature = "serve")]
+fn of_serving(error: &crate::serve::ServeError) -> Option<&'static str> {
+    use crate::serve::ServeError;
+    match error {
+        ServeError::KeyNeeded { .. } => Some("--api-key-file FILE, or --host 127.0.0.1"),
+        ServeError::Listen { .. } => Some("--host NAME, --port N"),
+        ServeError::Zero { .. } => Some("--slots N"),
         _ => None,
     }
 }

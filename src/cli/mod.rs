@@ -10,6 +10,8 @@ mod hints;
 pub mod plan;
 pub mod schedule;
 pub mod score;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod shaders;
 pub mod tokenizer;
 pub mod train;
@@ -61,6 +63,9 @@ enum Command {
     Score(score::ScoreArgs),
     /// Let a trained model go on from a prompt
     Generate(Box<generate::GenerateArgs>),
+    /// Answer completions requests over HTTP, and show a page to try the model on
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArgs),
     /// Learn a vocabulary, and turn text into token files and back
     Tokenizer(tokenizer::TokenizerArgs),
     /// Make and look at data
@@ -95,6 +100,8 @@ impl Cli {
             Command::Eval(args) => args.adapter.validation.on,
             Command::Score(args) => args.adapter.validation.on,
             Command::Generate(args) => args.adapter.validation.on,
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => args.adapter.validation.on,
             Command::Check(args) => args.adapter.validation.on,
             Command::Bench(args) => args.adapter().validation.on,
             Command::Devices(args) => args.adapter.validation.on,
@@ -115,6 +122,8 @@ impl Cli {
             Command::Eval(args) => eval::run(&args),
             Command::Score(args) => score::run(&args),
             Command::Generate(args) => generate::run(&args),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => serve::run(&args),
             Command::Tokenizer(args) => tokenizer::run(&args),
             Command::Data(args) => data::run(&args),
             Command::Check(args) => check::run(&args),
@@ -307,13 +316,25 @@ fn load_tokenizer(dir: Option<&Path>) -> Result<Option<Tokenizer>, Error> {
 
 /// A flag that Ctrl-C sets, with a message if any; a second Ctrl-C ends the process.
 fn stop_on_interrupt(message: impl Into<Option<&'static str>>) -> Arc<AtomicBool> {
-    const INTERRUPTED: i32 = 130;
     let stop = Arc::new(AtomicBool::new(false));
-    let (flag, message) = (stop.clone(), message.into());
+    let flag = stop.clone();
+    on_interrupt(message, move || flag.store(true, Ordering::Relaxed));
+    stop
+}
+
+/// Does something at Ctrl-C, with a message if any; a second Ctrl-C ends the process.
+fn on_interrupt(
+    message: impl Into<Option<&'static str>>,
+    action: impl Fn() + Send + 'static,
+) {
+    const INTERRUPTED: i32 = 130;
+    let message = message.into();
+    let interrupted = AtomicBool::new(false);
     let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
+        if interrupted.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED);
         }
+        action();
         if let Some(message) = message {
             tracing::warn!("{message}");
         }
@@ -321,7 +342,6 @@ fn stop_on_interrupt(message: impl Into<Option<&'static str>>) -> Arc<AtomicBool
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!("Ctrl-C will stop at once: {error}");
     }
-    stop
 }
 
 #[cfg(test)]
@@ -356,19 +376,30 @@ mod tests {
             words.sort();
             words.join(", ")
         };
+        let serve = if cfg!(feature = "serve") {
+            " serve,"
+        } else {
+            ""
+        };
         assert_eq!(
             having("validation"),
-            "bench all, bench kernels, bench scaling, bench train, check, devices, eval, generate, \
-             plan, score, train"
+            format!(
+                "bench all, bench generate, bench kernels, bench scaling, bench train, check, devices, eval, generate, \
+                 plan, score,{serve} train"
+            )
         );
         assert_eq!(
             having("no-tune"),
-            "bench all, bench kernels, bench scaling, bench train, eval, generate, score, train"
+            format!(
+                "bench all, bench generate, bench kernels, bench scaling, bench train, eval, generate, score,{serve} train"
+            )
         );
         assert_eq!(
             having("variant"),
-            "bench all, bench kernels, bench scaling, bench train, check, eval, generate, plan, score, \
-             train"
+            format!(
+                "bench all, bench generate, bench kernels, bench scaling, bench train, check, eval, generate, \
+                 plan, score,{serve} train"
+            )
         );
     }
 

@@ -126,7 +126,7 @@ impl DecodeError {
     }
 }
 
-fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
+pub(crate) fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
     let out_of_range =
         |name, value: String, rule| Err(DecodeError::OutOfRange { name, value, rule });
     let temperature = sampling.temperature;
