@@ -78,6 +78,25 @@ test-tint: toolchain ## compile every shader with Tint, Chromium's compiler, and
 	@mkdir -p "$(TARGET_DIR)"
 	@scripts/test-tint.sh "$(CARGO)" "$(PYTHON)" "$(TARGET_DIR)"
 
+SERVED = $(TARGET_DIR)/served
+
+.PHONY: test-page
+test-page: toolchain loader ## use the page of gpu-tlm serve in a headless Chromium, and take pictures of it
+	@echo "==> building gpu-tlm"
+	$(CARGO) build --locked --bin gpu-tlm
+	@scripts/ensure-adapter.sh "$(DEBUG)"
+	@echo "==> the page in Chromium"
+	@mkdir -p "$(SERVED)"
+	@scripts/test-page.sh "$(DEBUG)" "$(PYTHON)" "$(SERVED)"
+
+.PHONY: test-openai-client
+test-openai-client: toolchain loader ## ask gpu-tlm serve by OpenAI's Python client and curl
+	@echo "==> building gpu-tlm"
+	$(CARGO) build --locked --bin gpu-tlm
+	@scripts/ensure-adapter.sh "$(DEBUG)"
+	@mkdir -p "$(SERVED)"
+	@scripts/test-openai-client.sh "$(DEBUG)" "$(PYTHON)" "$(SERVED)"
+
 # Texts to compare tokenizers on, and reference merges; what of them is absent is left out, aloud.
 DATA ?= $(wildcard ../shared/data)
 COMPARISON = $(TARGET_DIR)/release/tokenizer-comparison
@@ -162,6 +181,7 @@ format: ## check the format
 .PHONY: clippy
 clippy: toolchain ## check with clippy
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	$(CARGO) clippy --locked -p tokenizer-comparison -- -D warnings
 
 .PHONY: doc

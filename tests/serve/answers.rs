@@ -5,12 +5,16 @@ use serde_json::{Value, json};
 use super::client::Response;
 use super::{CONTEXT_LENGTH, Server, open_stream};
 
+fn count(value: &Value) -> usize {
+    usize::try_from(value.as_u64().unwrap()).unwrap()
+}
+
 /// Text and end of each choice of a stream.
 fn streamed(response: &Response) -> Vec<(String, Value)> {
     let mut choices: Vec<(String, Value)> = Vec::new();
     for event in response.events() {
         for choice in event["choices"].as_array().unwrap() {
-            let index = choice["index"].as_u64().unwrap() as usize;
+            let index = count(&choice["index"]);
             if choices.len() <= index {
                 choices.resize(index + 1, (String::new(), Value::Null));
             }
@@ -171,7 +175,7 @@ fn log_probabilities_are_those_of_the_distribution() {
     let logprobs = &choice["logprobs"];
     let list = |name: &str| logprobs[name].as_array().unwrap().clone();
     let (tokens, scores, tops) = (list("tokens"), list("token_logprobs"), list("top_logprobs"));
-    let n = answer["usage"]["total_tokens"].as_u64().unwrap() as usize;
+    let n = count(&answer["usage"]["total_tokens"]);
     assert_eq!(
         [
             tokens.len(),
@@ -184,7 +188,7 @@ fn log_probabilities_are_those_of_the_distribution() {
     assert!(scores[0].is_null() && tops[0].is_null());
     let texts: Vec<_> = tokens.iter().map(|token| token.as_str().unwrap()).collect();
     assert_eq!(texts.concat(), choice["text"].as_str().unwrap());
-    let drawn = answer["usage"]["completion_tokens"].as_u64().unwrap() as usize;
+    let drawn = count(&answer["usage"]["completion_tokens"]);
     for i in 1..n {
         let score = scores[i].as_f64().unwrap();
         let top = tops[i].as_object().unwrap();

@@ -198,10 +198,7 @@ function row(name, score, isDrawn) {
     });
     cells[0].textContent = readable(name) + (isDrawn ? " (drawn)" : "");
     cells[1].textContent = percent(score);
-    const meter = document.createElement("meter");
-    meter.value = Math.exp(score);
-    meter.ariaLabel = percent(score);
-    cells[2].append(meter);
+    cells[2].style.setProperty("--share", `${100 * Math.exp(score)}%`);
     line.append(...cells);
     return line;
 }
