@@ -11,4 +11,4 @@ folder=$3
 
 "$(dirname "$0")/ensure-chromium.sh" >/dev/null
 "$(dirname "$0")/ensure-served-model.sh" "$program" "$folder/run"
-"$python" "$(dirname "$0")/page/check.py" "$program" "$folder/run" "$folder"
+"$python" -B "$(dirname "$0")/page/check.py" "$program" "$folder/run" "$folder"

@@ -45,11 +45,16 @@ fn program() -> Command {
 fn serve(more: &[&str]) -> Command {
     let mut command = program();
     command
-        .args(["serve", "--no-tune", "--port", "0", "--checkpoint"])
-        .arg(RUN.join("checkpoints/latest.safetensors"))
-        .arg("--tokenizer")
+        .args(["serve", "--no-tune", "--tokenizer"])
         .arg(RUN.join("tokenizer"))
         .args(more);
+    if !more.contains(&"--port") {
+        command.args(["--port", "0"]);
+    }
+    if !more.contains(&"--checkpoint") {
+        let checkpoint = RUN.join("checkpoints/latest.safetensors");
+        command.arg("--checkpoint").arg(checkpoint);
+    }
     command
 }
 

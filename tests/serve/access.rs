@@ -1,5 +1,8 @@
 //! Who is let in, and how much of a request.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use serde_json::json;
 
 use super::client::{Response, send};
@@ -122,6 +125,27 @@ fn bodies_that_are_too_long_or_no_json_are_refused() {
     assert_eq!(ask(&[], "{}").error().0, 415);
 }
 
+/// What is said to flags that are refused.
+fn refusal(flags: &[&str]) -> String {
+    let mut process = serve(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A server that starts says so, and would not end.
+    let mut address = String::new();
+    let mut stdout = process.stdout.take().unwrap();
+    BufReader::new(&mut stdout).read_line(&mut address).unwrap();
+    if !address.is_empty() {
+        process.kill().unwrap();
+    }
+    let output = process.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
+    assert_eq!(address, "");
+    stderr
+}
+
 #[test]
 fn what_others_could_reach_without_a_key_is_refused() {
     let (_folder, empty) = key_file("\n");
@@ -139,20 +163,18 @@ fn what_others_could_reach_without_a_key_is_refused() {
         ),
         (&["--slots", "0"], &["slots", "at least 1"]),
     ] {
-        let output = serve(flags).output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
+        let stderr = refusal(flags);
         for part in parts {
             assert!(stderr.contains(part), "{flags:?}: {stderr}");
         }
-        assert!(output.stdout.is_empty());
     }
     let server = Server::start(&[]);
     let (_, port) = server.address.split_once(':').unwrap();
-    // The last one given counts.
-    let taken = serve(&[]).args(["--port", port]).output().unwrap();
-    let stderr = String::from_utf8(taken.stderr).unwrap();
-    assert_eq!(taken.status.code(), Some(2), "{stderr}");
+    let stderr = refusal(&["--port", port]);
+    assert!(
+        stderr.contains(port) && stderr.contains("in use"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -26,6 +26,15 @@ fn streamed(response: &Response) -> Vec<(String, Value)> {
     choices
 }
 
+/// A list of the first choice's log-probabilities, as a stream gives it in parts.
+fn streamed_list(response: &Response, name: &str) -> Vec<Value> {
+    let events = response.events();
+    let choices = events.iter().filter_map(|event| event["choices"].get(0));
+    let choices = choices.filter(|choice| choice["index"] == 0);
+    let lists = choices.map(|choice| choice["logprobs"][name].as_array().unwrap().clone());
+    lists.flatten().collect()
+}
+
 fn whole(answer: &Value) -> Vec<(String, Value)> {
     let choices = answer["choices"].as_array().unwrap();
     let choices = choices.iter().enumerate().map(|(i, choice)| {
@@ -215,6 +224,71 @@ fn log_probabilities_are_those_of_the_distribution() {
         let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
         assert!((a - b).abs() <= 1e-4 * (1.0 + a.abs()), "{i}: {a} and {b}");
     }
+}
+
+#[test]
+fn a_stream_gives_the_same_log_probabilities() {
+    let server = Server::start(&[]);
+    let mut body = json!({
+        "prompt": ["Once upon", "Zoë"], "max_tokens": 12, "seed": 2, "echo": true, "logprobs": 2,
+        "stop": ["e", "the end"],
+    });
+    let answer = server.complete(&body);
+    body["stream"] = json!(true);
+    let response = server.post(&body);
+    for name in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+        let expected = &answer["choices"][0]["logprobs"][name];
+        assert_eq!(&json!(streamed_list(&response, name)), expected, "{name}");
+    }
+}
+
+/// The checkpoint with an embedding that is not a number, without the checksums that would tell.
+fn damaged_checkpoint(folder: &std::path::Path, token: usize) -> String {
+    let bytes = std::fs::read(super::RUN.join("checkpoints/latest.safetensors")).unwrap();
+    let header = safetensors::SafeTensors::read_metadata(&bytes).unwrap().1;
+    let mut metadata = header.metadata().clone().unwrap();
+    metadata.retain(|name, _| !name.ends_with("crc32c"));
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = file.tensors();
+    let (_, embeddings) = tensors
+        .iter_mut()
+        .find(|(name, _)| name == "token_embeddings.weight")
+        .unwrap();
+    let (shape, mut data) = (embeddings.shape().to_vec(), embeddings.data().to_vec());
+    let at = token * shape[1] * 4;
+    data[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let kind = embeddings.dtype();
+    *embeddings = safetensors::tensor::TensorView::new(kind, shape, &data).unwrap();
+    let bytes = safetensors::serialize(tensors, Some(metadata)).unwrap();
+    let path = folder.join("damaged.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_sequence_that_fails_fails_its_request_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = damaged_checkpoint(folder.path(), 50);
+    let server = Server::start(&["--checkpoint", &path]);
+    let mut beside = open_stream(&server, &super::long());
+    beside.read_to("data: ");
+    for stream in [false, true] {
+        for prompt in [json!([50]), json!([[51], [50]])] {
+            let body = json!({ "prompt": prompt, "max_tokens": 3, "stream": stream, "seed": 1 });
+            let response = server.post(&body);
+            // A stream that has begun with another choice ends with the error.
+            if response.status == 200 && stream {
+                let last = response.body.trim_end().lines().last().unwrap();
+                assert!(last.starts_with("data: {\"error\""), "{last}");
+            } else {
+                let (status, _, message) = response.error();
+                assert_eq!(status, 500, "{body}");
+                assert!(message.contains("NaN"), "{message}");
+            }
+        }
+    }
+    server.complete(&json!({ "prompt": [51], "max_tokens": 3, "seed": 1 }));
+    beside.read_to("\"index\":1,");
 }
 
 #[test]
