@@ -58,15 +58,16 @@ pub(super) fn run(
     metrics: &Metrics,
 ) -> Result<(), Error> {
     let mut running = BTreeMap::new();
-    while let Some(jobs) = queue.take(running.len()) {
-        for job in jobs {
+    while let Some(taken) = queue.take(running.len()) {
+        metrics.cancelled(taken.given_up);
+        for job in taken.jobs {
             start(decoder, job, &mut running);
         }
         running.retain(|&id, sequence| {
             let is_wanted = !sequence.job.pieces.is_closed();
             if !is_wanted {
                 decoder.cancel(id);
-                metrics.cancelled();
+                metrics.cancelled(1);
             }
             is_wanted
         });

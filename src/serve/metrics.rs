@@ -68,9 +68,9 @@ impl Metrics {
         self.lock().request_s.add(time.as_secs_f64(), &SECONDS);
     }
 
-    /// Nobody waits for a sequence any more.
-    pub(super) fn cancelled(&self) {
-        self.lock().cancelled += 1;
+    /// Nobody waits for so many sequences any more.
+    pub(super) fn cancelled(&self, sequences: usize) {
+        self.lock().cancelled += sequences as u64;
     }
 
     /// A step gave so many tokens.

@@ -29,6 +29,15 @@ pub(super) enum Refusal {
     Closed,
 }
 
+/// What comes out of the queue.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// Sequences to begin with.
+    pub(super) jobs: Vec<Job>,
+    /// Sequences that nobody waits for any more.
+    pub(super) given_up: usize,
+}
+
 /// Requests that wait, each with its sequences.
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -79,26 +88,26 @@ impl Queue {
     /// Up to as many sequences as slots are free beside `active`: one of each request in turn, so that a
     /// request of many holds no other up. Waits for one where none is active; gives none once the queue is
     /// closed and empty.
-    pub(super) fn take(&self, active: usize) -> Option<Vec<Job>> {
+    pub(super) fn take(&self, active: usize) -> Option<Taken> {
         let mut state = self.lock();
-        let mut taken = Vec::new();
+        let mut taken = Taken::default();
         loop {
-            while active + taken.len() < self.slots
+            // Those that nobody waits for any more keep nobody else out.
+            state.waiting.retain(|request| {
+                let is_left = request.front().is_some_and(|job| job.pieces.is_closed());
+                taken.given_up += if is_left { request.len() } else { 0 };
+                !is_left
+            });
+            while active + taken.jobs.len() < self.slots
                 && let Some(mut request) = state.waiting.pop_front()
             {
-                let job = request.pop_front();
-                taken.extend(job.filter(|job| !job.pieces.is_closed()));
+                taken.jobs.extend(request.pop_front());
                 if !request.is_empty() {
                     state.waiting.push_back(request);
                 }
             }
-            state.active = active + taken.len();
-            if state.active > 0 {
-                // Those that nobody waits for any more keep nobody else out.
-                state.waiting.retain(|request| {
-                    let first = request.front();
-                    first.is_some_and(|job| !job.pieces.is_closed())
-                });
+            state.active = active + taken.jobs.len();
+            if state.active + taken.given_up > 0 {
                 return Some(taken);
             }
             if state.closed {
