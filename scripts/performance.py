@@ -37,6 +37,16 @@ PYTORCH = """
 |---|---|---|---|---|---|
 """
 
+GENERATION = """
+## Generation
+
+`gpu-tlm bench generate --model ...`: a full window, so that each new token sees 128 tokens of S or 256 of M. Uncached: each new token's window is computed anew, in the same run. The share is that of the weights, keys and values which a step has to read, over its time, of what a copy moves in the same run; where a cache of the CPU holds them it may pass 100 %.
+`scripts/pytorch_generate.py S|M`: PyTorch with a cache, right after, eager, float32, with the number of threads that is fastest.
+
+| model | batch | prompt tokens/s | ms a step | spread | tokens/s | uncached | times as fast | share of a copy | PyTorch's tokens/s | ratio |
+|---|---|---|---|---|---|---|---|---|---|---|
+"""
+
 SIZES = """
 ## Cost against size
 
@@ -103,6 +113,23 @@ def beside_pytorch(reports):
     return text
 
 
+def generation(program):
+    text = GENERATION
+    script = os.path.join(os.path.dirname(__file__), "pytorch_generate.py")
+    for model in ["S", "M"]:
+        ours = run(program, "generate", "--model", model)["batches"]
+        done = subprocess.run([sys.executable, script, model], check=True, stdout=subprocess.PIPE)
+        theirs = json.loads(done.stdout)["batches"]
+        for r, t in zip(ours, theirs, strict=True):
+            text += (
+                f"| {model} | {r['batch_size']} | {r['prompt_tokens_per_s']:.0f} | {r['ms_per_step']:.2f} "
+                f"| {r['spread']:.0%} | {r['tokens_per_s']:.0f} | {r['uncached_tokens_per_s']:.1f} "
+                f"| {r['speedup']:.1f} | {r['share_of_copy']:.0%} | {t['tokens_per_s']:.0f} "
+                f"| {r['tokens_per_s'] / t['tokens_per_s']:.2f} |\n"
+            )
+    return text
+
+
 def sizes(program, picture):
     text = SIZES
     for p in run(program, "scaling", "--out", picture)["points"]:
@@ -129,7 +156,8 @@ def main(program, path):
         "and ratios within one process.\n\n"
         f"gpu-tlm {small['version']} on {small['adapter']} ({small['backend']}, {small['driver']}).\n"
     )
-    text += steps(reports) + beside_pytorch(reports) + products(program, small["matmul"]) + sizes(program, os.path.join(os.path.dirname(path), "scaling.svg"))
+    text += steps(reports) + beside_pytorch(reports) + generation(program)
+    text += products(program, small["matmul"]) + sizes(program, os.path.join(os.path.dirname(path), "scaling.svg"))
     text += by_hand(path)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)

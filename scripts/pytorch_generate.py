@@ -3,7 +3,7 @@
 Usage: pytorch_generate.py S|M [BATCH...]
 Prints one JSON object: for each batch the median step over a full window, for the number of threads that is
 fastest. The model's shape is the oracle's (tests/oracle/model.py); keys and values are kept in tensors that were
-made before, and attention is PyTorch's fused one. A token is drawn by multinomial.
+made before, and attention is PyTorch's fused one where it has one. A token is drawn by multinomial.
 """
 
 import json
@@ -53,12 +53,18 @@ class Cached:
             normed = F.rms_norm(x, (self.d_model,), eps=1e-5) if hasattr(F, "rms_norm") else norm(x)
             q, k, v = (normed @ qkv.T).view(batch, 3, self.heads, 1, -1).unbind(1)
             keys[:, :, place], values[:, :, place] = self.rotate(k).squeeze(2), v.squeeze(2)
-            attended = F.scaled_dot_product_attention(self.rotate(q), keys, values)
+            attended = attend(self.rotate(q), keys, values)
             x = x + attended.reshape(batch, -1) @ output.T
             gate, up = (norm(x) @ gate_up.T).chunk(2, dim=-1)
             x = x + (F.silu(gate) * up) @ down.T
         logits = norm(x) @ self.head.T
         return torch.multinomial(logits.softmax(dim=-1), 1).squeeze(1)
+
+
+def attend(q, keys, values):
+    if hasattr(F, "scaled_dot_product_attention"):
+        return F.scaled_dot_product_attention(q, keys, values)
+    return (q @ keys.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1) @ values
 
 
 def norm(x):

@@ -262,23 +262,31 @@ fn run(generator: &mut Generator, requests: &[Request]) -> Vec<Vec<Event>> {
     }
 }
 
+/// Runs the requests one after the other, and then in batches of each size, forwards and backwards.
+fn same_alone_and_together(device: &Device, name: &str, config: &ModelConfig, batches: &[usize]) {
+    let requests = requests(config.vocab_size);
+    let of = |slots| generator_on(device.clone(), config, slots);
+    let alone = run(&mut of(1), &requests);
+    for &slots in batches {
+        let together = run(&mut of(slots), &requests);
+        assert_eq!(together, alone, "{name}, {slots} slots");
+        let backwards: Vec<Request> = requests.iter().rev().cloned().collect();
+        let mut turned = run(&mut of(slots), &backwards);
+        turned.reverse();
+        assert_eq!(turned, alone, "{name}, {slots} slots, backwards");
+    }
+}
+
 #[test]
 fn a_sequence_is_the_same_alone_and_in_any_batch() {
-    for (name, config) in [
-        ("f32", model(|config| config.num_kv_heads = 2)),
-        ("mixed", model(|config| config.precision = Precision::Mixed)),
-    ] {
-        let requests = requests(config.vocab_size);
-        let alone = run(&mut generator(&config, 1), &requests);
-        for slots in [2, 4, 6] {
-            let together = run(&mut generator(&config, slots), &requests);
-            assert_eq!(together, alone, "{name}, {slots} slots");
-            let backwards: Vec<Request> = requests.iter().rev().cloned().collect();
-            let mut turned = run(&mut generator(&config, slots), &backwards);
-            turned.reverse();
-            assert_eq!(turned, alone, "{name}, {slots} slots, backwards");
-        }
-    }
+    let grouped = model(|config| config.num_kv_heads = 2);
+    let mixed = model(|config| config.precision = Precision::Mixed);
+    let device = device();
+    same_alone_and_together(&device, "f32", &grouped, &[2, 4, 6]);
+    same_alone_and_together(&device, "mixed", &mixed, &[6]);
+    let gpu = device.with_class(AdapterClass::Gpu);
+    same_alone_and_together(&gpu, "f32 by a GPU's kernels", &grouped, &[6]);
+    same_alone_and_together(&gpu, "mixed by a GPU's kernels", &mixed, &[3]);
 }
 
 fn log_softmax(logits: &[f32]) -> Vec<f64> {

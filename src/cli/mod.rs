@@ -323,10 +323,7 @@ fn stop_on_interrupt(message: impl Into<Option<&'static str>>) -> Arc<AtomicBool
 }
 
 /// Does something at Ctrl-C, with a message if any; a second Ctrl-C ends the process.
-fn on_interrupt(
-    message: impl Into<Option<&'static str>>,
-    action: impl Fn() + Send + 'static,
-) {
+fn on_interrupt(message: impl Into<Option<&'static str>>, action: impl Fn() + Send + 'static) {
     const INTERRUPTED: i32 = 130;
     let message = message.into();
     let interrupted = AtomicBool::new(false);

@@ -266,3 +266,47 @@ impl DecodePlans {
         parts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::train::Model;
+    use crate::gpu::{AdapterClass, Choices};
+    use crate::kernels::SUBGROUP_LANES;
+
+    fn launches(target: &Target, rows: usize) -> usize {
+        let config = Model::Small.config();
+        let table = ParameterTable::new(&config, &[], target.max_binding_words);
+        let plans = DecodePlans::new(&config, &table, 8, target);
+        let step = plans.step(target.clone(), Step::of(rows));
+        step.plan.dispatches(step.section).len()
+    }
+
+    #[test]
+    fn a_token_takes_seven_launches_a_layer_and_six_more() {
+        let gpu = Target::portable(AdapterClass::Gpu);
+        let software = Target {
+            subgroup_size: Some(SUBGROUP_LANES),
+            ..Target::portable(AdapterClass::Software)
+        };
+        assert_eq!(launches(&gpu, 1), 34);
+        assert_eq!(launches(&gpu, 8), 34);
+        assert_eq!(launches(&software, 1), 34);
+        // Each operand of several rows is copied to a texture.
+        assert_eq!(launches(&software, 8), 34 + 17);
+    }
+
+    #[test]
+    fn a_step_asks_the_tuner_nothing_that_could_change_a_row() {
+        let target = Target {
+            choices: Choices::measured([("x".to_owned(), "y".to_owned())].into(), Some(132)),
+            ..Target::portable(AdapterClass::Gpu)
+        };
+        let config = Model::Small.config();
+        let table = ParameterTable::new(&config, &[], target.max_binding_words);
+        let plans = DecodePlans::new(&config, &table, 8, &target);
+        let plan = plans.step(target, Step::of(8)).plan;
+        assert!(plan.target().choices.chosen().is_empty());
+        assert_eq!(plan.target().choices.units(), None);
+    }
+}
