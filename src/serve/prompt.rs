@@ -81,15 +81,12 @@ fn checked(tokens: Vec<u32>, model: &ServedModel) -> Result<Prompt, ApiError> {
     }
     let vocab_size = model.vocab_size;
     if let Some(position) = tokens.iter().position(|&id| id as usize >= vocab_size) {
-        let token = tokens[position];
-        return refuse(
-            DecodeError::OutsideVocab {
-                token,
-                position,
-                vocab_size,
-            }
-            .to_string(),
-        );
+        let error = DecodeError::OutsideVocab {
+            token: tokens[position],
+            position,
+            vocab_size,
+        };
+        return refuse(format!("prompt: {error}"));
     }
     match model.tokenizer.decode(&tokens) {
         Err(error) => refuse(error.to_string()),
