@@ -1,5 +1,6 @@
 //! The table of rows: every kernel at shapes of a small model.
 
+mod decoding;
 mod probe;
 
 use super::Row;
@@ -38,6 +39,7 @@ pub(super) fn all() -> Vec<Row> {
     embedding_rows(&mut table);
     loss_rows(&mut table);
     logprobs_rows(&mut table);
+    decoding::rows(&mut table);
     optimiser_rows(&mut table);
     sample_rows(&mut table);
     probe::rows(&mut table);
@@ -72,7 +74,7 @@ fn tensor(case: &mut Case, rows: usize, cols: usize) -> Tensor {
 }
 
 fn matmul_table(table: &mut Table) {
-    const SHAPES: [(Form, usize, usize, usize); 26] = [
+    const SHAPES: [(Form, usize, usize, usize); 27] = [
         (Form::Nn, 64, 64, 64),
         (Form::Nn, 512, 512, 512),
         (Form::Nn, 1024, 1024, 1024),
@@ -101,6 +103,7 @@ fn matmul_table(table: &mut Table) {
         (Form::Tn, 512, 1344, 2048),
         (Form::Tn, 10_000, 512, 448),
         (Form::Nt, 1, 10_000, 512),
+        (Form::Nt, 8, 10_000, 512),
     ];
     for (form, m, n, k) in SHAPES {
         product_rows(table, form, (m, n, k));
@@ -141,6 +144,11 @@ pub fn matmul_rows(m: usize, n: usize, k: usize) -> Vec<Row> {
 
 fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize)) {
     let side = TEXTURE_SIDE;
+    let few_texture = if m == 1 && k.is_multiple_of(4) {
+        &matmul::ROW_TEXTURE
+    } else {
+        &matmul::FEW_TEXTURE
+    };
     for (kernel, variant) in [
         (&matmul::TEXTURE_SUBGROUP, Variant::TextureSubgroup { side }),
         (&matmul::TEXTURE, Variant::Texture { side }),
@@ -154,9 +162,17 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
         (&matmul::COOPERATIVE_SMALL_8X8, Variant::CooperativeSmall8x8),
         (&matmul::TILED_F16, Variant::TiledF16),
         (&matmul::TILED_QUADS_F16, Variant::TiledQuadsF16),
+        (&matmul::FEW, Variant::Few),
+        (&matmul::FEW_F16, Variant::FewF16),
+        (few_texture, Variant::FewTexture),
     ] {
-        // Of the table's shapes only two have one row.
-        if variant == Variant::Row && (m, form) != (1, Form::Nt) {
+        // Few of the table's shapes have one row, or a few.
+        let most_rows = match variant {
+            Variant::Row => 1,
+            Variant::Few | Variant::FewF16 | Variant::FewTexture => 8,
+            _ => usize::MAX,
+        };
+        if m > most_rows || form != Form::Nt && most_rows < usize::MAX {
             continue;
         }
         table.add(kernel, format!("{m}x{n}x{k} {form:?}"), move |case| {
@@ -178,10 +194,18 @@ fn product_rows(table: &mut Table, form: Form, (m, n, k): (usize, usize, usize))
     }
 }
 
-fn product(case: &mut Case, variant: Variant, form: Form, (m, n, k): (usize, usize, usize)) {
+fn product(case: &mut Case, variant: Variant, form: Form, sizes: (usize, usize, usize)) {
+    product_of(case, (variant, variant.operands()), form, sizes);
+}
+
+fn product_of(
+    case: &mut Case,
+    (variant, operands): (Variant, Elements),
+    form: Form,
+    (m, n, k): (usize, usize, usize),
+) {
     let transpose_a = form == Form::Tn;
     let transpose_b = form == Form::Nt;
-    let operands = variant.operands();
     let (rows, cols) = if transpose_a { (k, m) } else { (m, k) };
     let a = case.random_of(operands, rows, cols, 1.0);
     let (rows, cols) = if transpose_b { (n, k) } else { (k, n) };

@@ -167,7 +167,7 @@ impl Planned {
         Self {
             parameters: table.count(),
             device_bytes: plans.device_bytes(&[&prefill.plan, &step.plan]),
-            flops_per_token: vec![("prompt", of_prompt), ("new", of_token)],
+            flops_per_token: vec![("forward", of_prompt), ("cached", of_token)],
             sections: vec![
                 Section::of("prompt", &prefill.plan, prefill.section, 1),
                 Section::of("token", &step.plan, step.section, 1),

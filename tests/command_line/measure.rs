@@ -70,7 +70,7 @@ fn an_unknown_kernel_lists_the_near_ones() {
     for (command, wanted, near) in [
         (&["check"][..], "rmsnorm_forwrad", "rmsnorm_forward"),
         (&["bench", "kernels"][..], "matmul.tild", "matmul.tiled"),
-        (&["check"][..], "attention", "attention_backward_query"),
+        (&["check"][..], "attention", "attention_forward"),
     ] {
         let run = gpu_tlm(&[command, &["--kernel", wanted]].concat());
         assert_eq!(run.code, Some(2), "{}", run.stderr);
