@@ -127,20 +127,11 @@ impl DecodePlans {
         let mut plan = Plan::new(target);
         let weights = self.bind(&mut plan);
         let vector = |plan: &mut Plan, id, len| self.memory.vector(plan, id, len);
-        let head_dim = config.head_dim();
-        let table = RopeTable {
-            angles: vector(&mut plan, io.angles, time * head_dim).reshape(time, head_dim),
-        };
-        let tokens = vector(&mut plan, io.prompt, time);
+        let (tokens, shape) = self.prompt(&mut plan, time);
         let last = vector(&mut plan, io.last, 1);
         let caches = self.memory.caches(&mut plan, io.place, 1);
         let logits = vector(&mut plan, io.logits, config.vocab_size);
         let section = plan.section();
-        let shape = PassShape {
-            batch: BatchShape { batch: 1, time },
-            table,
-            activation_checkpointing: false,
-        };
         let mut pass = Pass::new(&mut plan, &weights, &[], false, config.precision);
         let transformer = &self.transformer;
         self.memory.take_halves(transformer, &mut pass);
@@ -199,32 +190,36 @@ impl DecodePlans {
         time: usize,
         at: HeadAt,
     ) -> (DecodePlan, Tensor) {
-        let (config, io) = (&self.config, &self.memory.io);
+        let config = &self.config;
         let mut plan = Plan::new(target);
         let weights = self.bind(&mut plan);
-        let vector = |plan: &mut Plan, id, len| self.memory.vector(plan, id, len);
-        let head_dim = config.head_dim();
-        let table = RopeTable {
-            angles: vector(&mut plan, io.angles, time * head_dim).reshape(time, head_dim),
-        };
-        let tokens = vector(&mut plan, io.prompt, time);
+        let (tokens, shape) = self.prompt(&mut plan, time);
         let section = plan.section();
-        let shape = PassShape {
-            batch: BatchShape { batch: 1, time },
-            table,
-            activation_checkpointing: false,
-        };
         let mut pass = Pass::new(&mut plan, &weights, &[], false, config.precision);
         self.memory.take_halves(&self.transformer, &mut pass);
         let qkv = self.transformer.qkv(&mut pass, tokens, &shape, at.layer);
         let head = Head {
             number: at.head,
             group: config.num_heads / config.num_kv_heads,
-            head_dim,
+            head_dim: config.head_dim(),
         };
         let output = pass.plan.scratch("weights", time, time);
         attention_weights::weights(pass.plan, qkv, head, output);
         (DecodePlan { plan, section }, output)
+    }
+
+    /// What a pass over a prompt of `time` tokens reads.
+    fn prompt(&self, plan: &mut Plan, time: usize) -> (Tensor, PassShape) {
+        let (io, head_dim) = (&self.memory.io, self.config.head_dim());
+        let angles = self.memory.vector(plan, io.angles, time * head_dim);
+        let shape = PassShape {
+            batch: BatchShape { batch: 1, time },
+            table: RopeTable {
+                angles: angles.reshape(time, head_dim),
+            },
+            activation_checkpointing: false,
+        };
+        (self.memory.vector(plan, io.prompt, time), shape)
     }
 
     /// Draws a token of each row of `logits`, whose repetition penalty is for `context` `[rows, any]`.

@@ -45,9 +45,9 @@ const BLOCKED: [((usize, usize, usize), usize); 6] = [
     ((10, 12, 1031), 520),
 ];
 
-/// `(m, n, k)`: one row and several, around the groups of columns, and lines around what all lanes take at
-/// once.
-const FEW: [(usize, usize, usize); 9] = [
+/// `(m, n, k)`: one row and several, around the groups of columns, lines around what all lanes take at once,
+/// and more of them than a texture has rows.
+const FEW: [(usize, usize, usize); 11] = [
     (1, 1, 1),
     (1, 7, 3),
     (1, 9, 32),
@@ -57,6 +57,8 @@ const FEW: [(usize, usize, usize); 9] = [
     (5, 13, 33),
     (8, 33, 520),
     (9, 31, 100),
+    (1, 8197, 8),
+    (3, 8197, 5),
 ];
 
 pub(super) fn rows(table: &mut Table) {
