@@ -69,6 +69,23 @@ fn several_formats_in_a_folder_have_to_agree() {
     assert!(error.contains("does not hold a .tiktoken file"), "{error}");
 }
 
+#[test]
+fn a_tokenizer_for_hugging_face_names_its_end_of_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || -> Value {
+        let path = dir.path().join("tokenizer_config.json");
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let saved = learn("low lower", 262);
+    saved.save_as(Format::HuggingFace, dir.path()).unwrap();
+    assert_eq!(config()["tokenizer_class"], "PreTrainedTokenizerFast");
+    assert_eq!(config()["bos_token"], END_OF_TEXT);
+    assert_eq!(config()["eos_token"], END_OF_TEXT);
+    let without = train(&["low lower"], &options(261, &[])).unwrap();
+    without.save_as(Format::HuggingFace, dir.path()).unwrap();
+    assert_eq!(config().get("eos_token"), None);
+}
+
 /// Ids and bytes of a small tokenizer.
 fn tokens(tokenizer: &Tokenizer) -> Vec<Vec<u8>> {
     (0..)

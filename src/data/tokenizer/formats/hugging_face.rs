@@ -6,9 +6,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::{Tokenizer, TokenizerError, index};
+use super::super::{END_OF_TEXT, Tokenizer, TokenizerError, index};
 use super::vocabulary::{Entries, Entry, Merges, Vocabulary, problem_of};
 use super::{commit, gpt2, prepare, read};
+
+/// Names the class and the special tokens; nothing of it is read here.
+const CONFIG_FILE: &str = "tokenizer_config.json";
 
 /// The spellings of GPT-2's pattern in the wild; they match alike.
 const PATTERNS: &[&str] = &[
@@ -170,7 +173,7 @@ fn check_supported(file: &File) -> Result<(), String> {
     }
 }
 
-/// Writes the file at `path`.
+/// Writes the file at `path`, and beside it what Hugging Face's `AutoTokenizer` needs to know.
 pub(super) fn save(tokenizer: &Tokenizer, path: &Path) -> Result<(), TokenizerError> {
     let texts = gpt2::texts(tokenizer);
     let added = tokenizer.special_ids().iter().map(|&id| {
@@ -199,9 +202,28 @@ pub(super) fn save(tokenizer: &Tokenizer, path: &Path) -> Result<(), TokenizerEr
             "ignore_merges": false, "vocab": vocab, "merges": merges,
         },
     });
-    let written = prepare(path, |out| {
-        serde_json::to_writer_pretty(&mut *out, &file)?;
-        writeln!(out)
-    })?;
-    commit([(path, written)])
+    let written = |path: &Path, value: &Value| {
+        prepare(path, |out| {
+            serde_json::to_writer_pretty(&mut *out, value)?;
+            writeln!(out)
+        })
+    };
+    let config_path = path.with_file_name(CONFIG_FILE);
+    let file = written(path, &file)?;
+    let config = written(&config_path, &config(tokenizer))?;
+    commit([(path, file), (&config_path, config)])
+}
+
+/// Which class reads the file, and the token that comes before and after each text.
+fn config(tokenizer: &Tokenizer) -> Value {
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        // Otherwise older versions take spaces out of decoded text.
+        "clean_up_tokenization_spaces": false,
+    });
+    if tokenizer.token_id(END_OF_TEXT).is_some() {
+        config["bos_token"] = END_OF_TEXT.into();
+        config["eos_token"] = END_OF_TEXT.into();
+    }
+    config
 }
