@@ -54,8 +54,11 @@ pub struct ScoreArgs {
     text: Vec<PathBuf>,
     #[command(flatten)]
     reading: ReadingArgs,
-    /// Most tokens that a window scores after a document's first, from 1 to the context length
-    /// [default: half of the context length]
+    /// Most tokens that a window reads, from 1 to the context length [default: the context length]
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
+    /// Most tokens that a window scores after a document's first, from 1 to the window's length
+    /// [default: half of the window's length]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
     /// Give the N likeliest tokens in place of each token too, at most 20
@@ -98,9 +101,11 @@ pub fn run(args: &ScoreArgs) -> Result<(), Error> {
     if !args.ignore_tokenizer_mismatch {
         checkpoint.expect_tokenizer(Some(&tokenizer.hash()))?;
     }
+    let window = args.window.unwrap_or(context_length);
     let scoring = Scoring {
         batch_size,
-        stride: args.stride.unwrap_or(context_length.div_ceil(2)),
+        window,
+        stride: args.stride.unwrap_or(window.div_ceil(2)),
         top: args.top,
     };
     scoring.check(context_length)?;

@@ -16,6 +16,8 @@ use crate::kernels::logprobs::{MAX_TOP, NO_TOKEN, row_words};
 pub struct Scoring {
     /// Windows of a pass.
     pub batch_size: usize,
+    /// Most tokens that a window reads, at most the model's context length.
+    pub window: usize,
     /// Most tokens that each window of a long sequence scores after the first, see
     /// [`windows`](super::windows()).
     pub stride: usize,
@@ -33,8 +35,15 @@ impl Scoring {
             let value = value.to_string();
             Err(DecodeError::OutOfRange { name, value, rule })
         };
-        if !(1..=context_length).contains(&self.stride) {
-            let rule = "at least 1 and at most the model's context length";
+        const WITHIN_CONTEXT: &str = "at least 1 and at most the model's context length";
+        if !(1..=context_length).contains(&self.window) {
+            return out_of_range("window", self.window, WITHIN_CONTEXT);
+        }
+        if !(1..=self.window).contains(&self.stride) {
+            let rule = match self.window == context_length {
+                true => WITHIN_CONTEXT,
+                false => "at least 1 and at most the window",
+            };
             return out_of_range("stride", self.stride, rule);
         }
         if self.top > MAX_TOP {
@@ -124,7 +133,7 @@ impl TextScorer {
             let tokens: Vec<u32> = sequence.context.iter().copied().collect();
             let tokens = [tokens, sequence.tokens.clone()].concat();
             let number = queue.push(name, sequence, tokens.len().saturating_sub(1));
-            for window in windows(tokens.len(), self.context_length, self.scoring.stride) {
+            for window in windows(tokens.len(), self.scoring.window, self.scoring.stride) {
                 batch.push(Placed {
                     number,
                     skipped: window.scored.start - window.inputs.start - 1,

@@ -135,7 +135,7 @@ fn from_logits(generator: &mut Generator, window: &[u32], token: u32) -> f64 {
 }
 
 #[test]
-fn a_token_sees_what_the_stride_says() {
+fn a_token_sees_what_window_and_stride_say() {
     let trained = Trained::new();
     let text = trained.write("text.txt", LONG);
     let device = Device::open(&DeviceOptions::default()).unwrap();
@@ -144,28 +144,33 @@ fn a_token_sees_what_the_stride_says() {
     let mut generator = Generator::new(device, model, 1).unwrap();
     let tokenizer = Tokenizer::load(&trained.tokenizer).unwrap();
     let end = tokenizer.token_id(END).unwrap();
-    for stride in [1, 5, 16, 32] {
-        let scored = trained.json(&[&text], &["--stride", &stride.to_string()]);
+    for (window, stride) in [(32, 1), (32, 5), (32, 16), (32, 32), (30, 30), (7, 2)] {
+        let (length, step) = (window.to_string(), stride.to_string());
+        let scored = trained.json(&[&text], &["--window", &length, "--stride", &step]);
         let document = &scored["documents"][0];
         let tokens = tokens(document);
         assert_eq!(tokens, tokenizer.encode(LONG));
         let sequence = [&[end], &tokens[..]].concat();
         for (i, got) in logprobs(document).into_iter().enumerate() {
             // The last token that is scored together with token i.
-            let last = match i.checked_sub(CONTEXT) {
-                None => CONTEXT,
-                Some(behind) => CONTEXT + (behind / stride + 1) * stride,
+            let last = match i.checked_sub(window) {
+                None => window,
+                Some(behind) => window + (behind / stride + 1) * stride,
             };
-            let first = last.min(tokens.len()).saturating_sub(CONTEXT);
-            let window = &sequence[first..=i];
-            let want = from_logits(&mut generator, window, tokens[i]);
+            let first = last.min(tokens.len()).saturating_sub(window);
+            let seen = &sequence[first..=i];
+            let want = from_logits(&mut generator, seen, tokens[i]);
             assert_near(got, want, 1e-4);
         }
     }
-    // Half of the context is what nobody has to ask for.
+    // The whole context, and half of the window, are what nobody has to ask for.
     assert_eq!(
         trained.json(&[&text], &[]),
-        trained.json(&[&text], &["--stride", "16"])
+        trained.json(&[&text], &["--window", "32", "--stride", "16"])
+    );
+    assert_eq!(
+        trained.json(&[&text], &["--window", "10"]),
+        trained.json(&[&text], &["--window", "10", "--stride", "5"])
     );
 }
 
@@ -377,6 +382,16 @@ fn what_cannot_be_scored_is_refused() {
             &text,
             &["--stride", "33"],
             &["stride is 33", "context length"],
+        ),
+        (
+            &text,
+            &["--window", "33"],
+            &["window is 33", "context length"],
+        ),
+        (
+            &text,
+            &["--window", "10", "--stride", "11"],
+            &["stride is 11", "the window"],
         ),
         (
             &text,
