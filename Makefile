@@ -97,6 +97,15 @@ test-openai-client: toolchain loader ## ask gpu-tlm serve by OpenAI's Python cli
 	@mkdir -p "$(SERVED)"
 	@scripts/test-openai-client.sh "$(DEBUG)" "$(PYTHON)" "$(SERVED)"
 
+# By hand: it installs most of a gigabyte of Python packages.
+.PHONY: test-lm-eval
+test-lm-eval: toolchain loader ## ask gpu-tlm serve by EleutherAI's lm_eval, and compare with gpu-tlm score
+	@echo "==> building gpu-tlm"
+	$(CARGO) build --locked --bin gpu-tlm
+	@scripts/ensure-adapter.sh "$(DEBUG)"
+	@mkdir -p "$(TARGET_DIR)/lm-eval"
+	@scripts/test-lm-eval.sh "$(DEBUG)" "$(PYTHON)" "$(TARGET_DIR)/lm-eval" "$(SERVED)/run"
+
 # Texts to compare tokenizers on, and reference merges; what of them is absent is left out, aloud.
 DATA ?= $(wildcard ../shared/data)
 COMPARISON = $(TARGET_DIR)/release/tokenizer-comparison
