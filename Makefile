@@ -106,6 +106,18 @@ test-lm-eval: toolchain loader ## ask gpu-tlm serve by EleutherAI's lm_eval, and
 	@mkdir -p "$(TARGET_DIR)/lm-eval"
 	@scripts/test-lm-eval.sh "$(DEBUG)" "$(PYTHON)" "$(TARGET_DIR)/lm-eval" "$(SERVED)/run"
 
+SECONDS_OF_SOAK ?= 60
+
+.PHONY: soak-serve
+soak-serve: toolchain loader ## ask gpu-tlm serve by 64 clients at once for a minute, some of which hang up
+	@echo "==> building gpu-tlm"
+	$(CARGO) build --locked --bin gpu-tlm
+	@scripts/ensure-adapter.sh "$(DEBUG)"
+	@mkdir -p "$(SERVED)"
+	@scripts/ensure-served-model.sh "$(DEBUG)" "$(SERVED)/run"
+	@echo "==> a soak of $(SECONDS_OF_SOAK) seconds"
+	@$(PYTHON) scripts/soak_serve.py "$(DEBUG)" "$(SERVED)/run" $(SECONDS_OF_SOAK)
+
 # Texts to compare tokenizers on, and reference merges; what of them is absent is left out, aloud.
 DATA ?= $(wildcard ../shared/data)
 COMPARISON = $(TARGET_DIR)/release/tokenizer-comparison
