@@ -93,14 +93,12 @@ impl Server {
     }
 
     fn post(&self, body: &Value) -> Response {
+        self.post_to("/v1/completions", body)
+    }
+
+    fn post_to(&self, path: &str, body: &Value) -> Response {
         let kind = [("Content-Type", "application/json")];
-        send(
-            &self.address,
-            "POST",
-            "/v1/completions",
-            &kind,
-            &body.to_string(),
-        )
+        send(&self.address, "POST", path, &kind, &body.to_string())
     }
 
     /// The answer to a request that is taken.

@@ -92,6 +92,32 @@ def look_at_tokens(page):
     check("pointing at a token shows it", page.value(shown) == 6, page.value(shown))
 
 
+def look_at_attention(page):
+    said = "document.getElementById('attention-said').textContent"
+    shown = "!document.getElementById('picture').hidden"
+    page.value("document.querySelector('#attention summary').focus()")
+    page.press("Enter")
+    page.ask("Input.dispatchKeyEvent", type="char", text="\r")
+    page.wait(shown)
+    heads = page.value("document.getElementById('head').options.length")
+    check("there is a head to choose", heads > 1, heads)
+    inked = page.value("(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+                       ".filter((x, i) => i % 4 === 3 && x > 0).length / (c.width * c.height))"
+                       "(document.getElementById('picture'))")
+    check("the picture fills its lower triangle", 0.2 < inked < 0.6, inked)
+    page.value("document.getElementById('picture').focus()")
+    page.press("ArrowUp")
+    page.press("ArrowUp")
+    page.press("ArrowRight")
+    check("the arrow keys say who looks at whom", "looks at" in page.value(said), page.value(said))
+    before = page.value(said)
+    page.value("(e => { e.value = 1; e.dispatchEvent(new Event('change', { bubbles: true })) })"
+               "(document.getElementById('head'))")
+    page.wait(f"{shown} && {said}.includes('head 2')")
+    page.point("#picture")
+    check("pointing at the picture says it too", "looks at" in page.value(said), [before, page.value(said)])
+
+
 def use_sliders(page):
     for slider in ["temperature", "top-p", "top-k", "length"]:
         page.value(f"document.getElementById('{slider}').focus()")
@@ -136,6 +162,8 @@ def take_pictures(page, folder):
     page.point("#generate", click=True)
     page.wait(IS_DONE)
     page.point("#text .token:nth-of-type(12)", click=True)
+    page.wait("!document.getElementById('picture').hidden")
+    page.point("#picture")
     for name, width, height in [("desktop", 1280, 800), ("phone", 360, 740)]:
         for dark in [False, True]:
             page.shape(width, height, dark)
@@ -145,7 +173,7 @@ def take_pictures(page, folder):
             path = folder / f"{name}-{'dark' if dark else 'light'}.png"
             page.picture(path)
             print(f"     {path}")
-    small = page.value("[...document.querySelectorAll('button, input')].filter(e => e.offsetParent)"
+    small = page.value("[...document.querySelectorAll('button, input, select, summary')].filter(e => e.offsetParent)"
                        ".filter(e => e.getBoundingClientRect().height < 24).map(e => e.id)")
     check("what is touched is large enough", small == [], small)
 
@@ -185,6 +213,7 @@ def main():
             check("the model's state is shown", "Adapter" in state and "Vocabulary" in state, state)
             generate_by_keys(page)
             look_at_tokens(page)
+            look_at_attention(page)
             use_sliders(page)
             stop_half_way(page, lambda: page.press("Escape"))
             stop_half_way(page, lambda: page.point("#stop", click=True))

@@ -57,7 +57,8 @@ pub(super) async fn completions(
     answering.whole().await
 }
 
-async fn read(request: Request) -> Result<Bytes, ApiError> {
+/// The body of a request, which has to be JSON of a size that is taken.
+pub(super) async fn read(request: Request) -> Result<Bytes, ApiError> {
     let (head, body) = request.into_parts();
     expect_json(&head.headers)?;
     let too_long = || {
@@ -127,7 +128,7 @@ fn jobs(request: &Completion, app: &App, pieces: &Pieces, submitted: Instant) ->
         .collect()
 }
 
-fn refusal(why: Refusal, app: &App) -> ApiError {
+pub(super) fn refusal(why: Refusal, app: &App) -> ApiError {
     match why {
         Refusal::Full => ApiError {
             retry_after_s: Some(app.metrics.retry_after_s()),

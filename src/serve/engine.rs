@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::metrics::Metrics;
-use super::queue::{Job, Queue};
+use super::queue::{Job, Look, Queue};
 use crate::Error;
-use crate::decode::{DecodeError, Event, Generator, Request, SequenceId};
+use crate::decode::{DecodeError, Event, Generator, HeadAt, Request, SequenceId};
 
 /// What the loop needs of a generator; a test has another.
 pub(super) trait Decoder {
@@ -17,6 +17,8 @@ pub(super) trait Decoder {
     fn add(&mut self, request: Request) -> Result<Self::Id, DecodeError>;
     /// Gives a sequence up.
     fn cancel(&mut self, id: Self::Id);
+    /// What a head attends to, without a change to the sequences.
+    fn attention(&mut self, tokens: &[u32], at: HeadAt) -> Result<Vec<f32>, Error>;
     /// What happens next.
     fn step(&mut self) -> Result<Vec<(Self::Id, Event)>, Error>;
 }
@@ -30,6 +32,10 @@ impl Decoder for Generator {
 
     fn cancel(&mut self, id: SequenceId) {
         Self::cancel(self, id);
+    }
+
+    fn attention(&mut self, tokens: &[u32], at: HeadAt) -> Result<Vec<f32>, Error> {
+        Self::attention(self, tokens, at)
     }
 
     fn step(&mut self) -> Result<Vec<(SequenceId, Event)>, Error> {
@@ -62,6 +68,9 @@ pub(super) fn run(
         metrics.cancelled(taken.given_up);
         for job in taken.jobs {
             start(decoder, job, &mut running);
+        }
+        if let Some(look) = taken.look {
+            show(decoder, look)?;
         }
         running.retain(|&id, sequence| {
             let is_wanted = !sequence.job.pieces.is_closed();
@@ -109,6 +118,21 @@ fn start<D: Decoder>(decoder: &mut D, mut job: Job, running: &mut BTreeMap<D::Id
         }
         Err(error) => drop(job.pieces.send(Err(error.to_string()))),
     }
+}
+
+/// Answers a look; a request that is wrong is no fault of the device's.
+fn show(decoder: &mut impl Decoder, look: Look) -> Result<(), Error> {
+    if look.answer.is_closed() {
+        return Ok(());
+    }
+    let answer = match decoder.attention(&look.tokens, look.at) {
+        Ok(weights) => Ok(weights),
+        Err(Error::Decode(error)) if error.is_usage() => Err(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    // Whoever asked may be gone.
+    drop(look.answer.send(answer));
+    Ok(())
 }
 
 impl Running {

@@ -45,6 +45,13 @@ impl Decoder for Echo {
         assert!(self.cancelled.insert(id), "{id} was cancelled twice");
     }
 
+    fn attention(&mut self, tokens: &[u32], at: HeadAt) -> Result<Vec<f32>, Error> {
+        if at.head > 0 {
+            return Err(DecodeError::EmptyPrompt.into());
+        }
+        Ok(vec![0.5; tokens.len()])
+    }
+
     fn step(&mut self) -> Result<Vec<(u64, Event)>, Error> {
         self.steps += 1;
         if let Some(on_step) = &mut self.on_step {

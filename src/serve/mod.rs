@@ -4,6 +4,7 @@
 //! sequences and a channel a request for what becomes of them. `docs/serve.md` has the API.
 
 mod answer;
+mod attention;
 mod choice;
 mod completions;
 mod connections;

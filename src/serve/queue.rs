@@ -5,9 +5,10 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::choice::{Choice, Piece};
-use crate::decode::Request;
+use crate::decode::{HeadAt, Request};
 
 /// Where the pieces of a request's choices go, or what became of it; closed once nobody waits for them.
 pub(super) type Pieces = UnboundedSender<Result<Piece, String>>;
@@ -18,6 +19,14 @@ pub(super) struct Job {
     pub(super) choice: Choice,
     pub(super) pieces: Pieces,
     pub(super) submitted: Instant,
+}
+
+/// A look at what a head attends to.
+pub(super) struct Look {
+    pub(super) tokens: Vec<u32>,
+    pub(super) at: HeadAt,
+    /// Takes the weights, or what is wrong with the request; dropped if the device fails.
+    pub(super) answer: oneshot::Sender<Result<Vec<f32>, String>>,
 }
 
 /// Why a request is not taken on.
@@ -34,9 +43,14 @@ pub(super) enum Refusal {
 pub(super) struct Taken {
     /// Sequences to begin with.
     pub(super) jobs: Vec<Job>,
+    /// One look, before the next step.
+    pub(super) look: Option<Look>,
     /// Sequences that nobody waits for any more.
     pub(super) given_up: usize,
 }
+
+/// Looks that wait at most: each is a pass of its own, for somebody who looks at one picture at a time.
+const MAX_LOOKS: usize = 8;
 
 /// Requests that wait, each with its sequences.
 pub(super) struct Queue {
@@ -49,6 +63,7 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<VecDeque<Job>>,
+    looks: VecDeque<Look>,
     active: usize,
     closed: bool,
 }
@@ -85,7 +100,22 @@ impl Queue {
         Ok(())
     }
 
-    /// Up to as many sequences as slots are free beside `active`: one of each request in turn, so that a
+    /// Takes a look on, where not too many wait.
+    pub(super) fn look(&self, look: Look) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        state.looks.retain(|look| !look.answer.is_closed());
+        if state.closed {
+            return Err(Refusal::Closed);
+        }
+        if state.looks.len() >= MAX_LOOKS {
+            return Err(Refusal::Full);
+        }
+        state.looks.push_back(look);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// A look if one waits, and up to as many sequences as slots are free beside `active`: one of each request in turn, so that a
     /// request of many holds no other up. Waits for one where none is active; gives none once the queue is
     /// closed and empty.
     pub(super) fn take(&self, active: usize) -> Option<Taken> {
@@ -107,7 +137,8 @@ impl Queue {
                 }
             }
             state.active = active + taken.jobs.len();
-            if state.active + taken.given_up > 0 {
+            taken.look = state.looks.pop_front();
+            if state.active + taken.given_up > 0 || taken.look.is_some() {
                 return Some(taken);
             }
             if state.closed {
@@ -129,6 +160,7 @@ impl Queue {
         let mut state = self.lock();
         state.closed = true;
         state.waiting.clear();
+        state.looks.clear();
         state.active = 0;
     }
 

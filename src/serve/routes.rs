@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
+use super::attention::attention;
 use super::completions::completions;
 use super::error::{ApiError, JsonBody};
 use super::guard::{self, Guard};
@@ -34,10 +35,11 @@ const MODELS: &str = "/v1/models";
 const HEALTH: &str = "/health";
 const METRICS: &str = "/metrics";
 const INFO: &str = "/api/info";
+const ATTENTION: &str = "/api/attention";
 
 /// The path as metrics count it: those that are none of ours are one.
 pub(super) fn known(path: &str) -> &'static str {
-    let own = [COMPLETIONS, MODELS, HEALTH, METRICS, INFO, "/"];
+    let own = [COMPLETIONS, MODELS, HEALTH, METRICS, INFO, ATTENTION, "/"];
     let found = own.into_iter().find(|own| *own == path);
     found.unwrap_or(if page::file(path).is_some() {
         "/"
@@ -58,6 +60,7 @@ pub(super) fn router(app: &App) -> Router {
         )
         .route(METRICS, get(metrics))
         .route(INFO, get(info))
+        .route(ATTENTION, post(attention))
         .fallback(get(files))
         .method_not_allowed_fallback(|| async {
             let message = "the method is not one of this path";

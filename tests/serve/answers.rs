@@ -406,3 +406,58 @@ fn requests_that_cannot_be_answered_are_refused_with_the_reason() {
     let checkpoint = super::RUN.join("checkpoints/latest.safetensors");
     server.complete(&json!({ "model": checkpoint, "max_tokens": 1 }));
 }
+
+#[test]
+fn a_heads_attention_is_given_as_rows_of_what_each_token_sees() {
+    let server = Server::start(&[]);
+    let ask = |body: Value| server.post_to("/api/attention", &body);
+    let answer = ask(json!({ "prompt": "Once upon a time", "layer": 0, "head": 1 }));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    let tokens = answer["tokens"].as_array().unwrap();
+    let text: String = tokens.iter().map(|t| t.as_str().unwrap()).collect();
+    assert_eq!(text, "Once upon a time");
+    let rows = answer["weights"].as_array().unwrap();
+    assert_eq!(rows.len(), tokens.len());
+    for (i, row) in rows.iter().enumerate() {
+        let row: Vec<f64> = row
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|w| w.as_f64().unwrap())
+            .collect();
+        assert_eq!(row.len(), i + 1);
+        let sum: f64 = row.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-3, "row {i}: {sum}");
+    }
+    // Of a text that is too long the last tokens are shown.
+    let long = ask(json!({ "prompt": "word ".repeat(400), "layer": 0, "head": 0 })).json();
+    assert_eq!(long["tokens"].as_array().unwrap().len(), CONTEXT_LENGTH);
+    for (body, status, words) in [
+        (
+            json!({ "prompt": "a", "layer": 99, "head": 0 }),
+            400,
+            "no head 0 of layer 99",
+        ),
+        (
+            json!({ "prompt": ["a", "b"], "layer": 0, "head": 0 }),
+            400,
+            "one text",
+        ),
+        (
+            json!({ "prompt": [1_000_000], "layer": 0, "head": 0 }),
+            400,
+            "vocabulary",
+        ),
+        (json!({ "prompt": "a", "layer": 0 }), 400, "head"),
+        (
+            json!({ "prompt": "a", "layer": 0, "head": 0, "width": 1 }),
+            400,
+            "width",
+        ),
+    ] {
+        let error = ask(body);
+        assert_eq!(error.status, status, "{}", error.body);
+        assert!(error.body.contains(words), "{words}: {}", error.body);
+    }
+}
