@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod attention;
 mod client;
 mod ending;
 

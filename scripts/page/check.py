@@ -17,6 +17,16 @@ FOCUSED = "document.activeElement"
 TEXT = "document.getElementById('text').innerText"
 STATUS = "document.getElementById('status').textContent"
 TOKENS = "document.querySelectorAll('#text .token').length"
+LOOK = "document.getElementById('look').textContent"
+SEEN = "!document.getElementById('attention-seen').hidden && document.getElementById('picture').width > 0"
+PIXELS = "document.getElementById('picture').toDataURL()"
+# Different colours of the picture, and pixels that are painted above its diagonal.
+COLOURS = """(canvas => {
+    const { width, height } = canvas;
+    const pixels = new Uint32Array(canvas.getContext('2d').getImageData(0, 0, width, height).data.buffer);
+    const above = pixels.filter((pixel, i) => pixel !== 0 && i % width > Math.floor(i / width) + width / 10);
+    return { shades: new Set(pixels).size, above: above.length };
+})(document.getElementById('picture'))"""
 IS_DONE = "document.getElementById('stop').disabled"
 # Tokens that a text has at least, to be looked at.
 LEAST = 14
@@ -104,29 +114,47 @@ def look_at_tokens(page):
 
 
 def look_at_attention(page):
-    said = "document.getElementById('attention-said').textContent"
-    shown = "!document.getElementById('picture').hidden"
-    page.value("document.querySelector('#attention summary').focus()")
+    tab_to(page, f"{FOCUSED}.matches('#attention summary')")
     page.press("Enter")
-    page.ask("Input.dispatchKeyEvent", type="char", text="\r")
-    page.wait(shown)
-    heads = page.value("document.getElementById('head').options.length")
-    check("there is a head to choose", heads > 1, heads)
-    inked = page.value("(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
-                       ".filter((x, i) => i % 4 === 3 && x > 0).length / (c.width * c.height))"
-                       "(document.getElementById('picture'))")
-    check("the picture fills its lower triangle", 0.2 < inked < 0.6, inked)
-    page.value("document.getElementById('picture').focus()")
-    page.press("ArrowUp")
-    page.press("ArrowUp")
+    page.ask("Input.dispatchKeyEvent", type="char", text="\r", key="Enter")
+    page.wait(SEEN)
+    sizes = page.value("[document.getElementById('layer').length, document.getElementById('head').length]")
+    check("every layer and head can be chosen", sizes == [2, 2], sizes)
+    check("a token looks at another", ": " in page.value(LOOK) and "looks at" in page.value(LOOK), page.value(LOOK))
+    weights = page.value("[...document.querySelectorAll('#keys .share')].map(e => parseFloat(e.textContent))")
+    check("the strongest come first", 
+          weights == sorted(weights, reverse=True) and len(weights) == 8 and weights[0] > weights[7], weights)
+    colours = page.value(COLOURS)
+    check("the picture has shades and an empty half", colours["shades"] > 4 and colours["above"] == 0, colours)
+
+    tab_to(page, f"{FOCUSED}.id === 'picture-frame'")
+    page.press("Home")
+    first = page.value(LOOK)
+    check("Home goes to the first token", "looks at “One” (1)" in first or "(1):" in first, first)
     page.press("ArrowRight")
-    check("the arrow keys say who looks at whom", "looks at" in page.value(said), page.value(said))
-    before = page.value(said)
-    page.value("(e => { e.value = 1; e.dispatchEvent(new Event('change', { bubbles: true })) })"
-               "(document.getElementById('head'))")
-    page.wait(f"{shown} && {said}.includes('head 2')")
+    check("an arrow key goes to the next", "(2):" in page.value(LOOK), page.value(LOOK))
+    row = page.value(LOOK).split(" looks at ")[0]
+    page.press("ArrowUp")
+    check("and to the row above", page.value(LOOK).split(" looks at ")[0] != row, page.value(LOOK))
+    page.press("End")
+    ends = page.value(LOOK).replace(":", "").split()
+    check("no token looks at a later one", ends[ends.index("looks") - 1] == ends[-3], ends)
+
+    # Line ends and parts of characters have other names than texts. The prompt is the first of the spans.
+    texts = page.value("[...document.querySelectorAll('#text .token')].map(e => e.textContent)")
+    place = next(i for i, text in enumerate(texts) if i > 2 and text.isascii() and text.strip().isalpha())
+    page.point(f"#text .token:nth-of-type({place + 2})")
+    shown = page.value("document.getElementById('keys-title').textContent")
+    check("pointing at a token of the text marks its row",
+          shown.startswith(f"“{texts[place].replace(' ', '␣')}”"), [texts[place], shown])
+    before = page.value(LOOK)
     page.point("#picture")
-    check("pointing at the picture says it too", "looks at" in page.value(said), [before, page.value(said)])
+    check("pointing at the picture says what is there", page.value(LOOK) != before, before)
+
+    before = page.value(PIXELS)
+    page.value("(e => { e.value = 1; e.dispatchEvent(new Event('change')) })(document.getElementById('head'))")
+    page.wait("document.getElementById('picture').ariaBusy === 'false'")
+    check("another head has another picture", page.value(PIXELS) != before)
 
 
 def use_sliders(page):
@@ -175,9 +203,8 @@ def take_pictures(page, folder):
     for slider, value in [("temperature", 0.9), ("top-p", 1), ("top-k", 0)]:
         slide(page, slider, value)
     generate(page, lambda: page.point("#generate", click=True))
+    page.wait(SEEN)
     page.point("#text .token:nth-of-type(12)", click=True)
-    page.wait("!document.getElementById('picture').hidden")
-    page.point("#picture")
     for name, width, height in [("desktop", 1280, 800), ("phone", 360, 740)]:
         for dark in [False, True]:
             page.shape(width, height, dark)

@@ -95,6 +95,7 @@ fn logprobs(tokens: &[ScoredToken], top: usize, tokenizer: &Tokenizer) -> Value 
         "token_logprobs": column(&|token| token.scores.as_ref().map(|s| number(s.logprob)).into()),
         "top_logprobs": column(&|token| likeliest(token).into()),
         "text_offset": column(&|token| token.offset.into()),
+        "token_ids": column(&|token| token.id.into()),
     })
 }
 
@@ -106,7 +107,7 @@ fn number(logprob: f32) -> Value {
 }
 
 /// A token's text, or its bytes where it is part of a character.
-fn token_text(bytes: &[u8]) -> String {
+pub(super) fn token_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.iter().fold("bytes:".to_owned(), |text, byte| {

@@ -91,6 +91,7 @@ fn an_echo_with_log_probabilities_has_those_of_the_prompt() {
                 { "a": -1.0 },
             ],
             "text_offset": [0, 1, 2, 3],
+            "token_ids": [ids[0], ids[1], ids[2], ids[0]],
         })
     );
 }

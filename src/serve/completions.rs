@@ -57,7 +57,7 @@ pub(super) async fn completions(
     answering.whole().await
 }
 
-/// The body of a request, which has to be JSON of a size that is taken.
+/// The body of a request that says that it is JSON.
 pub(super) async fn read(request: Request) -> Result<Bytes, ApiError> {
     let (head, body) = request.into_parts();
     expect_json(&head.headers)?;
@@ -128,6 +128,7 @@ fn jobs(request: &Completion, app: &App, pieces: &Pieces, submitted: Instant) ->
         .collect()
 }
 
+/// What is said to a request that is not taken on.
 pub(super) fn refusal(why: Refusal, app: &App) -> ApiError {
     match why {
         Refusal::Full => ApiError {

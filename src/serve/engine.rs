@@ -8,6 +8,7 @@ use super::metrics::Metrics;
 use super::queue::{Job, Look, Queue};
 use crate::Error;
 use crate::decode::{DecodeError, Event, Generator, HeadAt, Request, SequenceId};
+use crate::gpu::GpuError;
 
 /// What the loop needs of a generator; a test has another.
 pub(super) trait Decoder {
@@ -17,10 +18,10 @@ pub(super) trait Decoder {
     fn add(&mut self, request: Request) -> Result<Self::Id, DecodeError>;
     /// Gives a sequence up.
     fn cancel(&mut self, id: Self::Id);
-    /// What a head attends to, without a change to the sequences.
-    fn attention(&mut self, tokens: &[u32], at: HeadAt) -> Result<Vec<f32>, Error>;
     /// What happens next.
     fn step(&mut self) -> Result<Vec<(Self::Id, Event)>, Error>;
+    /// The weights of a head, `[window, window]`; sequences go on after it.
+    fn attention(&mut self, window: &[u32], at: HeadAt) -> Result<Vec<f32>, Error>;
 }
 
 impl Decoder for Generator {
@@ -34,12 +35,12 @@ impl Decoder for Generator {
         Self::cancel(self, id);
     }
 
-    fn attention(&mut self, tokens: &[u32], at: HeadAt) -> Result<Vec<f32>, Error> {
-        Self::attention(self, tokens, at)
-    }
-
     fn step(&mut self) -> Result<Vec<(SequenceId, Event)>, Error> {
         Self::step(self)
+    }
+
+    fn attention(&mut self, window: &[u32], at: HeadAt) -> Result<Vec<f32>, Error> {
+        Self::attention(self, window, at)
     }
 }
 
@@ -69,9 +70,6 @@ pub(super) fn run(
         for job in taken.jobs {
             start(decoder, job, &mut running);
         }
-        if let Some(look) = taken.look {
-            show(decoder, look)?;
-        }
         running.retain(|&id, sequence| {
             let is_wanted = !sequence.job.pieces.is_closed();
             if !is_wanted {
@@ -80,6 +78,9 @@ pub(super) fn run(
             }
             is_wanted
         });
+        if let Some(look) = taken.look {
+            answer(decoder, look)?;
+        }
         if running.is_empty() {
             continue;
         }
@@ -120,18 +121,22 @@ fn start<D: Decoder>(decoder: &mut D, mut job: Job, running: &mut BTreeMap<D::Id
     }
 }
 
-/// Answers a look; a request that is wrong is no fault of the device's.
-fn show(decoder: &mut impl Decoder, look: Look) -> Result<(), Error> {
-    if look.answer.is_closed() {
-        return Ok(());
-    }
-    let answer = match decoder.attention(&look.tokens, look.at) {
+/// Answers a look. What does not fit the device is its own fault; a device that fails is everybody's.
+fn answer(decoder: &mut impl Decoder, look: Look) -> Result<(), Error> {
+    let weights = match decoder.attention(&look.tokens, look.at) {
         Ok(weights) => Ok(weights),
-        Err(Error::Decode(error)) if error.is_usage() => Err(error.to_string()),
+        Err(
+            error @ (Error::Decode(_)
+            | Error::Gpu(
+                GpuError::OverLimit { .. }
+                | GpuError::OutOfMemory { .. }
+                | GpuError::Unsupported { .. },
+            )),
+        ) => Err(error.to_string()),
         Err(error) => return Err(error),
     };
-    // Whoever asked may be gone.
-    drop(look.answer.send(answer));
+    // Whoever asked may have left.
+    drop(look.answer.send(weights));
     Ok(())
 }
 

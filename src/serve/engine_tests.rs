@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::decode::{Fault, Finish, NewToken};
@@ -45,13 +46,6 @@ impl Decoder for Echo {
         assert!(self.cancelled.insert(id), "{id} was cancelled twice");
     }
 
-    fn attention(&mut self, tokens: &[u32], at: HeadAt) -> Result<Vec<f32>, Error> {
-        if at.head > 0 {
-            return Err(DecodeError::EmptyPrompt.into());
-        }
-        Ok(vec![0.5; tokens.len()])
-    }
-
     fn step(&mut self) -> Result<Vec<(u64, Event)>, Error> {
         self.steps += 1;
         if let Some(on_step) = &mut self.on_step {
@@ -81,6 +75,14 @@ impl Decoder for Echo {
         self.sequences
             .retain(|(_, request, added)| *added < request.max_new_tokens);
         Ok(events)
+    }
+
+    fn attention(&mut self, window: &[u32], at: HeadAt) -> Result<Vec<f32>, Error> {
+        match at.layer {
+            0 => Ok(vec![self.steps as f32; window.len()]),
+            1 => Err(DecodeError::EmptyPrompt.into()),
+            _ => Err(GpuError::Device("lost".to_owned()).into()),
+        }
     }
 }
 
@@ -212,6 +214,62 @@ fn a_fault_of_a_sequence_is_its_own() {
     run(&mut decoder, &queue, &Metrics::default()).unwrap();
     assert!(failed.try_recv().unwrap().unwrap_err().contains("NaN"));
     assert_eq!(texts(&mut received, 1), ["ccccc"]);
+}
+
+type Looked = oneshot::Receiver<Result<Vec<f32>, String>>;
+
+fn look(queue: &Queue, layer: usize) -> Result<Looked, Refusal> {
+    let (answer, answered) = oneshot::channel();
+    let look = Look {
+        tokens: vec![0],
+        at: HeadAt { layer, head: 0 },
+        answer,
+    };
+    queue.look(look).map(|()| answered)
+}
+
+#[test]
+fn looks_are_answered_one_between_two_steps() {
+    let model = small();
+    let queue = Queue::new(1, 10);
+    let (jobs, mut received) = jobs(&model, "a", 1, json!({}));
+    queue.push(jobs).unwrap();
+    let left = look(&queue, 2).unwrap();
+    let mut looks: Vec<Looked> = (0..7).map(|_| look(&queue, 0).unwrap()).collect();
+    let mut wrong = look(&queue, 1).unwrap();
+    // Nobody waits for what would end everything.
+    drop(left);
+    queue.close();
+    assert_eq!(look(&queue, 0).unwrap_err(), Refusal::Closed);
+    run(&mut Echo::default(), &queue, &Metrics::default()).unwrap();
+    let steps = looks.iter_mut().map(|look| look.try_recv().unwrap());
+    let steps: Vec<f32> = steps.map(|steps| steps.unwrap()[0]).collect();
+    // The sequence has five steps; what is left then is answered, too.
+    assert_eq!(steps, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0]);
+    assert!(wrong.try_recv().unwrap().unwrap_err().contains("no tokens"));
+    assert_eq!(texts(&mut received, 1), ["aaaaa"]);
+}
+
+#[test]
+fn as_many_looks_wait_as_requests_may() {
+    for (max_waiting, most) in [(0, 1), (1, 1), (3, 3)] {
+        let queue = Queue::new(1, max_waiting);
+        let mut waiting: Vec<_> = (0..most).map(|_| look(&queue, 0).unwrap()).collect();
+        assert_eq!(look(&queue, 0).unwrap_err(), Refusal::Full);
+        waiting.pop();
+        waiting.push(look(&queue, 0).unwrap());
+        queue.abandon();
+        assert!(waiting.iter_mut().all(|look| look.try_recv().is_err()));
+    }
+}
+
+#[test]
+fn a_device_that_fails_at_a_look_ends_everything() {
+    let queue = Queue::new(1, 10);
+    let mut looked = look(&queue, 2).unwrap();
+    queue.close();
+    assert!(run(&mut Echo::default(), &queue, &Metrics::default()).is_err());
+    assert!(looked.try_recv().is_err());
 }
 
 #[test]

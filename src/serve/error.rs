@@ -82,6 +82,11 @@ impl ApiError {
         }
     }
 
+    /// A request with a field that nothing is known of.
+    pub(super) fn unknown_field(name: &str) -> Self {
+        Self::field(name, format!("there is no field '{name}' here")).with_code("unknown_field")
+    }
+
     /// A fault of ours.
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)

@@ -38,12 +38,7 @@ pub(super) struct Completion {
 /// # Errors
 /// When it is no JSON object, or a field is wrong, unsupported or unknown.
 pub(super) fn parse(body: &[u8], model: &ServedModel) -> Result<Completion, ApiError> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| ApiError::new(bad_request(), format!("the body is no JSON: {error}")))?;
-    let Value::Object(map) = value else {
-        return Err(ApiError::new(bad_request(), "the body is no JSON object"));
-    };
-    let mut fields = Fields(map);
+    let mut fields = Fields::read(body)?;
     model.expect(fields.text("model")?.as_deref())?;
     let prompts = prompt::parse(fields.take("prompt"), model)?;
     let n = fields.count("n", 1..=MAX_N)?.unwrap_or(1);
@@ -101,14 +96,30 @@ fn check_lengths(
 }
 
 /// What of a request has not been looked at; null is as good as absent.
-struct Fields(Map<String, Value>);
+pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn take(&mut self, name: &str) -> Option<Value> {
+    /// The fields of a body.
+    pub(super) fn read(body: &[u8]) -> Result<Self, ApiError> {
+        let value: Value = serde_json::from_slice(body).map_err(|error| {
+            ApiError::new(bad_request(), format!("the body is no JSON: {error}"))
+        })?;
+        match value {
+            Value::Object(map) => Ok(Self(map)),
+            _ => Err(ApiError::new(bad_request(), "the body is no JSON object")),
+        }
+    }
+
+    /// Those that were not taken.
+    pub(super) fn rest(self) -> impl Iterator<Item = (String, Value)> {
+        self.0.into_iter()
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
-    fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -137,7 +148,7 @@ impl Fields {
             .ok_or_else(|| ApiError::field(name, format!("{name} must be a number, not {value}")))
     }
 
-    fn count(
+    pub(super) fn count(
         &mut self,
         name: &str,
         range: std::ops::RangeInclusive<usize>,
@@ -265,10 +276,7 @@ impl Fields {
                 "best_of" => value.as_u64() == Some(n as u64),
                 "logit_bias" => value.as_object().is_some_and(Map::is_empty),
                 "presence_penalty" | "frequency_penalty" => value.as_f64() == Some(0.0),
-                _ => {
-                    let message = format!("there is no field '{name}' here");
-                    return Err(ApiError::field(&name, message).with_code("unknown_field"));
-                }
+                _ => return Err(ApiError::unknown_field(&name)),
             };
             if !changes_nothing && !value.is_null() {
                 let message = format!("{name} is not supported; leave it out");

@@ -20,6 +20,9 @@ pub struct ServedModel {
     pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) vocab_size: usize,
     pub(super) context_length: usize,
+    pub(super) num_layers: usize,
+    /// Heads of each layer.
+    pub(super) num_heads: usize,
     /// The token that ends a text, where the tokenizer has it.
     pub(super) end: Option<u32>,
     /// When the server was started, in seconds since 1970.
@@ -57,6 +60,8 @@ impl ServedModel {
             aliases: vec![checkpoint.display().to_string()],
             vocab_size: config.vocab_size,
             context_length: config.context_length,
+            num_layers: config.num_layers,
+            num_heads: config.num_heads,
             end: tokenizer.token_id(END_OF_TEXT),
             tokenizer: Arc::new(tokenizer),
             created: seconds_since_1970(),
@@ -133,7 +138,8 @@ pub(super) mod tests {
     use super::*;
     use crate::data::tokenizer::train::{TrainOptions, train};
 
-    /// A model by the name `small`, with a context of 16 and tokens for `the` and the end of a text.
+    /// A model by the name `small`, with a context of 16, 2 layers of 4 heads, and tokens for `the` and the
+    /// end of a text.
     pub(in crate::serve) fn small() -> ServedModel {
         let options = TrainOptions {
             vocab_size: 260,
@@ -146,6 +152,8 @@ pub(super) mod tests {
             aliases: vec!["runs/small.safetensors".to_owned()],
             vocab_size: tokenizer.vocab_size(),
             context_length: 16,
+            num_layers: 2,
+            num_heads: 4,
             end: tokenizer.token_id(END_OF_TEXT),
             tokenizer: Arc::new(tokenizer),
             created: 0,

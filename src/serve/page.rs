@@ -33,6 +33,10 @@ pub(super) fn file(path: &str) -> Option<File> {
             "text/javascript; charset=utf-8",
             include_str!("page/page.js"),
         ),
+        "/attention.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("page/attention.js"),
+        ),
         "/icon.svg" => ("image/svg+xml", include_str!("page/icon.svg")),
         _ => return None,
     };

@@ -7,6 +7,8 @@ use super::model::ServedModel;
 use crate::data::tokenizer::Tokenizer;
 use crate::decode::DecodeError;
 
+const FIELD: &str = "prompt";
+
 /// Tokens to go on from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Prompt {
@@ -32,13 +34,13 @@ pub(super) fn parse(field: Option<Value>, model: &ServedModel) -> Result<Vec<Pro
         Some(Value::String(text)) => Ok(vec![of_text(&text, model)?]),
         Some(Value::Array(list)) if list.is_empty() => Err(wrong("an empty list")),
         Some(Value::Array(list)) if list.iter().all(Value::is_number) => {
-            Ok(vec![of_ids(&list, model)?])
+            Ok(vec![of_ids(FIELD, &list, model)?])
         }
         Some(Value::Array(list)) => list
             .iter()
             .map(|item| match item {
                 Value::String(text) => of_text(text, model),
-                Value::Array(ids) => of_ids(ids, model),
+                Value::Array(ids) => of_ids(FIELD, ids, model),
                 _ => Err(wrong("a list of other things")),
             })
             .collect(),
@@ -49,33 +51,34 @@ pub(super) fn parse(field: Option<Value>, model: &ServedModel) -> Result<Vec<Pro
 fn wrong(found: &str) -> ApiError {
     let message =
         format!("prompt must be a text, token ids, or a list of texts or of ids, not {found}");
-    ApiError::field("prompt", message)
+    ApiError::field(FIELD, message)
 }
 
-fn of_text(text: &str, model: &ServedModel) -> Result<Prompt, ApiError> {
+/// The tokens of a text; of an empty one the token that starts a text.
+pub(super) fn of_text(text: &str, model: &ServedModel) -> Result<Prompt, ApiError> {
     let tokens = model.tokenizer.encode(text);
     if !tokens.is_empty() {
-        return checked(tokens, model);
+        return checked(FIELD, tokens, model);
     }
     let message = "the prompt is empty, and the tokenizer has no end-of-text token to start from";
-    let start = model
-        .end
-        .ok_or_else(|| ApiError::field("prompt", message))?;
+    let start = model.end.ok_or_else(|| ApiError::field(FIELD, message))?;
     Ok(Prompt {
         tokens: vec![start],
         given: false,
     })
 }
 
-fn of_ids(ids: &[Value], model: &ServedModel) -> Result<Prompt, ApiError> {
+/// The tokens of the field `name`.
+pub(super) fn of_ids(name: &str, ids: &[Value], model: &ServedModel) -> Result<Prompt, ApiError> {
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     let tokens: Option<Vec<u32>> = ids.iter().map(id).collect();
-    let tokens = tokens.ok_or_else(|| wrong("a list with something else than ids"))?;
-    checked(tokens, model)
+    let message = || format!("{name} has something else among its ids");
+    let tokens = tokens.ok_or_else(|| ApiError::field(name, message()))?;
+    checked(name, tokens, model)
 }
 
-fn checked(tokens: Vec<u32>, model: &ServedModel) -> Result<Prompt, ApiError> {
-    let refuse = |error: String| Err(ApiError::field("prompt", error));
+fn checked(name: &str, tokens: Vec<u32>, model: &ServedModel) -> Result<Prompt, ApiError> {
+    let refuse = |error: String| Err(ApiError::field(name, format!("{name}: {error}")));
     if tokens.is_empty() {
         return refuse(DecodeError::EmptyPrompt.to_string());
     }

@@ -21,11 +21,11 @@ pub(super) struct Job {
     pub(super) submitted: Instant,
 }
 
-/// A look at what a head attends to.
+/// A text whose attention somebody wants to see.
 pub(super) struct Look {
     pub(super) tokens: Vec<u32>,
     pub(super) at: HeadAt,
-    /// Takes the weights, or what is wrong with the request; dropped if the device fails.
+    /// Takes the weights `[tokens, tokens]`, or why there are none.
     pub(super) answer: oneshot::Sender<Result<Vec<f32>, String>>,
 }
 
@@ -43,14 +43,11 @@ pub(super) enum Refusal {
 pub(super) struct Taken {
     /// Sequences to begin with.
     pub(super) jobs: Vec<Job>,
-    /// One look, before the next step.
-    pub(super) look: Option<Look>,
     /// Sequences that nobody waits for any more.
     pub(super) given_up: usize,
+    /// One of the looks that wait; the others have to wait for the sequences' next tokens.
+    pub(super) look: Option<Look>,
 }
-
-/// Looks that wait at most: each is a pass of its own, for somebody who looks at one picture at a time.
-const MAX_LOOKS: usize = 8;
 
 /// Requests that wait, each with its sequences.
 pub(super) struct Queue {
@@ -100,14 +97,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes a look on, where not too many wait.
+    /// Takes a look on, which needs no slot.
     pub(super) fn look(&self, look: Look) -> Result<(), Refusal> {
         let mut state = self.lock();
-        state.looks.retain(|look| !look.answer.is_closed());
         if state.closed {
             return Err(Refusal::Closed);
         }
-        if state.looks.len() >= MAX_LOOKS {
+        state.looks.retain(|look| !look.answer.is_closed());
+        // One is always let in: without a queue there are still the moments between steps.
+        if state.looks.len() >= self.max_waiting.max(1) {
             return Err(Refusal::Full);
         }
         state.looks.push_back(look);
@@ -115,9 +113,9 @@ impl Queue {
         Ok(())
     }
 
-    /// A look if one waits, and up to as many sequences as slots are free beside `active`: one of each request in turn, so that a
-    /// request of many holds no other up. Waits for one where none is active; gives none once the queue is
-    /// closed and empty.
+    /// Up to as many sequences as slots are free beside `active`: one of each request in turn, so that a
+    /// request of many holds no other up; and a look. Waits for either where no sequence is active; gives
+    /// none once the queue is closed and empty.
     pub(super) fn take(&self, active: usize) -> Option<Taken> {
         let mut state = self.lock();
         let mut taken = Taken::default();
@@ -137,6 +135,7 @@ impl Queue {
                 }
             }
             state.active = active + taken.jobs.len();
+            state.looks.retain(|look| !look.answer.is_closed());
             taken.look = state.looks.pop_front();
             if state.active + taken.given_up > 0 || taken.look.is_some() {
                 return Some(taken);

@@ -42,7 +42,18 @@ fn with_a_key_everything_but_health_and_the_page_needs_it() {
             let response = send(&server.address, "GET", path, &headers, "");
             assert_eq!(response.status, status, "{key:?} {path}");
         }
-        for path in ["/health", "/", "/page.js", "/page.css", "/icon.svg"] {
+        let json = [&[JSON], &headers[..]].concat();
+        let body = json!({ "prompt": "Once" }).to_string();
+        let response = send(&server.address, "POST", "/api/attention", &json, &body);
+        assert_eq!(response.status, status, "{key:?}");
+        for path in [
+            "/health",
+            "/",
+            "/page.js",
+            "/attention.js",
+            "/page.css",
+            "/icon.svg",
+        ] {
             let response = send(&server.address, "GET", path, &headers, "");
             assert_eq!(response.status, 200, "{key:?} {path}");
         }

@@ -197,6 +197,14 @@ fn log_probabilities_are_those_of_the_distribution() {
     let logprobs = &choice["logprobs"];
     let list = |name: &str| logprobs[name].as_array().unwrap().clone();
     let (tokens, scores, tops) = (list("tokens"), list("token_logprobs"), list("top_logprobs"));
+    // The ids stand for the same text.
+    let tokenizer = super::RUN.join("tokenizer");
+    let tokenizer = gpu_tlm::data::tokenizer::Tokenizer::load(&tokenizer).unwrap();
+    let ids: Vec<u32> = serde_json::from_value(logprobs["token_ids"].clone()).unwrap();
+    assert_eq!(
+        tokenizer.decode(&ids).unwrap(),
+        choice["text"].as_str().unwrap().as_bytes()
+    );
     let n = count(&answer["usage"]["total_tokens"]);
     assert_eq!(
         [
@@ -249,7 +257,13 @@ fn a_stream_gives_the_same_log_probabilities() {
     let answer = server.complete(&body);
     body["stream"] = json!(true);
     let response = server.post(&body);
-    for name in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+    for name in [
+        "tokens",
+        "token_logprobs",
+        "top_logprobs",
+        "text_offset",
+        "token_ids",
+    ] {
         let expected = &answer["choices"][0]["logprobs"][name];
         assert_eq!(&json!(streamed_list(&response, name)), expected, "{name}");
     }
@@ -405,59 +419,4 @@ fn requests_that_cannot_be_answered_are_refused_with_the_reason() {
     // By its file the model is found too.
     let checkpoint = super::RUN.join("checkpoints/latest.safetensors");
     server.complete(&json!({ "model": checkpoint, "max_tokens": 1 }));
-}
-
-#[test]
-fn a_heads_attention_is_given_as_rows_of_what_each_token_sees() {
-    let server = Server::start(&[]);
-    let ask = |body: Value| server.post_to("/api/attention", &body);
-    let answer = ask(json!({ "prompt": "Once upon a time", "layer": 0, "head": 1 }));
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let answer = answer.json();
-    let tokens = answer["tokens"].as_array().unwrap();
-    let text: String = tokens.iter().map(|t| t.as_str().unwrap()).collect();
-    assert_eq!(text, "Once upon a time");
-    let rows = answer["weights"].as_array().unwrap();
-    assert_eq!(rows.len(), tokens.len());
-    for (i, row) in rows.iter().enumerate() {
-        let row: Vec<f64> = row
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|w| w.as_f64().unwrap())
-            .collect();
-        assert_eq!(row.len(), i + 1);
-        let sum: f64 = row.iter().sum();
-        assert!((sum - 1.0).abs() < 1e-3, "row {i}: {sum}");
-    }
-    // Of a text that is too long the last tokens are shown.
-    let long = ask(json!({ "prompt": "word ".repeat(400), "layer": 0, "head": 0 })).json();
-    assert_eq!(long["tokens"].as_array().unwrap().len(), CONTEXT_LENGTH);
-    for (body, status, words) in [
-        (
-            json!({ "prompt": "a", "layer": 99, "head": 0 }),
-            400,
-            "no head 0 of layer 99",
-        ),
-        (
-            json!({ "prompt": ["a", "b"], "layer": 0, "head": 0 }),
-            400,
-            "one text",
-        ),
-        (
-            json!({ "prompt": [1_000_000], "layer": 0, "head": 0 }),
-            400,
-            "vocabulary",
-        ),
-        (json!({ "prompt": "a", "layer": 0 }), 400, "head"),
-        (
-            json!({ "prompt": "a", "layer": 0, "head": 0, "width": 1 }),
-            400,
-            "width",
-        ),
-    ] {
-        let error = ask(body);
-        assert_eq!(error.status, status, "{}", error.body);
-        assert!(error.body.contains(words), "{words}: {}", error.body);
-    }
 }

@@ -1,5 +1,7 @@
 // The page: a prompt goes to the completions API, and its tokens come back one by one.
 
+import { attentionOf } from "./attention.js";
+
 const ALTERNATIVES = 8;
 const STATE_EVERY_MS = 3000;
 const KEY = "gpu-tlm-key";
@@ -9,6 +11,8 @@ const at = (id) => document.getElementById(id);
 let running = null;
 let tokens = [];
 let contextLength = null;
+// The prompt of the tokens.
+let asked = null;
 
 // ---- The server ----
 
@@ -118,7 +122,7 @@ async function generate() {
         at("generate").disabled = false;
         at("stop").disabled = true;
         refresh();
-        look();
+        attention.refresh();
     }
 }
 
@@ -128,12 +132,13 @@ function begin() {
     at("stop").disabled = false;
     at("token").hidden = true;
     tokens = [];
+    asked = at("prompt").value;
+    attention.refresh();
     const prompt = document.createElement("span");
     prompt.className = "prompt";
-    prompt.textContent = at("prompt").value;
+    prompt.textContent = asked;
     at("text").replaceChildren(prompt);
     say("waiting for the first token");
-    look();
 }
 
 function say(text) {
@@ -143,12 +148,13 @@ function say(text) {
 // Adds a part of the answer: its tokens, each with the characters that are its own.
 function add({ text, logprobs }) {
     const characters = [...text];
-    const { tokens: names, token_logprobs: scores, top_logprobs: tops, text_offset: offsets } = logprobs;
+    const { tokens: names, token_logprobs: scores, top_logprobs: tops, text_offset: offsets,
+        token_ids: ids } = logprobs;
     const base = tokens.reduce((sum, token) => sum + token.characters, 0);
     names.forEach((name, i) => {
         const end = i + 1 < names.length ? offsets[i + 1] - base : characters.length;
         const own = characters.slice(offsets[i] - base, end);
-        const token = { name, score: scores[i], top: tops[i], characters: own.length, text: own.join("") };
+        const token = { name, id: ids[i], score: scores[i], top: tops[i], characters: own.length };
         tokens.push(token);
         if (own.length > 0) {
             at("text").append(span(token, own.join("")));
@@ -183,6 +189,7 @@ const readable = (text) => text.replaceAll("\n", "↵").replaceAll("\t", "⇥").
 function showToken(token, element) {
     at("text").querySelector(".shown")?.classList.remove("shown");
     element.classList.add("shown");
+    attention.mark(tokens.indexOf(token));
     const rows = Object.entries(token.top)
         .sort(([, a], [, b]) => b - a)
         .map(([name, score]) => row(name, score, name === token.name));
@@ -218,102 +225,6 @@ function moveFocus(event) {
     }
 }
 
-// ---- Attention ----
-
-let picture = null;
-let here = null;
-
-const text = () => at("prompt").value + tokens.map((token) => token.text).join("");
-
-async function look() {
-    picture = null;
-    here = null;
-    at("picture").hidden = true;
-    if (!at("attention").open) {
-        return;
-    }
-    if (running || tokens.length === 0) {
-        at("attention-said").textContent = running ? "The text is not at its end." : "There is no text yet.";
-        return;
-    }
-    try {
-        const response = await ask("api/attention", {
-            method: "POST",
-            headers: { "Content-Type": "application/json" },
-            body: JSON.stringify({ prompt: text(), layer: number("layer"), head: number("head") }),
-        });
-        picture = await response.json();
-        at("picture").hidden = false;
-        at("attention-said").textContent = `${picture.tokens.length} tokens, head ${number("head") + 1} of layer ${number("layer") + 1}.`;
-        draw();
-    } catch (error) {
-        at("attention-said").textContent = error.message;
-    }
-}
-
-// A square a pair; the darker, or in the dark the lighter, the more the row's token looks at the column's.
-function draw() {
-    const canvas = at("picture");
-    const count = picture.tokens.length;
-    const side = Math.max(1, Math.floor((1024 * Math.min(2, devicePixelRatio)) / count));
-    canvas.width = canvas.height = side * count;
-    const context = canvas.getContext("2d");
-    const style = getComputedStyle(canvas);
-    context.fillStyle = style.getPropertyValue("--accent");
-    picture.weights.forEach((weights, row) => {
-        weights.forEach((weight, column) => {
-            // Small weights are many; their root lets them be seen.
-            context.globalAlpha = Math.sqrt(weight);
-            context.fillRect(column * side, row * side, side, side);
-        });
-    });
-    context.globalAlpha = 1;
-    if (here) {
-        context.strokeStyle = style.color;
-        context.lineWidth = Math.max(2, side / 8);
-        context.strokeRect(0, here.row * side, (here.row + 1) * side, side);
-        context.strokeRect(here.column * side, here.row * side, side, side);
-    }
-}
-
-function pointAt(row, column) {
-    const last = picture.tokens.length - 1;
-    row = Math.min(Math.max(row, 0), last);
-    here = { row, column: Math.min(Math.max(column, 0), row) };
-    draw();
-    const name = (i) => `“${readable(picture.tokens[i])}”`;
-    const weights = picture.weights[row];
-    const most = weights.indexOf(Math.max(...weights));
-    const share = (i) => `${(100 * weights[i]).toFixed(weights[i] < 0.1 ? 1 : 0)} %`;
-    at("attention-said").textContent =
-        `${name(row)} (${row + 1}) looks at ${name(here.column)} (${here.column + 1}): ${share(here.column)}; ` +
-        `most at ${name(most)} (${most + 1}): ${share(most)}`;
-}
-
-function pointByMouse(event) {
-    if (picture) {
-        const box = at("picture").getBoundingClientRect();
-        const place = (offset, size) => Math.floor((offset / size) * picture.tokens.length);
-        pointAt(place(event.clientY - box.top, box.height), place(event.clientX - box.left, box.width));
-    }
-}
-
-function pointByKey(event) {
-    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    const step = steps[event.key];
-    if (picture && step) {
-        event.preventDefault();
-        const { row, column } = here ?? { row: picture.tokens.length - 1, column: 0 };
-        pointAt(row + (here ? step[0] : 0), column + (here ? step[1] : 0));
-    }
-}
-
-function offer(select, count) {
-    if (select.options.length !== count) {
-        select.replaceChildren(...Array.from({ length: count }, (_, i) => new Option(i + 1, i)));
-    }
-}
-
 // ---- The state ----
 
 const counted = new Intl.NumberFormat("en");
@@ -336,8 +247,7 @@ async function refresh() {
             at("length").value = Math.min(100, Math.ceil(contextLength / 2));
             showValues();
         }
-        offer(at("layer"), info.layers);
-        offer(at("head"), info.heads);
+        attention.offer(info);
         showState(info);
     } catch (error) {
         if (!at("main").hidden) {
@@ -370,6 +280,19 @@ function showState(info) {
     at("state").replaceChildren(...parts);
 }
 
+// ---- What tokens look at ----
+
+const attention = attentionOf({
+    ask,
+    readable,
+    // Where nothing was generated there is the prompt.
+    text: () => ({
+        prompt: asked ?? at("prompt").value,
+        ids: tokens.map((token) => token.id),
+        isWhole: running === null,
+    }),
+});
+
 // ---- Controls ----
 
 function showValues() {
@@ -390,13 +313,6 @@ at("stop").addEventListener("click", () => {
     at("generate").focus();
 });
 at("text").addEventListener("keydown", moveFocus);
-at("attention").addEventListener("toggle", look);
-at("layer").addEventListener("change", look);
-at("head").addEventListener("change", look);
-at("picture").addEventListener("mousemove", pointByMouse);
-at("picture").addEventListener("click", pointByMouse);
-at("picture").addEventListener("keydown", pointByKey);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => picture && draw());
 document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !at("generate").disabled) {
         event.preventDefault();
