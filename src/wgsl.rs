@@ -32,6 +32,7 @@ pub static HELPERS: &[Source] = &[
     shader!("attention/attention_cache.wgsl"),
     shader!("shared/operand_halves.wgsl"),
     shader!("attention/attention_head_quad.wgsl"),
+    shader!("attention/attention_newest.wgsl"),
     shader!("attention/attention_query_rows.wgsl"),
     shader!("attention/attention_subgroup.wgsl"),
     shader!("attention/attention_tiles.wgsl"),

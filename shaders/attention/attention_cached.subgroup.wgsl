@@ -3,7 +3,8 @@
 // where a barrier costs more than the sums that it saves. A subgroup takes one key and value head of a row: it
 // adds the row's own key and value to the cache, in place of the oldest where all of the slot is taken. Its
 // lanes take keys in turn, for one query head of the group after the other, and add up at the end.
-// Joined with attention_cache.wgsl, attention_head_quad.wgsl, most_negative.wgsl, subgroup_lanes.wgsl.
+// Joined with attention_cache.wgsl, attention_head_quad.wgsl, attention_newest.wgsl, most_negative.wgsl.
+// Joined with subgroup_lanes.wgsl.
 // Joined with operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     num_heads: u32,
@@ -24,22 +25,18 @@ struct Params {
 
 override HEAD_DIM: u32 = 64u;
 
-// Of a row that stands for no sequence.
-const NO_SLOT: u32 = 0xffffffffu;
-
-fn attend(row: u32, head: u32, lane: u32, keys: u32, taken: u32) {
+fn attend(row: u32, head: u32, lane: u32, kept: Kept) {
     var query: array<vec4<f32>, 32>;
     var sums: array<vec4<f32>, 32>;
     for (var quad = 0u; quad < QUADS; quad++) {
         query[quad] = widened(cached_quad(row, head * HEAD_DIM, quad)) * params.scale;
     }
-    let values = keys + params.capacity * QUADS;
     var largest = MOST_NEGATIVE;
     var weight = 0.0;
-    for (var key = lane; key < taken; key += LANES) {
+    for (var key = lane; key < kept.taken; key += LANES) {
         var dots = vec4(0.0);
         for (var quad = 0u; quad < QUADS; quad++) {
-            dots = fma(query[quad], widened(cache[keys + key * QUADS + quad]), dots);
+            dots = fma(query[quad], widened(cache[kept.keys + key * QUADS + quad]), dots);
         }
         let score = (dots.x + dots.y) + (dots.z + dots.w);
         let before = largest;
@@ -48,7 +45,7 @@ fn attend(row: u32, head: u32, lane: u32, keys: u32, taken: u32) {
         let own = exp(score - largest);
         weight = fma(weight, factor, own);
         for (var quad = 0u; quad < QUADS; quad++) {
-            let value = widened(cache[values + key * QUADS + quad]);
+            let value = widened(cache[kept.values + key * QUADS + quad]);
             sums[quad] = fma(vec4(own), value, sums[quad] * factor);
         }
     }
@@ -74,22 +71,11 @@ fn main(
 ) {
     let kv_head = group.x;
     let row = group.y;
-    let slot = places[row * 2u];
-    let position = places[row * 2u + 1u];
-    let taken = select(min(position + 1u, params.capacity), 0u, slot == NO_SLOT);
-    let keys = first_key(slot, kv_head);
-    if (taken > 0u) {
-        for (var quad = lane; quad < QUADS; quad += LANES) {
-            let at = keys + position % params.capacity * QUADS + quad;
-            cache[at] = cached_quad(row, params.key_first + kv_head * HEAD_DIM, quad);
-            let value = cached_quad(row, params.value_first + kv_head * HEAD_DIM, quad);
-            cache[at + params.capacity * QUADS] = value;
-        }
-    }
+    let kept = keep_newest(row, kv_head, lane, LANES);
     // The row's own key and value are where the others are.
     storageBarrier();
     let heads = params.num_heads / params.num_kv_heads;
     for (var head = kv_head * heads; head < (kv_head + 1u) * heads; head++) {
-        attend(row, head, lane, keys, taken);
+        attend(row, head, lane, kept);
     }
 }

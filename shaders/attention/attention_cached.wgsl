@@ -2,7 +2,7 @@
 // earlier ones, by an online softmax (Dao et al. 2022). A workgroup takes one key and value head of a row: it
 // adds the row's own key and value to the cache, in place of the oldest where all of the slot is taken, and
 // goes through them for HEADS query heads of the group at a time, which share what is read.
-// Joined with attention_cache.wgsl, attention_head_quad.wgsl, most_negative.wgsl.
+// Joined with attention_cache.wgsl, attention_head_quad.wgsl, attention_newest.wgsl, most_negative.wgsl.
 // Joined with operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     num_heads: u32,
@@ -25,8 +25,6 @@ override HEAD_DIM: u32 = 64u;
 override LANES: u32 = 64u;  // a power of two, no less than QUADS
 override HEADS: u32 = 1u;   // 1 to 4
 
-// Of a row that stands for no sequence.
-const NO_SLOT: u32 = 0xffffffffu;
 override SHARES: u32 = LANES / QUADS;  // of a block's values, each taken by QUADS lanes
 
 var<workgroup> queries: array<vec4<f32>, 128>;  // [HEADS, QUADS], times the scale
@@ -157,16 +155,7 @@ fn stage_queries(lane: u32, row: u32, head0: u32, end: u32) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let kv_head = group.x;
     let row = group.y;
-    let slot = places[row * 2u];
-    let position = places[row * 2u + 1u];
-    let taken = select(min(position + 1u, params.capacity), 0u, slot == NO_SLOT);
-    let keys = first_key(slot, kv_head);
-    let values = keys + params.capacity * QUADS;
-    if (lane < QUADS && taken > 0u) {
-        let at = position % params.capacity * QUADS + lane;
-        cache[keys + at] = cached_quad(row, params.key_first + kv_head * HEAD_DIM, lane);
-        cache[values + at] = cached_quad(row, params.value_first + kv_head * HEAD_DIM, lane);
-    }
+    let kept = keep_newest(row, kv_head, lane, LANES);
     // The row's own key and value are where the others are.
     storageBarrier();
     let quad = lane % QUADS;
@@ -182,24 +171,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var sum = vec4(0.0);
         var attended: Attended;
         attended = Attended();
-        for (var key0 = 0u; key0 < taken; key0 += LANES) {
+        for (var key0 = 0u; key0 < kept.taken; key0 += LANES) {
             let key = key0 + lane;
             var scores = vec4(MOST_NEGATIVE);
-            if (key < taken) {
-                scores = scores_of(keys + key * QUADS);
+            if (key < kept.taken) {
+                scores = scores_of(kept.keys + key * QUADS);
             }
             let before = largest;
             largest = max(before, largest_of_all(lane, scores));
             let factor = exp(before - largest);
-            let weight = select(vec4(0.0), exp(scores - largest), key < taken);
+            let weight = select(vec4(0.0), exp(scores - largest), key < kept.taken);
             sum = fma(sum, factor, weight);
             weights[lane] = weight;
             // The block's weights are whole.
             workgroupBarrier();
             attended = grown(attended, factor);
             if (share < SHARES) {
-                for (var i = share; i < min(LANES, taken - key0); i += SHARES) {
-                    let v = widened(cache[values + (key0 + i) * QUADS + quad]);
+                for (var i = share; i < min(LANES, kept.taken - key0); i += SHARES) {
+                    let v = widened(cache[kept.values + (key0 + i) * QUADS + quad]);
                     attended = add_value(attended, v, weights[i]);
                 }
             }
