@@ -3,14 +3,14 @@
 
 mod file;
 mod host;
+mod memory;
 mod state;
 mod storage;
 mod table;
 
 pub use file::{WeightsError, WeightsFile, write};
 pub use host::HostTensor;
+pub use memory::{FlatIds, ParameterMemory};
 pub use state::EngineState;
 pub use storage::StorageType;
-pub use table::{
-    FlatIds, Init, Parameter, ParameterId, ParameterMemory, ParameterPart, ParameterTable, Role,
-};
+pub use table::{Init, Parameter, ParameterId, ParameterPart, ParameterTable, Role};

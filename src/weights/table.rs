@@ -1,10 +1,11 @@
 //! The one table of parameters: name, shape, storage type, role, place, decay and initial
 //! distribution.
 
+use super::FlatIds;
 use super::{HostTensor, StorageType};
 use crate::config::ModelConfig;
 use crate::gpu::tensor::{COLUMNS_MULTIPLE, align_words};
-use crate::gpu::{Buffers, Device, GpuError, Memory, PersistentId, Plan, Tensor};
+use crate::gpu::{Buffers, Device, GpuError, Memory, Plan, Tensor};
 use crate::parallel;
 use crate::random::{Philox, Stream};
 
@@ -355,7 +356,7 @@ impl ParameterTable {
             };
             wanted(buffer).then(|| memory.declare(label, buffer.words))
         };
-        FlatIds(self.buffers.iter().enumerate().map(declare).collect())
+        FlatIds::new(self.buffers.iter().enumerate().map(declare).collect())
     }
 
     /// The parts of each parameter in `buffers`, as [`ParameterTable::declare`] or
@@ -364,8 +365,7 @@ impl ParameterTable {
     /// Tensors of plans are of 4-byte elements, as those of every storage type so far.
     pub fn bind(&self, plan: &mut Plan, memory: &Memory, buffers: &FlatIds) -> Vec<Vec<Tensor>> {
         let whole: Vec<Option<Tensor>> = buffers
-            .0
-            .iter()
+            .all()
             .map(|id| id.map(|id| plan.persistent(memory, id)))
             .collect();
         let tensor = |part: &ParameterPart, cols: usize| {
@@ -422,51 +422,6 @@ impl ParameterId {
     /// Place in the table.
     pub fn index(self) -> usize {
         self.0
-    }
-}
-
-/// The persistent buffers of one copy of the table: one for each flat buffer, or none where the copy
-/// leaves out parameters that stay as they are.
-#[derive(Clone, Debug)]
-pub struct FlatIds(Vec<Option<PersistentId>>);
-
-impl FlatIds {
-    /// That of the flat buffer `buffer`.
-    ///
-    /// # Panics
-    /// If there is none: a bug of the caller.
-    pub fn of(&self, buffer: usize) -> PersistentId {
-        self.0[buffer].expect("a buffer of trained parameters")
-    }
-
-    /// Those that there are.
-    pub fn iter(&self) -> impl Iterator<Item = PersistentId> {
-        self.0.iter().flatten().copied()
-    }
-}
-
-/// The persistent buffers of a model in training.
-#[derive(Clone, Debug)]
-pub struct ParameterMemory {
-    /// Values.
-    pub parameters: FlatIds,
-    /// Gradients of what is trained; the words between tensors stay zero.
-    pub gradients: FlatIds,
-    /// First moments of what is trained.
-    pub moment1: FlatIds,
-    /// Second moments of what is trained.
-    pub moment2: FlatIds,
-}
-
-impl ParameterMemory {
-    /// Declares all four.
-    pub fn declare(table: &ParameterTable, memory: &mut Memory) -> Self {
-        Self {
-            parameters: table.declare(memory, "parameters"),
-            gradients: table.declare_trained(memory, "gradients"),
-            moment1: table.declare_trained(memory, "moment1"),
-            moment2: table.declare_trained(memory, "moment2"),
-        }
     }
 }
 

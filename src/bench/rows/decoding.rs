@@ -1,6 +1,7 @@
 //! Rows of the kernels that only decoding has.
 
-use super::{Table, product_of};
+use super::Table;
+use super::matmul::product_of;
 use crate::check::Case;
 use crate::gpu::Elements;
 use crate::gpu::dispatch::word;

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::Table;
-use super::matmul::staged_row;
+use super::matmul_stage::staged_row;
 use crate::check::Case;
 use crate::gpu::tensor::COLUMNS_MULTIPLE;
 use crate::kernels::half::{self as op, HALVE, HALVE_QUADS, WIDEN, WIDEN_QUADS};

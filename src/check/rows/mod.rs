@@ -9,6 +9,8 @@ mod layers;
 mod logprobs;
 mod loss;
 mod matmul;
+mod matmul_epilogue;
+mod matmul_stage;
 mod optimiser;
 mod probe;
 mod rmsnorm;
@@ -22,6 +24,8 @@ pub(super) fn all() -> Vec<Row> {
     let mut table = Table { rows: Vec::new() };
     layers::rows(&mut table);
     rmsnorm::rows(&mut table);
+    matmul_stage::rows(&mut table);
+    matmul_epilogue::rows(&mut table);
     matmul::rows(&mut table);
     half::rows(&mut table);
     attention::rows(&mut table);
