@@ -1,6 +1,7 @@
 //! The table of rows: every kernel at shapes of a small model.
 
 mod decoding;
+mod layers;
 mod matmul;
 mod probe;
 
@@ -12,12 +13,10 @@ use crate::gpu::{Elements, Kernel, Tensor};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
 use crate::kernels::attention::{self, AttentionShape, Saved};
 use crate::kernels::loss_scale::LossScale;
-use crate::kernels::rope::RopeTable;
 use crate::kernels::sample::{SETTINGS_WORDS, SampleRows, Sampling};
-use crate::kernels::sum::{Partials, Sums};
+use crate::kernels::sum::Partials;
 use crate::kernels::{
-    cross_entropy, embedding, grad_norm, half, logprobs, loss_scale, rmsnorm, rope, sample,
-    softmax, sum, swiglu,
+    cross_entropy, embedding, grad_norm, half, logprobs, loss_scale, sample, softmax, sum,
 };
 use crate::reference;
 
@@ -25,8 +24,6 @@ use crate::reference;
 const ROWS: usize = 1024;
 const D_MODEL: usize = 128;
 const D_FF: usize = 344;
-/// `[rows, cols]` of a medium model.
-const WIDE: (usize, usize) = (2048, 512);
 /// A width whose rows are no whole quads.
 const ODD_WIDTH: usize = D_MODEL - 2;
 const VOCAB: usize = 1024;
@@ -36,7 +33,7 @@ pub(super) fn all() -> Vec<Row> {
     let mut table = Table { rows: Vec::new() };
     matmul::rows(&mut table);
     attention_rows(&mut table);
-    layer_rows(&mut table);
+    layers::rows(&mut table);
     embedding_rows(&mut table);
     loss_rows(&mut table);
     logprobs_rows(&mut table);
@@ -135,89 +132,6 @@ fn attention_rows(table: &mut Table) {
                 attention::backward_by(plan, variant, saved, d_output, shape);
             },
         );
-    }
-}
-
-fn rmsnorm_rows(table: &mut Table) {
-    use rmsnorm::Variant::{Reloaded, Subgroup};
-    for (kernel, variant, (rows, cols)) in [
-        (&rmsnorm::FORWARD, Reloaded, (ROWS, ODD_WIDTH)),
-        (&rmsnorm::FORWARD_QUADS, Reloaded, (ROWS, D_MODEL)),
-        (&rmsnorm::FORWARD_QUADS, Reloaded, WIDE),
-        (&rmsnorm::FORWARD_SUBGROUP, Subgroup, (ROWS, D_MODEL)),
-        (&rmsnorm::FORWARD_SUBGROUP, Subgroup, WIDE),
-        (&rmsnorm::BACKWARD_INPUT, Reloaded, (ROWS, ODD_WIDTH)),
-        (&rmsnorm::BACKWARD_INPUT_QUADS, Reloaded, (ROWS, D_MODEL)),
-        (&rmsnorm::BACKWARD_INPUT_QUADS, Reloaded, WIDE),
-        (&rmsnorm::BACKWARD_WEIGHT, Reloaded, (ROWS, ODD_WIDTH)),
-        (&rmsnorm::BACKWARD_WEIGHT_QUADS, Reloaded, (ROWS, D_MODEL)),
-        (&rmsnorm::BACKWARD_WEIGHT_QUADS, Reloaded, WIDE),
-        (&rmsnorm::BACKWARD_SUBGROUP, Subgroup, (ROWS, D_MODEL)),
-        (&rmsnorm::BACKWARD_SUBGROUP, Subgroup, WIDE),
-    ] {
-        table.add(kernel, format!("{rows}x{cols}"), move |case| {
-            let [d_output, d_input] = [(); 2].map(|()| tensor(case, rows, cols));
-            let input = case.random(rows, cols, 1.0);
-            let weight = case.random(1, cols, 1.0);
-            let d_weight = tensor(case, 1, cols);
-            let plan = &mut case.plan;
-            let (output, inv_rms) = rmsnorm::forward_by(
-                plan,
-                variant,
-                input.tensor,
-                weight.tensor,
-                1e-5,
-                Elements::Words,
-            );
-            let saved = rmsnorm::Saved {
-                input: input.tensor,
-                inv_rms,
-            };
-            let [d_input, d_weight] = [d_input, d_weight].map(|tensor| rmsnorm::Gradient {
-                tensor,
-                accumulate: false,
-            });
-            let gradients = rmsnorm::Gradients {
-                d_output,
-                d_input,
-                d_weight: Some(d_weight),
-                halves: None,
-            };
-            let mut sums = Sums::default();
-            rmsnorm::backward_by(plan, variant, saved, weight.tensor, gradients, &mut sums);
-            sums.flush(plan);
-            let want = reference::rmsnorm::forward(&input.values, &weight.values, 1e-5);
-            case.expect("output", output, want.0);
-        });
-    }
-}
-
-fn layer_rows(table: &mut Table) {
-    rmsnorm_rows(table);
-    for (heads, head_dim) in [(9, 14), (4, 32)] {
-        let cols = heads * head_dim;
-        let shape = format!("{ROWS}x{cols}, heads {heads}x{head_dim}");
-        table.add(&rope::FORWARD, shape, move |case| {
-            let values = tensor(case, ROWS, cols);
-            let table = RopeTable {
-                angles: tensor(case, 128, head_dim),
-            };
-            rope::forward(&mut case.plan, table, values, heads);
-        });
-    }
-    for (kernel, d_ff) in [
-        (&swiglu::FORWARD, ODD_WIDTH + 1),
-        (&swiglu::FORWARD_QUADS, D_FF),
-        (&swiglu::BACKWARD, ODD_WIDTH + 1),
-        (&swiglu::BACKWARD_QUADS, D_FF),
-    ] {
-        table.add(kernel, format!("{ROWS}x{d_ff}"), move |case| {
-            let [gate_up, d_output] = [2 * d_ff, d_ff].map(|cols| tensor(case, ROWS, cols));
-            let plan = &mut case.plan;
-            let output = plan.scratch("output", ROWS, d_ff);
-            swiglu::forward_into(plan, gate_up, d_ff, output);
-            swiglu::backward(plan, gate_up, d_ff, d_output);
-        });
     }
 }
 

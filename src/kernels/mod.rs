@@ -23,7 +23,18 @@ pub mod swiglu;
 
 use family::{AnyFamily, Of};
 
-use crate::gpu::{AdapterClass, Binding, Elements, Feature, Kernel, Plan, Requirement, Role};
+use crate::gpu::{
+    AdapterClass, Binding, Elements, Feature, Kernel, Plan, Requirement, Role, Tensor,
+};
+
+/// A gradient, and whether it is added to what is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Gradient {
+    /// Where it goes.
+    pub tensor: Tensor,
+    /// Adds it, or else overwrites what is there.
+    pub accumulate: bool,
+}
 
 /// Every kernel of every op and variant.
 pub static ALL: &[&Kernel] = &[
@@ -260,6 +271,14 @@ fn row_lanes(plan: &Plan) -> u32 {
         AdapterClass::Gpu => 64,
         AdapterClass::Software => 8,
     }
+}
+
+/// Rows that one lane of a gain's gradient adds up, or one subgroup takes.
+const ROWS_PER_BLOCK: usize = 32;
+
+/// Rows of a block of partial sums: no more blocks than one dimension of the grid holds.
+fn rows_per_block(rows: usize) -> usize {
+    ROWS_PER_BLOCK.max(rows.div_ceil(65_535))
 }
 
 /// The kernel for rows of `cols` words, and the words of one of its elements.

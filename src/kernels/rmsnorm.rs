@@ -5,7 +5,9 @@ mod variants;
 use super::family::choose;
 use super::half::{halve, halve_into};
 use super::sum::Sums;
-use super::{SUBGROUP_LANES, SUBGROUPS, binding, by_width, halves, row_lanes};
+use super::{
+    Gradient, SUBGROUP_LANES, SUBGROUPS, binding, by_width, halves, row_lanes, rows_per_block,
+};
 use crate::gpu::dispatch::{Bound, flat_workgroups, word};
 use crate::gpu::kernel::{PORTABLE, QUADS};
 use crate::gpu::{Dispatch, Elements, Kernel, Plan, Role, Tensor};
@@ -142,8 +144,6 @@ pub static BACKWARD_SUBGROUP: Kernel = Kernel {
 const SUBGROUP: &str = "subgroup";
 /// Columns of the widest row that a subgroup keeps, see `subgroup_row.wgsl`.
 const MOST_KEPT: usize = 1024;
-/// Rows that one lane of the gain's gradient adds up, or one subgroup takes.
-const ROWS_PER_BLOCK: usize = 32;
 
 /// How rows are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,11 +279,6 @@ pub fn forward_by(
     (output, inv_rms)
 }
 
-/// Rows of a block: no more blocks than one dimension of the grid holds.
-fn rows_per_block(rows: usize) -> usize {
-    ROWS_PER_BLOCK.max(rows.div_ceil(65_535))
-}
-
 /// A launch of `kernel` with a subgroup for each block of `rows`, which are whole quads.
 fn by_blocks<const N: usize>(
     kernel: &'static Kernel,
@@ -307,15 +302,6 @@ pub struct Saved {
     pub input: Tensor,
     /// `[rows]`.
     pub inv_rms: Tensor,
-}
-
-/// A gradient, and whether it is added to what is there.
-#[derive(Clone, Copy, Debug)]
-pub struct Gradient {
-    /// Where it goes.
-    pub tensor: Tensor,
-    /// Adds it, or else overwrites what is there.
-    pub accumulate: bool,
 }
 
 /// What comes to the layer and what goes on from it.

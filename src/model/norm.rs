@@ -2,8 +2,9 @@
 
 use super::Pass;
 use crate::gpu::{Elements, Tensor};
+use crate::kernels::Gradient;
 pub use crate::kernels::rmsnorm::Saved;
-use crate::kernels::rmsnorm::{self, Gradient, Gradients};
+use crate::kernels::rmsnorm::{self, Gradients};
 use crate::weights::ParameterId;
 
 /// A normalisation layer.

@@ -4,9 +4,9 @@ use super::layers::SHAPES;
 use super::{Table, added};
 use crate::check::Case;
 use crate::gpu::{AdapterClass, Elements};
-use crate::kernels::by_width;
-use crate::kernels::rmsnorm::{self, Gradient, Gradients, Saved, Variant};
+use crate::kernels::rmsnorm::{self, Gradients, Saved, Variant};
 use crate::kernels::sum::Sums;
+use crate::kernels::{Gradient, by_width};
 use crate::reference;
 
 const EPS: f64 = 1e-5;
