@@ -1,5 +1,6 @@
 //! Checks the f64 reference itself: gradients against finite differences, values against hand-made cases.
 
+mod layers;
 mod sampling;
 mod transformer;
 

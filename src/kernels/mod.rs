@@ -9,6 +9,7 @@ pub mod embedding;
 pub mod family;
 pub mod grad_norm;
 pub mod half;
+pub mod layernorm;
 pub mod logprobs;
 pub mod loss_scale;
 pub mod matmul;
@@ -77,6 +78,12 @@ pub static ALL: &[&Kernel] = &[
     &rmsnorm::BACKWARD_WEIGHT,
     &rmsnorm::BACKWARD_WEIGHT_QUADS,
     &rmsnorm::BACKWARD_SUBGROUP,
+    &layernorm::FORWARD,
+    &layernorm::FORWARD_QUADS,
+    &layernorm::BACKWARD_INPUT,
+    &layernorm::BACKWARD_INPUT_QUADS,
+    &layernorm::BACKWARD_WEIGHT,
+    &layernorm::BACKWARD_WEIGHT_QUADS,
     &rope::FORWARD,
     &attention::FORWARD,
     &attention::FORWARD_F16,

@@ -12,6 +12,7 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod grad_norm;
 pub mod half;
+pub mod layernorm;
 pub mod logprobs;
 pub mod loss_scale;
 pub mod matmul;

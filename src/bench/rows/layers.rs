@@ -4,7 +4,7 @@ use super::{D_FF, D_MODEL, ODD_WIDTH, ROWS, Table, tensor};
 use crate::gpu::Elements;
 use crate::kernels::rope::RopeTable;
 use crate::kernels::sum::Sums;
-use crate::kernels::{Gradient, rmsnorm, rope, swiglu};
+use crate::kernels::{Gradient, layernorm, rmsnorm, rope, swiglu};
 use crate::reference;
 
 /// `[rows, cols]` of a medium model.
@@ -12,6 +12,7 @@ const WIDE: (usize, usize) = (2048, 512);
 
 pub(super) fn rows(table: &mut Table) {
     rmsnorm_rows(table);
+    layernorm_rows(table);
     for (heads, head_dim) in [(9, 14), (4, 32)] {
         let cols = heads * head_dim;
         let shape = format!("{ROWS}x{cols}, heads {heads}x{head_dim}");
@@ -89,6 +90,50 @@ fn rmsnorm_rows(table: &mut Table) {
             sums.flush(plan);
             let want = reference::rmsnorm::forward(&input.values, &weight.values, 1e-5);
             case.expect("output", output, want.0);
+        });
+    }
+}
+
+fn layernorm_rows(table: &mut Table) {
+    for (kernel, (rows, cols)) in [
+        (&layernorm::FORWARD, (ROWS, ODD_WIDTH)),
+        (&layernorm::FORWARD_QUADS, (ROWS, D_MODEL)),
+        (&layernorm::FORWARD_QUADS, WIDE),
+        (&layernorm::BACKWARD_INPUT, (ROWS, ODD_WIDTH)),
+        (&layernorm::BACKWARD_INPUT_QUADS, (ROWS, D_MODEL)),
+        (&layernorm::BACKWARD_INPUT_QUADS, WIDE),
+        (&layernorm::BACKWARD_WEIGHT, (ROWS, ODD_WIDTH)),
+        (&layernorm::BACKWARD_WEIGHT_QUADS, (ROWS, D_MODEL)),
+        (&layernorm::BACKWARD_WEIGHT_QUADS, WIDE),
+    ] {
+        table.add(kernel, format!("{rows}x{cols}"), move |case| {
+            let input = case.random(rows, cols, 1.0);
+            let [weight, bias] = [(); 2].map(|()| case.random(1, cols, 1.0));
+            let [d_output, d_input] = [(); 2].map(|()| tensor(case, rows, cols));
+            let [d_weight, d_bias] = [(); 2].map(|()| tensor(case, 1, cols));
+            let plan = &mut case.plan;
+            let [x, gain, added] = [input.tensor, weight.tensor, bias.tensor];
+            let (output, saved) = layernorm::forward(plan, x, gain, added, 1e-5, Elements::Words);
+            let into = |tensor| Gradient {
+                tensor,
+                accumulate: false,
+            };
+            let gradients = layernorm::Gradients {
+                d_output,
+                d_input: into(d_input),
+                d_weight: Some(into(d_weight)),
+                d_bias: Some(into(d_bias)),
+                halves: None,
+            };
+            let mut sums = Sums::default();
+            layernorm::backward(plan, saved, gain, gradients, &mut sums);
+            sums.flush(plan);
+            let (x, gain, added) = (&input.values, &weight.values, &bias.values);
+            case.expect(
+                "output",
+                output,
+                reference::layernorm::forward(x, gain, added, 1e-5),
+            );
         });
     }
 }

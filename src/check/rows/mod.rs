@@ -5,6 +5,7 @@ mod attention_cache;
 mod attention_weights;
 mod half;
 mod large;
+mod layernorm;
 mod layers;
 mod logprobs;
 mod loss;
@@ -24,6 +25,7 @@ pub(super) fn all() -> Vec<Row> {
     let mut table = Table { rows: Vec::new() };
     layers::rows(&mut table);
     rmsnorm::rows(&mut table);
+    layernorm::rows(&mut table);
     matmul_stage::rows(&mut table);
     matmul_epilogue::rows(&mut table);
     matmul::rows(&mut table);

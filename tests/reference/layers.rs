@@ -1,0 +1,42 @@
+//! The reference of layer normalisation, GELU, biases and heads' norms.
+
+use gpu_tlm::reference::layernorm;
+
+use super::{ROUNDING, assert_close, assert_gradient, dot, scaled, values};
+
+#[test]
+fn layernorm_matches_its_formula() {
+    // Of (1, 3) the mean is 2 and the variance 1; 1 + 3 has the root 2.
+    let output = layernorm::forward(&[1.0, 3.0], &[1.0, 4.0], &[10.0, 20.0], 3.0);
+    assert_close("output", &output, &[9.5, 22.0], ROUNDING);
+    // A mean of a billion leaves the variance as it is.
+    let far = layernorm::statistics(&[1e9 + 1.0, 1e9 + 3.0], 2, 3.0);
+    assert_close("mean", &far.mean, &[1e9 + 2.0], ROUNDING);
+    assert_close("inv_std", &far.inv_std, &[0.5], ROUNDING);
+}
+
+#[test]
+fn layernorm_gradients_match_finite_differences() {
+    for (rows, cols, size) in [(1, 1, 1.0), (3, 5, 1.0), (2, 17, 30.0), (2, 16, 0.1)] {
+        let name = format!("[{rows}, {cols}] of size {size}");
+        let eps = 1e-5;
+        let input = scaled(&values(41, rows * cols), size);
+        let (weight, bias) = (values(42, cols), values(43, cols));
+        let d_output = values(44, rows * cols);
+        let statistics = layernorm::statistics(&input, cols, eps);
+        let d_input = layernorm::backward_input(&input, &weight, &statistics, &d_output);
+        let (d_weight, d_bias) = layernorm::backward_weight(&input, &statistics, &d_output, cols);
+        let loss = |input: &[f64], weight: &[f64], bias: &[f64]| {
+            dot(&layernorm::forward(input, weight, bias, eps), &d_output)
+        };
+        assert_gradient(&format!("d_input {name}"), &input, &d_input, |input| {
+            loss(input, &weight, &bias)
+        });
+        assert_gradient(&format!("d_weight {name}"), &weight, &d_weight, |weight| {
+            loss(&input, weight, &bias)
+        });
+        assert_gradient(&format!("d_bias {name}"), &bias, &d_bias, |bias| {
+            loss(&input, &weight, bias)
+        });
+    }
+}
