@@ -38,6 +38,7 @@ pub static HELPERS: &[Source] = &[
     shader!("attention/attention_tiles.wgsl"),
     shader!("attention/attention_turned_back.wgsl"),
     shader!("shared/operand_words.wgsl"),
+    shader!("gelu/gelu_argument.wgsl"),
     shader!("half/half_bits.wgsl"),
     shader!("half/unpacked_halves.wgsl"),
     shader!("matmul/cooperative_16.wgsl"),

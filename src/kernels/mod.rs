@@ -7,6 +7,7 @@ pub mod attention_weights;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod family;
+pub mod gelu;
 pub mod grad_norm;
 pub mod half;
 pub mod layernorm;
@@ -115,6 +116,10 @@ pub static ALL: &[&Kernel] = &[
     &swiglu::FORWARD_QUADS,
     &swiglu::BACKWARD,
     &swiglu::BACKWARD_QUADS,
+    &gelu::FORWARD,
+    &gelu::FORWARD_QUADS,
+    &gelu::BACKWARD,
+    &gelu::BACKWARD_QUADS,
     &softmax::FORWARD,
     &softmax::BACKWARD,
     &cross_entropy::FORWARD,

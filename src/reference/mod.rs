@@ -10,6 +10,7 @@ pub mod attention_cache;
 pub mod attention_weights;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod gelu;
 pub mod grad_norm;
 pub mod half;
 pub mod layernorm;

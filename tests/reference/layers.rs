@@ -1,6 +1,6 @@
 //! The reference of layer normalisation, GELU, biases and heads' norms.
 
-use gpu_tlm::reference::layernorm;
+use gpu_tlm::reference::{gelu, layernorm};
 
 use super::{ROUNDING, assert_close, assert_gradient, dot, scaled, values};
 
@@ -39,4 +39,27 @@ fn layernorm_gradients_match_finite_differences() {
             loss(&input, &weight, bias)
         });
     }
+}
+
+#[test]
+fn gelu_matches_its_formula_and_finite_differences() {
+    // As `torch.nn.functional.gelu(x, approximate="tanh")` has them in f64.
+    let output = gelu::forward(&[0.0, 1.0, -1.0, 3.0, 1e4, -1e4]);
+    let want = [
+        0.0,
+        0.8411919906082768,
+        -0.15880800939172324,
+        2.996362607918227,
+        1e4,
+        0.0,
+    ];
+    assert_close("forward", &output, &want, ROUNDING);
+    let input = [&values(45, 7)[..], &[0.0, 30.0, -30.0, 3.0, -3.0]].concat();
+    let d_output = values(46, input.len());
+    let d_input = gelu::backward(&input, &d_output);
+    assert_gradient("d_input", &input, &d_input, |input| {
+        dot(&gelu::forward(input), &d_output)
+    });
+    let far = gelu::backward(&[-1e4, 1e4, -1e100, 1e100], &[1.0; 4]);
+    assert_close("far from 0", &far, &[0.0, 1.0, 0.0, 1.0], ROUNDING);
 }

@@ -4,7 +4,7 @@ use super::{D_FF, D_MODEL, ODD_WIDTH, ROWS, Table, tensor};
 use crate::gpu::Elements;
 use crate::kernels::rope::RopeTable;
 use crate::kernels::sum::Sums;
-use crate::kernels::{Gradient, layernorm, rmsnorm, rope, swiglu};
+use crate::kernels::{Gradient, gelu, layernorm, rmsnorm, rope, swiglu};
 use crate::reference;
 
 /// `[rows, cols]` of a medium model.
@@ -36,6 +36,25 @@ pub(super) fn rows(table: &mut Table) {
             let output = plan.scratch("output", ROWS, d_ff);
             swiglu::forward_into(plan, gate_up, d_ff, output);
             swiglu::backward(plan, gate_up, d_ff, d_output);
+        });
+    }
+    gelu_rows(table);
+}
+
+fn gelu_rows(table: &mut Table) {
+    for (kernel, cols) in [
+        (&gelu::FORWARD, ODD_WIDTH + 1),
+        (&gelu::FORWARD_QUADS, 4 * D_MODEL),
+        (&gelu::BACKWARD, ODD_WIDTH + 1),
+        (&gelu::BACKWARD_QUADS, 4 * D_MODEL),
+    ] {
+        table.add(kernel, format!("{ROWS}x{cols}"), move |case| {
+            let [input, d_output] = [(); 2].map(|()| case.random(ROWS, cols, 1.0));
+            let plan = &mut case.plan;
+            let output = plan.scratch("output", ROWS, cols);
+            gelu::forward_into(plan, input.tensor, output);
+            gelu::backward(plan, input.tensor, d_output.tensor);
+            case.expect("output", output, reference::gelu::forward(&input.values));
         });
     }
 }

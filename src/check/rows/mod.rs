@@ -3,6 +3,7 @@
 mod attention;
 mod attention_cache;
 mod attention_weights;
+mod gelu;
 mod half;
 mod large;
 mod layernorm;
@@ -18,7 +19,7 @@ mod rmsnorm;
 mod sample;
 mod split;
 
-use super::{Build, Case, Row};
+use super::{Build, Case, Data, Row};
 use crate::gpu::{AdapterClass, Kernel};
 
 pub(super) fn all() -> Vec<Row> {
@@ -26,6 +27,7 @@ pub(super) fn all() -> Vec<Row> {
     layers::rows(&mut table);
     rmsnorm::rows(&mut table);
     layernorm::rows(&mut table);
+    gelu::rows(&mut table);
     matmul_stage::rows(&mut table);
     matmul_epilogue::rows(&mut table);
     matmul::rows(&mut table);
@@ -132,6 +134,18 @@ fn side_by_side(rows: usize, parts: &[&[f64]]) -> Vec<f64> {
     (0..rows)
         .flat_map(|row| parts.iter().flat_map(move |part| row_of(part, row)))
         .collect()
+}
+
+/// An input of normally distributed values times `scale`, with gaps of so many columns between its rows.
+fn random_view(case: &mut Case, (rows, cols): (usize, usize), scale: f64, gap: usize) -> Data {
+    let values = case.random(rows, cols, scale).values;
+    let nothing = vec![f64::NAN; rows * gap];
+    let whole = side_by_side(rows, &[&values, &nothing]);
+    let tensor = case.floats(rows, cols + gap, whole).tensor;
+    Data {
+        tensor: tensor.columns(0, cols),
+        values,
+    }
 }
 
 /// Element by element sum, for results that are added to what was there.
