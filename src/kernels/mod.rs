@@ -4,6 +4,7 @@ pub mod adamw;
 pub mod attention;
 pub mod attention_cache;
 pub mod attention_weights;
+pub mod bias;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod family;
@@ -120,6 +121,10 @@ pub static ALL: &[&Kernel] = &[
     &gelu::FORWARD_QUADS,
     &gelu::BACKWARD,
     &gelu::BACKWARD_QUADS,
+    &bias::FORWARD,
+    &bias::FORWARD_QUADS,
+    &bias::BACKWARD,
+    &bias::BACKWARD_QUADS,
     &softmax::FORWARD,
     &softmax::BACKWARD,
     &cross_entropy::FORWARD,

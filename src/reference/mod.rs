@@ -8,6 +8,7 @@ pub mod adamw;
 pub mod attention;
 pub mod attention_cache;
 pub mod attention_weights;
+pub mod bias;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod gelu;

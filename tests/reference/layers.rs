@@ -1,6 +1,6 @@
 //! The reference of layer normalisation, GELU, biases and heads' norms.
 
-use gpu_tlm::reference::{gelu, layernorm};
+use gpu_tlm::reference::{bias, gelu, layernorm};
 
 use super::{ROUNDING, assert_close, assert_gradient, dot, scaled, values};
 
@@ -62,4 +62,23 @@ fn gelu_matches_its_formula_and_finite_differences() {
     });
     let far = gelu::backward(&[-1e4, 1e4, -1e100, 1e100], &[1.0; 4]);
     assert_close("far from 0", &far, &[0.0, 1.0, 0.0, 1.0], ROUNDING);
+}
+
+#[test]
+fn a_bias_is_added_by_position_and_its_gradient_is_their_sum() {
+    let added = bias::forward(
+        &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        &[10.0, 20.0, 30.0, 40.0],
+        2,
+    );
+    assert_eq!(added, [11.0, 22.0, 33.0, 44.0, 15.0, 26.0]);
+    for (rows, cols, period) in [(1, 1, 1), (5, 3, 1), (7, 2, 3), (2, 3, 4)] {
+        let (input, row) = (values(47, rows * cols), values(48, period * cols));
+        let d_output = values(49, rows * cols);
+        let d_bias = bias::backward(&d_output, period, cols);
+        let name = format!("[{rows}, {cols}], period {period}");
+        assert_gradient(&name, &row, &d_bias, |row| {
+            dot(&bias::forward(&input, row, cols), &d_output)
+        });
+    }
 }

@@ -4,7 +4,7 @@ use super::{D_FF, D_MODEL, ODD_WIDTH, ROWS, Table, tensor};
 use crate::gpu::Elements;
 use crate::kernels::rope::RopeTable;
 use crate::kernels::sum::Sums;
-use crate::kernels::{Gradient, gelu, layernorm, rmsnorm, rope, swiglu};
+use crate::kernels::{Gradient, bias, gelu, layernorm, rmsnorm, rope, swiglu};
 use crate::reference;
 
 /// `[rows, cols]` of a medium model.
@@ -39,6 +39,7 @@ pub(super) fn rows(table: &mut Table) {
         });
     }
     gelu_rows(table);
+    bias_rows(table);
 }
 
 fn gelu_rows(table: &mut Table) {
@@ -55,6 +56,33 @@ fn gelu_rows(table: &mut Table) {
             gelu::forward_into(plan, input.tensor, output);
             gelu::backward(plan, input.tensor, d_output.tensor);
             case.expect("output", output, reference::gelu::forward(&input.values));
+        });
+    }
+}
+
+fn bias_rows(table: &mut Table) {
+    // A bias, and a position embedding of sequences of 128.
+    for (kernel, cols, period) in [
+        (&bias::FORWARD, ODD_WIDTH, 1),
+        (&bias::FORWARD_QUADS, 4 * D_MODEL, 1),
+        (&bias::FORWARD_QUADS, D_MODEL, 128),
+        (&bias::BACKWARD, ODD_WIDTH, 1),
+        (&bias::BACKWARD_QUADS, 4 * D_MODEL, 1),
+        (&bias::BACKWARD_QUADS, D_MODEL, 128),
+    ] {
+        let shape = format!("{ROWS}x{cols}, period {period}");
+        table.add(kernel, shape, move |case| {
+            let [values, d_output] = [(); 2].map(|()| tensor(case, ROWS, cols));
+            let [row, d_bias] = [(); 2].map(|()| tensor(case, period, cols));
+            let into = Gradient {
+                tensor: d_bias,
+                accumulate: false,
+            };
+            let plan = &mut case.plan;
+            bias::forward(plan, values, row);
+            let mut sums = Sums::default();
+            bias::backward(plan, d_output, into, &mut sums);
+            sums.flush(plan);
         });
     }
 }

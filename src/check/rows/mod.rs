@@ -3,6 +3,7 @@
 mod attention;
 mod attention_cache;
 mod attention_weights;
+mod bias;
 mod gelu;
 mod half;
 mod large;
@@ -28,6 +29,7 @@ pub(super) fn all() -> Vec<Row> {
     rmsnorm::rows(&mut table);
     layernorm::rows(&mut table);
     gelu::rows(&mut table);
+    bias::rows(&mut table);
     matmul_stage::rows(&mut table);
     matmul_epilogue::rows(&mut table);
     matmul::rows(&mut table);
