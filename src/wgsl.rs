@@ -41,6 +41,7 @@ pub static HELPERS: &[Source] = &[
     shader!("gelu/gelu_argument.wgsl"),
     shader!("half/half_bits.wgsl"),
     shader!("half/unpacked_halves.wgsl"),
+    shader!("head_norm/head_norm_heads.wgsl"),
     shader!("matmul/cooperative_16.wgsl"),
     shader!("matmul/cooperative_8.wgsl"),
     shader!("matmul/matmul_epilogue.wgsl"),

@@ -11,6 +11,7 @@ pub mod family;
 pub mod gelu;
 pub mod grad_norm;
 pub mod half;
+pub mod head_norm;
 pub mod layernorm;
 pub mod logprobs;
 pub mod loss_scale;
@@ -86,6 +87,12 @@ pub static ALL: &[&Kernel] = &[
     &layernorm::BACKWARD_INPUT_QUADS,
     &layernorm::BACKWARD_WEIGHT,
     &layernorm::BACKWARD_WEIGHT_QUADS,
+    &head_norm::FORWARD,
+    &head_norm::FORWARD_QUADS,
+    &head_norm::BACKWARD_INPUT,
+    &head_norm::BACKWARD_INPUT_QUADS,
+    &head_norm::BACKWARD_WEIGHT,
+    &head_norm::BACKWARD_WEIGHT_QUADS,
     &rope::FORWARD,
     &attention::FORWARD,
     &attention::FORWARD_F16,

@@ -14,6 +14,7 @@ pub mod embedding;
 pub mod gelu;
 pub mod grad_norm;
 pub mod half;
+pub mod head_norm;
 pub mod layernorm;
 pub mod logprobs;
 pub mod loss_scale;

@@ -1,6 +1,6 @@
 //! The reference of layer normalisation, GELU, biases and heads' norms.
 
-use gpu_tlm::reference::{bias, gelu, layernorm};
+use gpu_tlm::reference::{bias, gelu, head_norm, layernorm};
 
 use super::{ROUNDING, assert_close, assert_gradient, dot, scaled, values};
 
@@ -79,6 +79,28 @@ fn a_bias_is_added_by_position_and_its_gradient_is_their_sum() {
         let name = format!("[{rows}, {cols}], period {period}");
         assert_gradient(&name, &row, &d_bias, |row| {
             dot(&bias::forward(&input, row, cols), &d_output)
+        });
+    }
+}
+
+#[test]
+fn norms_of_heads_match_their_formula_and_finite_differences() {
+    // The mean squares of (3, 4) and (0, 1) are 12.5 and 0.5; with 3.5 their roots are 4 and 2.
+    let (output, inv_rms) = head_norm::forward(&[3.0, 4.0, 0.0, 1.0], &[1.0, 2.0], 3.5);
+    assert_close("inv_rms", &inv_rms, &[0.25, 0.5], ROUNDING);
+    assert_close("output", &output, &[0.75, 2.0, 0.0, 1.0], ROUNDING);
+    for (heads, head_dim, size) in [(1, 2, 1.0), (6, 5, 1.0), (4, 16, 30.0), (4, 16, 0.1)] {
+        let name = format!("{heads} of {head_dim}, size {size}");
+        let eps = 1e-5;
+        let input = scaled(&values(50, heads * head_dim), size);
+        let (gain, d_output) = (values(51, head_dim), values(52, heads * head_dim));
+        let (_, inv_rms) = head_norm::forward(&input, &gain, eps);
+        let (d_input, d_gain) = head_norm::backward(&input, &gain, &inv_rms, &d_output);
+        assert_gradient(&format!("d_input {name}"), &input, &d_input, |input| {
+            dot(&head_norm::forward(input, &gain, eps).0, &d_output)
+        });
+        assert_gradient(&format!("d_gain {name}"), &gain, &d_gain, |gain| {
+            dot(&head_norm::forward(&input, gain, eps).0, &d_output)
         });
     }
 }

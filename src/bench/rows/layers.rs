@@ -2,9 +2,11 @@
 
 use super::{D_FF, D_MODEL, ODD_WIDTH, ROWS, Table, tensor};
 use crate::gpu::Elements;
+use crate::kernels::attention::Qkv;
+use crate::kernels::head_norm::{Gains, HeadNormShape};
 use crate::kernels::rope::RopeTable;
 use crate::kernels::sum::Sums;
-use crate::kernels::{Gradient, bias, gelu, layernorm, rmsnorm, rope, swiglu};
+use crate::kernels::{Gradient, bias, gelu, head_norm, layernorm, rmsnorm, rope, swiglu};
 use crate::reference;
 
 /// `[rows, cols]` of a medium model.
@@ -13,6 +15,7 @@ const WIDE: (usize, usize) = (2048, 512);
 pub(super) fn rows(table: &mut Table) {
     rmsnorm_rows(table);
     layernorm_rows(table);
+    head_norm_rows(table);
     for (heads, head_dim) in [(9, 14), (4, 32)] {
         let cols = heads * head_dim;
         let shape = format!("{ROWS}x{cols}, heads {heads}x{head_dim}");
@@ -182,5 +185,53 @@ fn layernorm_rows(table: &mut Table) {
                 reference::layernorm::forward(x, gain, added, 1e-5),
             );
         });
+    }
+}
+
+fn head_norm_rows(table: &mut Table) {
+    let [odd, even] = [14, 64].map(|head_dim| HeadNormShape {
+        num_heads: 16,
+        num_kv_heads: 8,
+        head_dim,
+    });
+    for (kernel, shape) in [
+        (&head_norm::FORWARD, odd),
+        (&head_norm::FORWARD_QUADS, even),
+        (&head_norm::BACKWARD_INPUT, odd),
+        (&head_norm::BACKWARD_INPUT_QUADS, even),
+        (&head_norm::BACKWARD_WEIGHT, odd),
+        (&head_norm::BACKWARD_WEIGHT_QUADS, even),
+    ] {
+        let head_dim = shape.head_dim;
+        table.add(
+            kernel,
+            format!("{ROWS} rows, heads 16/8x{head_dim}"),
+            move |case| {
+                let [tensor, d_normed] =
+                    [(); 2].map(|()| case.random(ROWS, 32 * head_dim, 1.0).tensor);
+                let projected = Qkv {
+                    tensor,
+                    key_first: 16 * head_dim,
+                    value_first: 24 * head_dim,
+                };
+                let [query, key, d_query, d_key] =
+                    [(); 4].map(|()| case.random(1, head_dim, 1.0).tensor);
+                let gains = Gains { query, key };
+                let into = |tensor| Gradient {
+                    tensor,
+                    accumulate: false,
+                };
+                let gradients = head_norm::Gradients {
+                    d_normed,
+                    d_query_gain: Some(into(d_query)),
+                    d_key_gain: Some(into(d_key)),
+                };
+                let plan = &mut case.plan;
+                let (_, saved) = head_norm::forward(plan, projected, shape, gains, 1e-6);
+                let mut sums = Sums::default();
+                head_norm::backward(plan, saved, gains, gradients, &mut sums);
+                sums.flush(plan);
+            },
+        );
     }
 }

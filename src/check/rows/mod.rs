@@ -6,6 +6,7 @@ mod attention_weights;
 mod bias;
 mod gelu;
 mod half;
+mod head_norm;
 mod large;
 mod layernorm;
 mod layers;
@@ -29,6 +30,7 @@ pub(super) fn all() -> Vec<Row> {
     rmsnorm::rows(&mut table);
     layernorm::rows(&mut table);
     gelu::rows(&mut table);
+    head_norm::rows(&mut table);
     bias::rows(&mut table);
     matmul_stage::rows(&mut table);
     matmul_epilogue::rows(&mut table);
