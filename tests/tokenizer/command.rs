@@ -81,3 +81,47 @@ fn text_that_is_not_utf8_leaves_no_token_file() {
     assert!(message.contains("text is not UTF-8 at byte 3"), "{message}");
     assert!(!Path::new(&tokens).exists());
 }
+
+#[test]
+fn a_models_tokenizer_goes_through_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (text, tokens, back, copy) = (path("text"), path("t.npy"), path("back"), path("copy"));
+    std::fs::write(&text, "cafe\u{301} 2024<|im_end|>").unwrap();
+    let model = super::models::folder("qwen2");
+    let convert = ["--to", "hugging-face", "--out", &copy];
+    let model = model.to_str().unwrap();
+    run_words(&[&["convert", "--tokenizer", model][..], &convert].concat()).unwrap();
+    let config = std::fs::read_to_string(dir.path().join("copy/tokenizer_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["eos_token"], "<|im_end|>");
+    let template = config["chat_template"].as_str().unwrap();
+    assert!(
+        template.contains("<|im_start|>{{ message.role }}"),
+        "{template}"
+    );
+    let files = ["--input", &text, "--out", &tokens];
+    run_words(&[&["encode", "--tokenizer", &copy][..], &files].concat()).unwrap();
+    // The copy has the model's hash, which the token file names.
+    let files = ["--input", &tokens, "--out", &back];
+    run_words(&[&["decode", "--tokenizer", model][..], &files].concat()).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(&back).unwrap(),
+        "café 2024<|im_end|>"
+    );
+    run_words(&["info", "--tokenizer", model, "--json"]).unwrap();
+    let error = run_words(&[
+        "convert",
+        "--tokenizer",
+        model,
+        "--to",
+        "gpt2",
+        "--out",
+        &copy,
+    ]);
+    let message = error.unwrap_err().to_string();
+    assert!(
+        message.contains("cannot say that text is cut as by qwen2"),
+        "{message}"
+    );
+}

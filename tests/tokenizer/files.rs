@@ -28,6 +28,11 @@ fn hash_tells_tokenizers_apart() {
     let hash = |text, vocab_size| learn(text, vocab_size).hash();
     assert_eq!(hash(SMALL_TEXT, 260), hash(SMALL_TEXT, 260));
     assert_eq!(hash(SMALL_TEXT, 260).len(), 64);
+    // Token files and checkpoints of earlier versions name it.
+    assert_eq!(
+        hash(SMALL_TEXT, 262),
+        "038595be0ed524e07b848f35b9bf82ca756e564a4bc3a95ed4183553855fdbd8"
+    );
     assert_ne!(hash(SMALL_TEXT, 260), hash(SMALL_TEXT, 259));
     assert_ne!(hash("ab", 258), hash("ac", 258));
     let special = train(&[""], &options(257, &["<a>"])).unwrap();

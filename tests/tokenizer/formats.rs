@@ -215,13 +215,18 @@ fn what_hugging_face_does_otherwise_is_refused() {
     for (pointer, value, wanted) in [
         (
             "/normalizer",
-            json!({"type": "NFC"}),
-            "a normalizer of type \"NFC\"",
+            json!({"type": "Lowercase"}),
+            "a normalizer of type \"Lowercase\"",
         ),
         (
             "/model/type",
             json!("Unigram"),
             "a model of type \"Unigram\"",
+        ),
+        (
+            "/decoder",
+            json!({"type": "Metaspace"}),
+            "a decoder of type \"Metaspace\"",
         ),
         ("/model/byte_fallback", json!(true), "byte_fallback = true"),
         ("/model/dropout", json!(0.1), "dropout = 0.1"),

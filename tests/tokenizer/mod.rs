@@ -8,7 +8,9 @@ use proptest::prelude::*;
 mod command;
 mod files;
 mod formats;
+mod gguf;
 mod inputs;
+mod models;
 mod stopping;
 mod training;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Error;
-use crate::data::tokenizer::{Format, Tokenizer};
+use crate::data::tokenizer::{Format, TokenRoles, Tokenizer};
 
 /// Arguments of `gpu-tlm tokenizer convert`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ enum FormatName {
     Gpt2,
     /// vocab.json of hexadecimal bytes and merges.pkl
     Cs336,
-    /// tokenizer.json
+    /// tokenizer.json and tokenizer_config.json
     HuggingFace,
     /// tokenizer.tiktoken, without the special tokens
     Tiktoken,
@@ -51,8 +51,15 @@ impl From<FormatName> for Format {
 pub(super) fn run(args: &ConvertArgs) -> Result<(), Error> {
     let from = args.from.map(Format::from);
     let tokenizer = Tokenizer::load_with(&args.tokenizer, from, &args.special_tokens)?;
+    let roles = TokenRoles::load(&args.tokenizer, &tokenizer)?;
     let to = Format::from(args.to);
-    tokenizer.save_as(to, &args.out)?;
+    tokenizer.save_with(to, &args.out, &roles)?;
+    if to != Format::HuggingFace && roles.chat_template.is_some() {
+        tracing::warn!(
+            "{} has no place for the chat template: it is left out",
+            to.name()
+        );
+    }
     if to == Format::Tiktoken && !tokenizer.special_ids().is_empty() {
         let ids = tokenizer.special_ids();
         tracing::warn!("ranks have no place for special tokens: ids {ids:?} are left out");

@@ -65,17 +65,21 @@ enum TokenizerCommand {
             echo 31373 995 | gpu-tlm tokenizer decode --tokenizer gpt2"
     )]
     Decode(decode::DecodeArgs),
-    /// What a tokenizer is made of: tokens, special tokens, longest tokens, hash
+    /// What a tokenizer is made of: tokens, rules, special tokens and their roles, hash
     Info(info::InfoArgs),
     /// Write a tokenizer in another format
     #[command(
         long_about = "Write a tokenizer in another format.\n\n\
             Every command takes a tokenizer of any format: a folder with vocab.json and merges.txt \
-            or merges.pkl, a tokenizer.json or a .tiktoken file. A file that contradicts itself, \
-            or that describes something else than byte-level BPE as in GPT-2, is refused.",
+            or merges.pkl, a tokenizer.json (GPT-2, SmolLM, Llama 3, Qwen) or a .tiktoken file. A file \
+            that contradicts itself, or that describes something else than byte-level BPE with the \
+            pre-tokens of these models, is refused; so is a format that cannot say what a tokenizer \
+            does. The tokens that begin and end a text and the chat template go along to \
+            hugging-face.",
         after_long_help = "Examples:\n  \
             gpu-tlm tokenizer convert --tokenizer r50k_base.tiktoken --special-token '<|endoftext|>' \\\n      \
             --to gpt2 --out gpt2\n  \
+            gpu-tlm tokenizer convert --tokenizer SmolLM2-135M --to hugging-face --out copy\n  \
             gpu-tlm tokenizer convert --tokenizer tokenizer --to hugging-face --out exported"
     )]
     Convert(convert::ConvertArgs),

@@ -59,7 +59,7 @@ static TABLE: LazyLock<Box<[u8]>> = LazyLock::new(|| {
 });
 
 /// The code points that a class of the pattern's language matches.
-fn code_points(pattern: &str) -> impl Iterator<Item = u32> {
+pub(super) fn code_points(pattern: &str) -> impl Iterator<Item = u32> {
     let class = regex_syntax::parse(pattern).expect("the pattern is sound");
     let HirKind::Class(Set::Unicode(set)) = class.into_kind() else {
         unreachable!("the pattern is a class of characters");

@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::pretokenize::first_len;
+use super::finder::Part;
 use super::short_key::ShortKey;
-use super::specials::{Part, Specials};
+use super::specials::Specials;
+use super::split::gpt2_len;
 
 /// Distinct pre-tokens that a thread counts by itself before it hands them over: the bound of a
 /// thread's memory, some 50 MB.
@@ -28,11 +29,11 @@ impl Counts {
         self.short.len() + self.long.len()
     }
 
-    /// Counts the pre-tokens of a text without special tokens.
+    /// Counts the pre-tokens of a text without special tokens; GPT-2's are what is learnt from.
     fn add_text(&mut self, text: &[u8]) {
         let mut rest = text;
         while !rest.is_empty() {
-            let len = first_len(rest);
+            let len = gpt2_len(rest);
             match ShortKey::new(rest, len) {
                 Some(key) => *self.short.entry(key).or_default() += 1,
                 None => self.add_long(&rest[..len], 1),

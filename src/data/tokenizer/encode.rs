@@ -6,10 +6,9 @@ use rayon::prelude::*;
 
 use super::Tokenizer;
 use super::cache::Cache;
+use super::finder::Part;
 use super::merge::{Scratch, merge};
-use super::pretokenize::first_len;
 use super::short_key::ShortKey;
-use super::specials::Part;
 
 /// Encodes texts one after another on one thread.
 #[derive(Debug)]
@@ -34,28 +33,25 @@ impl<'t> Encoder<'t> {
     }
 
     /// The same for any bytes. Those that are no UTF-8 count as neither letters, numbers nor white
-    /// space, and decoding gives them back.
+    /// space.
     pub fn encode_bytes(&mut self, text: &[u8], out: &mut Vec<u32>) {
-        let tokenizer = self.tokenizer;
-        for part in tokenizer.specials.parts(text) {
-            match part {
+        self.tokenizer
+            .specials
+            .for_each_part(text, |part| match part {
                 Part::Special(id) => out.push(id),
                 Part::Text(text) => self.encode_ordinary(text, out),
-            }
-        }
+            });
     }
 
     fn encode_ordinary(&mut self, text: &[u8], out: &mut Vec<u32>) {
-        let mut rest = text;
-        while !rest.is_empty() {
-            let len = first_len(rest);
+        let split = self.tokenizer.split();
+        split.for_each(text, |len, rest| {
             let is_known =
                 ShortKey::new(rest, len).is_some_and(|key| self.cache.append_short(key, out));
             if !is_known {
                 self.encode_pretoken(&rest[..len], out);
             }
-            rest = &rest[len..];
-        }
+        });
     }
 
     #[cold]
@@ -63,7 +59,16 @@ impl<'t> Encoder<'t> {
         if self.cache.append_long(pretoken, out) {
             return;
         }
-        let ids = merge(self.tokenizer, pretoken, &mut self.scratch);
+        let tokenizer = self.tokenizer;
+        let whole = if tokenizer.ignores_merges() {
+            tokenizer.ids.get(pretoken)
+        } else {
+            None
+        };
+        let ids = match whole {
+            Some(id) => std::slice::from_ref(id),
+            None => merge(tokenizer, pretoken, &mut self.scratch),
+        };
         out.extend_from_slice(ids);
         self.cache.insert(pretoken, ids);
     }

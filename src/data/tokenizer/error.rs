@@ -86,12 +86,40 @@ pub enum TokenizerError {
         second: &'static str,
     },
     /// A tokenizer that is sound, and not one that this program has.
-    #[error("{} has {what}; only byte-level BPE as in GPT-2 is supported", path.display())]
+    #[error(
+        "{} has {what}; only byte-level BPE with the pre-tokens of GPT-2, SmolLM, Llama 3 or Qwen2 \
+         is supported",
+        path.display()
+    )]
     Unsupported {
         /// The file.
         path: PathBuf,
         /// What is not supported.
         what: String,
+    },
+    /// A file beside a tokenizer is no JSON.
+    #[error("{} is no JSON that can be read: {cause}; restore the file", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        cause: serde_json::Error,
+    },
+    /// A format has no place for something of a tokenizer, and would be read back as another one.
+    #[error("{format} cannot say that {what}; write a tokenizer.json")]
+    Inexpressible {
+        /// What the format is called.
+        format: &'static str,
+        /// What it cannot say.
+        what: String,
+    },
+    /// A role is given to an id that is no token.
+    #[error("{role} is id {id}, which stands for no token; choose another one, or none")]
+    Role {
+        /// The role, as `tokenizer_config.json` calls it.
+        role: &'static str,
+        /// The id.
+        id: u32,
     },
     /// An id to decode is outside the vocabulary.
     #[error(

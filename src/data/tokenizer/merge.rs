@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::pieces::Pieces;
-use super::{Tokenizer, index};
+use super::{NO_TOKEN, Tokenizer, index};
 
 /// From this many bytes on a heap finds the next merge sooner than a scan over all pairs.
 const HEAP_LEN: usize = 128;
@@ -25,7 +25,8 @@ pub(super) struct Scratch {
 }
 
 /// The ids of one pre-token: of all neighbours the pair of lowest rank is joined, the leftmost
-/// first, until none has a rank.
+/// first, until none has a rank. Bytes without a token are left out first, as Hugging Face's
+/// tokenizers do.
 pub(super) fn merge<'s>(
     tokenizer: &Tokenizer,
     pretoken: &[u8],
@@ -33,7 +34,8 @@ pub(super) fn merge<'s>(
 ) -> &'s [u32] {
     let ids = pretoken
         .iter()
-        .map(|&byte| tokenizer.byte_ids[usize::from(byte)]);
+        .map(|&byte| tokenizer.byte_ids[usize::from(byte)])
+        .filter(|&id| id != NO_TOKEN);
     scratch.ids.clear();
     match pretoken.len() {
         ..HEAP_LEN => {
@@ -41,7 +43,7 @@ pub(super) fn merge<'s>(
             merge_by_scan(tokenizer, scratch);
         }
         SWEEP_LEN.. if tokenizer.merges_rise && u32::try_from(pretoken.len() + 2).is_ok() => {
-            scratch.ids = merge_by_sweep(tokenizer, ids);
+            scratch.ids = merge_by_sweep(tokenizer, ids, pretoken.len());
         }
         _ => scratch.ids = merge_by_heap(tokenizer, ids.collect()),
     }
@@ -128,11 +130,12 @@ fn merge_by_heap(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
 }
 
 /// The same in linear time, for pre-tokens without an end such as a hundred megabytes of one
-/// letter: each rank in turn, in which no merge makes a pair of a lower rank.
-fn merge_by_sweep(tokenizer: &Tokenizer, ids: impl ExactSizeIterator<Item = u32>) -> Vec<u32> {
+/// letter: each rank in turn, in which no merge makes a pair of a lower rank. There are up to
+/// `most` ids.
+fn merge_by_sweep(tokenizer: &Tokenizer, ids: impl Iterator<Item = u32>, most: usize) -> Vec<u32> {
     let token_len = |token: &[u8]| u32::try_from(token.len()).unwrap_or(u32::MAX);
     let lens = tokenizer.tokens.iter().map(|token| token_len(token));
-    let mut pieces = Pieces::with_capacity(ids.len() + 1, lens.collect());
+    let mut pieces = Pieces::with_capacity(most + 1, lens.collect());
     pieces.push(ids);
     let mut places: Vec<Vec<u32>> = vec![Vec::new(); tokenizer.merges.len()];
     for (at, [left, right]) in pieces.byte_pairs() {
@@ -182,7 +185,7 @@ mod tests {
             let mut scratch = Scratch { ids: ids.clone(), ..Scratch::default() };
             merge_by_scan(&tokenizer, &mut scratch);
             proptest::prop_assert_eq!(&merge_by_heap(&tokenizer, ids.clone()), &scratch.ids);
-            proptest::prop_assert_eq!(&merge_by_sweep(&tokenizer, ids.into_iter()), &scratch.ids);
+            proptest::prop_assert_eq!(&merge_by_sweep(&tokenizer, ids.into_iter(), text.len()), &scratch.ids);
         });
     }
 }

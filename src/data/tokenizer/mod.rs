@@ -1,12 +1,12 @@
 //! Byte-level byte-pair encoding: text to token ids and back.
 //!
 //! Sennrich, Haddow and Birch 2016 ("Neural Machine Translation of Rare Words with Subword
-//! Units"), over bytes and with the pre-tokens of Radford et al. 2019 (GPT-2).
+//! Units"), over bytes and with the pre-tokens of Radford et al. 2019 (GPT-2), or with those of
+//! models that came later.
 
 use std::path::Path;
 
 use rustc_hash::FxHashMap;
-use sha2::{Digest, Sha256};
 
 mod alphabet;
 mod cache;
@@ -14,40 +14,58 @@ mod classes;
 mod counts;
 mod encode;
 mod error;
+mod finder;
 mod formats;
+mod gguf;
+mod hash;
 mod merge;
+mod normalize;
 mod pairs;
+mod parts;
 mod pieces;
-mod pretokenize;
+mod roles;
+mod rules;
 mod short_key;
 mod specials;
+mod split;
 pub mod train;
 
 pub use encode::{Encoder, EncoderPool};
 pub use error::TokenizerError;
 pub use formats::Format;
+pub use gguf::GgufTokenizer;
+pub use roles::TokenRoles;
+pub use rules::SpecialToken;
 pub use specials::Specials;
+pub use split::Split;
+
+use parts::Parts;
 
 /// The token between documents, where a vocabulary has it.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Number of tokens that every vocabulary has: one a byte.
+/// Number of tokens that every learnt vocabulary has: one a byte.
 const MIN_LEARNT: usize = 256;
+
+/// Stands for the token of a byte that has none.
+const NO_TOKEN: u32 = u32::MAX;
 
 /// About how many bytes one thread counts or encodes at a time.
 pub(super) const CHUNK_LEN: usize = 1 << 19;
 
-/// A vocabulary with the merges that made it.
+/// A vocabulary with the merges that made it, and the rules by which text is cut before them.
 ///
-/// Its tokens are the 256 bytes, the product of each merge, and special tokens, which stand for
-/// themselves and take part in no merge. Ids count from 0 without gaps.
+/// Its tokens are bytes, the product of each merge, and special tokens, which stand for
+/// themselves. Models from elsewhere may have others: tokens that no merge makes, which are
+/// decoded and never encoded to, and ids without a text, which are decoded to nothing. Ids count
+/// from 0 without gaps.
 #[derive(Debug)]
 pub struct Tokenizer {
     /// Bytes of each token, by id.
     tokens: Vec<Box<[u8]>>,
-    /// The other way round; no two tokens have the same bytes.
+    /// The other way round, where a special token has the bytes of another one, the other one's.
     ids: FxHashMap<Box<[u8]>, u32>,
-    /// Id of each byte's token.
+    /// Id of each byte's token, or [`NO_TOKEN`].
     byte_ids: [u32; 256],
     /// In the order in which they were learnt.
     merges: Vec<Merge>,
@@ -57,6 +75,8 @@ pub struct Tokenizer {
     /// brings about one of a lower rank. It does not where several merges make one token.
     merges_rise: bool,
     specials: Specials,
+    /// Ids that stand for no text, and their names, by rising ids.
+    unused: Vec<(u32, String)>,
 }
 
 /// Two neighbouring tokens and the one that replaces them, by id.
@@ -80,8 +100,9 @@ impl Tokenizer {
     /// Reads a tokenizer from the folder or file at `path`, of the given format or of whichever is
     /// there. Where a folder has several, they have to agree.
     ///
-    /// Tokens that are neither a byte nor the product of a merge are taken as special tokens.
-    /// `special_tokens` are those of a format that has no place for them.
+    /// Where a format does not name its special tokens, those that are neither a byte nor the
+    /// product of a merge are taken for it. `special_tokens` are those of a format that has no
+    /// place for them.
     ///
     /// # Errors
     ///
@@ -106,13 +127,29 @@ impl Tokenizer {
         self.save_as(Format::Gpt2, dir)
     }
 
-    /// Writes the files of a format into the directory `dir`, which is made if needed.
+    /// Writes the files of a format into the directory `dir`, which is made if needed; the roles
+    /// of tokens are [`TokenRoles::of`] this tokenizer.
     ///
     /// # Errors
     ///
     /// Those of [`Tokenizer::save`], or if the format cannot describe this tokenizer.
     pub fn save_as(&self, format: Format, dir: &Path) -> Result<(), TokenizerError> {
-        formats::save(self, format, dir)
+        self.save_with(format, dir, &TokenRoles::of(self))
+    }
+
+    /// The same with the roles of tokens and the chat template, for which only
+    /// [`Format::HuggingFace`] has a place.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Tokenizer::save_as`], or if a role is that of an id outside the vocabulary.
+    pub fn save_with(
+        &self,
+        format: Format,
+        dir: &Path,
+        roles: &TokenRoles,
+    ) -> Result<(), TokenizerError> {
+        formats::save(self, roles, format, dir)
     }
 
     /// The ids of a text, which may hold special tokens: the longest wins.
@@ -137,6 +174,29 @@ impl Tokenizer {
     /// An encoder for one thread, which remembers the pre-tokens that it has seen.
     pub fn encoder(&self) -> Encoder<'_> {
         Encoder::new(self)
+    }
+
+    /// How texts are cut into pre-tokens.
+    pub fn split(&self) -> Split {
+        self.specials.rules().split
+    }
+
+    /// Whether texts become Unicode's normal form C before they are cut, so that decoding gives
+    /// back that form of them.
+    pub fn normalizes(&self) -> bool {
+        self.specials.rules().normalizes
+    }
+
+    /// Whether a pre-token that is in the vocabulary is taken as it is, whatever merges would make
+    /// of it.
+    pub fn ignores_merges(&self) -> bool {
+        self.specials.rules().ignores_merges
+    }
+
+    /// Bytes that have no token; they are left out where a text has them, as by other programs.
+    pub fn missing_bytes(&self) -> Vec<u8> {
+        let is_missing = |&byte: &u8| self.byte_ids[usize::from(byte)] == NO_TOKEN;
+        (0..=u8::MAX).filter(is_missing).collect()
     }
 
     /// The special tokens, and where texts may be cut into chunks that are encoded apart.
@@ -172,86 +232,38 @@ impl Tokenizer {
         self.merges.len()
     }
 
-    /// The id of the token with exactly this text, for example `<|endoftext|>` or ` the`.
+    /// The id of the token with exactly this text, for example `<|endoftext|>` or ` the`; a special
+    /// token comes first.
     pub fn token_id(&self, text: &str) -> Option<u32> {
-        self.ids.get(text.as_bytes()).copied()
+        let special = self
+            .special_tokens()
+            .iter()
+            .find(|token| token.text == text);
+        let id = special.map(|token| token.id);
+        id.or_else(|| self.ids.get(text.as_bytes()).copied())
     }
 
-    /// The bytes of a token, or `None` outside the vocabulary.
+    /// The bytes of a token, none for an id that stands for no text, or `None` outside the
+    /// vocabulary.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         let token = self.tokens.get(usize::try_from(id).ok()?)?;
         Some(token)
+    }
+
+    /// The special tokens, by rising ids.
+    pub fn special_tokens(&self) -> &[SpecialToken] {
+        self.specials.tokens()
+    }
+
+    /// Ids that stand for no text, rising, and the names that a file has for them.
+    pub fn unused_tokens(&self) -> &[(u32, String)] {
+        &self.unused
     }
 
     /// Ids of the special tokens, rising.
     pub fn special_ids(&self) -> &[u32] {
         self.specials.ids()
     }
-
-    /// SHA-256 of the vocabulary, merges and special tokens as 64 hexadecimal digits.
-    ///
-    /// Two tokenizers with the same hash encode and decode alike, however their files are laid
-    /// out: what is hashed is each token's length and bytes by id, then the number of merges and
-    /// their ids, then the ids of the special tokens, all numbers as 64 bits, little end first.
-    pub fn hash(&self) -> String {
-        let mut hasher = Sha256::new();
-        let number = |hasher: &mut Sha256, value: usize| {
-            hasher.update((value as u64).to_le_bytes());
-        };
-        number(&mut hasher, self.tokens.len());
-        for token in &self.tokens {
-            number(&mut hasher, token.len());
-            hasher.update(token);
-        }
-        number(&mut hasher, self.merges.len());
-        for merge in &self.merges {
-            for id in [merge.left, merge.right, merge.product] {
-                hasher.update(u64::from(id).to_le_bytes());
-            }
-        }
-        for &id in self.special_ids() {
-            hasher.update(u64::from(id).to_le_bytes());
-        }
-        hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
-    }
-
-    /// Puts a tokenizer together from parts that are known to fit: all bytes have a token, all
-    /// tokens differ, each merge joins bytes or earlier products, and the ids of `specials` rise.
-    fn from_parts(tokens: Vec<Box<[u8]>>, merges: Vec<Merge>, specials: &[(u32, String)]) -> Self {
-        let ids: FxHashMap<Box<[u8]>, u32> = tokens.iter().cloned().zip(0..).collect();
-        let mut byte_ids = [0; 256];
-        for byte in 0..=255u8 {
-            byte_ids[usize::from(byte)] = ids[&[byte][..]];
-        }
-        let pairs = merges.iter().map(|merge| (merge.left, merge.right));
-        let ranks = pairs.zip(0..).collect();
-        let specials = Specials::new(specials);
-        Self {
-            merges_rise: merges_rise(&merges),
-            tokens,
-            ids,
-            byte_ids,
-            merges,
-            ranks,
-            specials,
-        }
-    }
-}
-
-/// See [`Tokenizer::merges_rise`].
-fn merges_rise(merges: &[Merge]) -> bool {
-    let made = merges.iter().map(|merge| merge.product);
-    let last_made: FxHashMap<u32, usize> = made.zip(0..).collect();
-    merges.iter().enumerate().all(|(rank, merge)| {
-        let parts = [merge.left, merge.right];
-        parts
-            .iter()
-            .all(|part| last_made.get(part).is_none_or(|&made| made < rank))
-    })
 }
 
 /// An id or rank as the index of a table that holds it.

@@ -8,8 +8,9 @@ use rustc_hash::FxHashMap;
 use super::alphabet;
 use super::counts::{SharedCounts, Word};
 use super::pairs::Pairs;
+use super::rules::SpecialToken;
 use super::specials::Specials;
-use super::{CHUNK_LEN, MIN_LEARNT, Merge, Tokenizer, TokenizerError};
+use super::{CHUNK_LEN, MIN_LEARNT, Merge, Parts, Tokenizer, TokenizerError};
 
 /// Which ids the special tokens get.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -142,10 +143,15 @@ impl Trainer {
         }
         // At most the vocabulary size, which is a u32.
         let first_special = u32::try_from(first_special).unwrap_or(u32::MAX);
-        let specials: Vec<(u32, String)> = (first_special..)
-            .zip(special_tokens.iter().cloned())
-            .collect();
-        Ok(Tokenizer::from_parts(tokens, merges, &specials))
+        let specials = (first_special..)
+            .zip(special_tokens)
+            .map(|(id, token)| SpecialToken::control(id, token.clone()));
+        Ok(Tokenizer::from_parts(Parts {
+            tokens,
+            merges,
+            specials: specials.collect(),
+            ..Parts::default()
+        }))
     }
 }
 

@@ -11,8 +11,10 @@ use serde::ser::Serializer;
 use serde_json::Value as Json;
 use serde_pickle::{DeOptions, SerOptions, Value as Pickle};
 
+use super::super::rules::Rules;
 use super::super::{Tokenizer, TokenizerError, index};
-use super::vocabulary::{Entries, Entry, Merges, Vocabulary, problem_of};
+use super::merges::Merges;
+use super::vocabulary::{Entries, Entry, Kind, Vocabulary, problem_of};
 use super::{PICKLED_MERGES_FILE, VOCAB_FILE, commit, prepare, read, read_error};
 
 /// Reads both files of the folder `dir`.
@@ -26,7 +28,7 @@ pub(super) fn load(dir: &Path) -> Result<Tokenizer, TokenizerError> {
     let entries = read_entries(&path, entries.distinct(&path)?)?;
     let vocabulary = Vocabulary::new(path, entries)?;
     let merges = read_merges(&dir.join(PICKLED_MERGES_FILE), &vocabulary)?;
-    vocabulary.tokenizer(merges)
+    vocabulary.tokenizer(merges, Rules::default())
 }
 
 /// Writes both files into the folder `dir`, tokens in hexadecimal.
@@ -104,6 +106,7 @@ fn read_entries(path: &Path, entries: Vec<(String, Json)>) -> Result<Vec<Entry>,
                 id,
                 learnt: Some(bytes.clone()),
                 special: bytes,
+                kind: Kind::Untold,
             },
             Spelling::Text(text) if is_hex => {
                 let bytes = from_hex(&text);
@@ -113,6 +116,7 @@ fn read_entries(path: &Path, entries: Vec<(String, Json)>) -> Result<Vec<Entry>,
                     id,
                     learnt: bytes,
                     special,
+                    kind: Kind::Untold,
                 }
             }
             Spelling::Text(text) => Entry::in_alphabet(text, id),

@@ -3,19 +3,29 @@
 mod cs336;
 mod gpt2;
 mod hugging_face;
+mod merges;
 mod tiktoken;
 mod vocabulary;
 
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use super::{Tokenizer, TokenizerError};
+use rustc_hash::FxHashSet;
+
+use super::{Split, TokenRoles, Tokenizer, TokenizerError};
 use crate::files::{self, WholeFile};
+
+/// What a tokenizer is put together from, for those that lie in other files than these.
+pub(super) use gpt2::{merge_lines, push_line, texts};
+pub(super) use hugging_face::CONFIG_FILE;
+pub(super) use merges::Merges;
+pub(super) use vocabulary::{Entry, Kind, Vocabulary};
 
 const VOCAB_FILE: &str = "vocab.json";
 const MERGES_FILE: &str = "merges.txt";
 const PICKLED_MERGES_FILE: &str = "merges.pkl";
-const HUGGING_FACE_FILE: &str = "tokenizer.json";
+pub(super) const HUGGING_FACE_FILE: &str = "tokenizer.json";
+const SENTENCE_PIECE_FILE: &str = "tokenizer.model";
 const TIKTOKEN_END: &str = "tiktoken";
 
 /// How a tokenizer lies in files.
@@ -71,38 +81,114 @@ pub(super) fn load(
     if let Some(format) = format {
         found.retain(|found| found.format == format);
     }
+    // A tokenizer.json says more than the others, which may lie beside it.
+    found.sort_by_key(|found| found.format != Format::HuggingFace);
     let Some((first, others)) = found.split_first() else {
-        return Err(TokenizerError::NotFound {
-            path: path.to_owned(),
-            wanted: format.map_or("a tokenizer", Format::name),
-        });
+        return Err(nothing_found(path, format));
     };
     let tokenizer = first.load(special_tokens)?;
     for other in others {
-        if other.load(special_tokens)?.hash() != tokenizer.hash() {
+        let agrees = match (first.format, other.format) {
+            (Format::HuggingFace, Format::Gpt2) => gpt2::agrees(&other.path, &tokenizer)?,
+            _ => other.load(special_tokens)?.hash() == tokenizer.hash(),
+        };
+        if !agrees {
             return Err(TokenizerError::Ambiguous {
                 path: path.to_owned(),
-                first: first.format.name(),
-                second: other.format.name(),
+                first: other.format.name(),
+                second: first.format.name(),
             });
         }
     }
     Ok(tokenizer)
 }
 
-/// See [`Tokenizer::save_as`].
+fn nothing_found(path: &Path, format: Option<Format>) -> TokenizerError {
+    let path = path.to_owned();
+    if path.join(SENTENCE_PIECE_FILE).is_file() || path.ends_with(SENTENCE_PIECE_FILE) {
+        let what = format!("a {SENTENCE_PIECE_FILE} of SentencePiece");
+        return TokenizerError::Unsupported { path, what };
+    }
+    let wanted = format.map_or("a tokenizer", Format::name);
+    TokenizerError::NotFound { path, wanted }
+}
+
+/// See [`Tokenizer::save_with`].
 pub(super) fn save(
     tokenizer: &Tokenizer,
+    roles: &TokenRoles,
     format: Format,
     dir: &Path,
 ) -> Result<(), TokenizerError> {
+    if format == Format::HuggingFace {
+        check_roles(tokenizer, roles)?;
+    } else if let Some(what) = beyond_merges(tokenizer) {
+        let format = format.name();
+        return Err(TokenizerError::Inexpressible { format, what });
+    }
     files::create_folder(dir).map_err(|cause| write_error(dir, cause))?;
     match format {
         Format::Gpt2 => gpt2::save(tokenizer, dir),
         Format::Cs336 => cs336::save(tokenizer, dir),
-        Format::HuggingFace => hugging_face::save(tokenizer, &dir.join(HUGGING_FACE_FILE)),
+        Format::HuggingFace => hugging_face::save(tokenizer, roles, &dir.join(HUGGING_FACE_FILE)),
         Format::Tiktoken => tiktoken::save(tokenizer, &dir.join("tokenizer.tiktoken")),
     }
+}
+
+/// Refuses roles of ids that are no tokens.
+pub(super) fn check_roles(tokenizer: &Tokenizer, roles: &TokenRoles) -> Result<(), TokenizerError> {
+    let is_token = |id: u32| {
+        tokenizer
+            .token_bytes(id)
+            .is_some_and(|bytes| !bytes.is_empty())
+    };
+    match roles.ids().find(|&(_, id)| !is_token(id)) {
+        Some((role, id)) => Err(TokenizerError::Role { role, id }),
+        None => Ok(()),
+    }
+}
+
+/// What of a tokenizer is lost where only tokens and merges are written, which have to be read
+/// back as the same tokenizer.
+fn beyond_merges(tokenizer: &Tokenizer) -> Option<String> {
+    if tokenizer.split() != Split::Gpt2 {
+        return Some(format!("text is cut as by {}", tokenizer.split().name()));
+    }
+    if tokenizer.normalizes() {
+        return Some("text is normalised".to_owned());
+    }
+    if tokenizer.ignores_merges() {
+        return Some("tokens are found without merges".to_owned());
+    }
+    if let Some((id, _)) = tokenizer.unused_tokens().first() {
+        return Some(format!("id {id} is unused"));
+    }
+    if let Some(byte) = tokenizer.missing_bytes().first() {
+        return Some(format!("byte {byte} has no token"));
+    }
+    if let Some(id) = tokenizer.specials().late_ids().first() {
+        return Some(format!("special token {id} is looked for after others"));
+    }
+    let mut known: FxHashSet<u32> = tokenizer.byte_ids.iter().copied().collect();
+    for merge in &tokenizer.merges {
+        if !(known.contains(&merge.left) && known.contains(&merge.right)) {
+            return Some(format!("token {} is joined before it is made", merge.left));
+        }
+        known.insert(merge.product);
+    }
+    let specials = tokenizer.special_ids();
+    (0..).zip(&tokenizer.tokens).find_map(|(id, bytes)| {
+        let is_special = specials.binary_search(&id).is_ok();
+        let is_its_own = tokenizer.ids.get(bytes) == Some(&id);
+        match known.contains(&id) {
+            true if is_special => Some(format!("token {id} is special, and made by merges too")),
+            false if !is_special => {
+                Some(format!("token {id}, which no merge makes, is not special"))
+            }
+            _ if !is_its_own => Some(format!("special token {id} is written like another token")),
+            _ => None,
+        }
+    })
 }
 
 /// The tokenizers in a folder, or the one in a file.
@@ -188,4 +274,15 @@ fn read_error(path: &Path, cause: io::Error) -> TokenizerError {
 
 fn read(path: &Path) -> Result<String, TokenizerError> {
     std::fs::read_to_string(path).map_err(|cause| read_error(path, cause))
+}
+
+/// The text of a file, or `None` where there is none.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, TokenizerError> {
+    match read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(TokenizerError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

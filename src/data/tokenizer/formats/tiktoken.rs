@@ -10,8 +10,10 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::super::rules::Rules;
 use super::super::{Tokenizer, TokenizerError, alphabet, index};
-use super::vocabulary::{Entry, Merges, Vocabulary, problem_of};
+use super::merges::Merges;
+use super::vocabulary::{Entry, Kind, Vocabulary, problem_of};
 use super::{commit, prepare, read};
 
 /// Vocabularies that are known to go with another pattern, by their number of ranks.
@@ -39,6 +41,7 @@ pub(super) fn load(path: &Path, special_tokens: &[String]) -> Result<Tokenizer, 
             id: *rank,
             learnt: Some(bytes.clone()),
             special: bytes.clone(),
+            kind: Kind::Untold,
         })
         .collect();
     entries.extend(special_tokens.iter().zip(free).map(|(token, id)| Entry {
@@ -47,7 +50,7 @@ pub(super) fn load(path: &Path, special_tokens: &[String]) -> Result<Tokenizer, 
     }));
     let vocabulary = Vocabulary::new(path.to_owned(), entries)?;
     let merges = recover_merges(path, &vocabulary, &ranks)?;
-    vocabulary.tokenizer(merges)
+    vocabulary.tokenizer(merges, Rules::default())
 }
 
 /// Writes the file at `path`, without the special tokens, for which the format has no place.
