@@ -5,6 +5,7 @@ struct Params {
     rows: u32,
     cols: u32,
     stride: u32,             // of the gradient: elements from one row to the next
+    first: u32,              // its column where the bias begins
     period: u32,
     repetitions_per_block: u32,
     blocks: u32,
@@ -12,7 +13,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> d_output: array<Element>;        // [rows, cols]
+@group(0) @binding(1) var<storage, read> d_output: array<Element>;        // [rows, first and cols and others]
 @group(0) @binding(2) var<storage, read_write> partials: array<Element>;  // [all blocks, period, cols]
 
 override WORKGROUP_SIZE: u32 = 64u;
@@ -35,7 +36,7 @@ fn main(
     let last = min((block + 1u) * rows_per_block, params.rows);
     var sum = Element();
     for (var row = block * rows_per_block + position; row < last; row += params.period) {
-        sum += d_output[row * params.stride + col];
+        sum += d_output[row * params.stride + params.first + col];
     }
     partials[params.first_block * elements + index] = sum;
 }

@@ -5,12 +5,13 @@ struct Params {
     rows: u32,
     cols: u32,
     stride: u32,  // of the values: elements from one row to the next
+    first: u32,   // column of the values where the bias begins
     period: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> bias: array<Element>;          // [period, cols]
-@group(0) @binding(2) var<storage, read_write> values: array<Element>;  // [rows, cols]
+@group(0) @binding(2) var<storage, read_write> values: array<Element>;  // [rows, first and cols and others]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -26,5 +27,5 @@ fn main(
     }
     let row = index / params.cols;
     let col = index % params.cols;
-    values[row * params.stride + col] += bias[row % params.period * params.cols + col];
+    values[row * params.stride + params.first + col] += bias[row % params.period * params.cols + col];
 }

@@ -1,6 +1,6 @@
 //! Decoding with a cache: the same as passes over whole windows, and as each sequence alone.
 
-use gpu_tlm::config::{ModelConfig, Precision};
+use gpu_tlm::config::{Architecture, ModelConfig, Precision};
 use gpu_tlm::decode::{
     Event, Finish, Generator, HeadAt, InferenceModel, Overflow, Request, SequenceId,
 };
@@ -22,6 +22,7 @@ fn model(change: impl Fn(&mut ModelConfig)) -> ModelConfig {
         norm_eps: 1e-5,
         tie_embeddings: false,
         precision: Precision::F32,
+        architecture: Architecture::default(),
     };
     change(&mut config);
     config

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{BenchError, matmul_rows};
 use crate::check::step::{random_batch, train_config};
-use crate::config::{ModelConfig, Precision, TrainConfig};
+use crate::config::{Activation, Architecture, ModelConfig, Precision, TrainConfig};
 use crate::gpu::{AdapterClass, Choices, Device, DispatchTime, Elements, GpuError, Kernel, Plan};
 use crate::kernels::family::choose;
 use crate::kernels::matmul::{self, Epilogue, Form};
@@ -63,6 +63,7 @@ impl Model {
             norm_eps: 1e-5,
             tie_embeddings: false,
             precision: Precision::F32,
+            architecture: Architecture::default(),
         }
     }
 }
@@ -102,13 +103,18 @@ pub struct TrainReport {
 }
 
 /// Floating-point operations of a step: six for each weight of a matrix product and token, and
-/// those of causal attention, `12 * layers * d_model * context * tokens / 2`.
+/// those of causal attention, `12 * layers * width of the queries * context * tokens / 2`.
 pub fn step_flops(model: &ModelConfig, tokens: usize) -> f64 {
+    let query_width = model.num_heads * model.head_dim();
     let kv_width = model.num_kv_heads * model.head_dim();
-    let attention = 2 * model.d_model * (model.d_model + kv_width);
-    let block = attention + 3 * model.d_model * model.d_ff;
+    let attention = 2 * model.d_model * (query_width + kv_width);
+    let matrices = match model.architecture.activation {
+        Activation::Swiglu => 3,
+        Activation::Gelu => 2,
+    };
+    let block = attention + matrices * model.d_model * model.d_ff;
     let weights = model.num_layers * block + model.vocab_size * model.d_model;
-    let scores = 6 * model.num_layers * model.d_model * model.context_length;
+    let scores = 6 * model.num_layers * query_width * model.context_length;
     (6 * weights + scores) as f64 * tokens as f64
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{ModelConfig, Precision, Settings, TrainConfig};
+use crate::config::{Architecture, ModelConfig, Precision, Settings, TrainConfig};
 use crate::data::dataset::Batch;
 use crate::gpu::{Device, GpuError};
 use crate::kernels::loss_scale::FIRST_SCALE;
@@ -58,6 +58,7 @@ pub fn tiny_model(head_dim: usize, tie_embeddings: bool) -> ModelConfig {
         norm_eps: 1e-5,
         tie_embeddings,
         precision: Precision::F32,
+        architecture: Architecture::default(),
     }
 }
 

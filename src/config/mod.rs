@@ -1,5 +1,6 @@
 //! Configuration: a JSON file and flags become one checked set of values, each with its source.
 
+mod architecture;
 mod settings;
 mod validate;
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+pub use architecture::{Activation, Architecture, Norm, Positions, RopeScaling};
 pub use settings::{KEYS, Precision, Sampling, Schedule, SettingFlags, Settings};
 
 /// An error in a config file or flag.
@@ -97,12 +99,44 @@ pub struct ModelConfig {
     /// What products and attention compute with; checkpoints of earlier versions say nothing, and are f32.
     #[serde(default)]
     pub precision: Precision,
+    /// What differs from Llama; checkpoints of earlier versions say nothing, and nothing does.
+    #[serde(flatten)]
+    pub architecture: Architecture,
 }
 
 impl ModelConfig {
+    /// Whether a setting is part of a model's shape, and not of how it is computed.
+    pub fn is_of_shape(key: &str) -> bool {
+        const SHAPE: &[&str] = &[
+            "vocab_size",
+            "context_length",
+            "d_model",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "d_ff",
+            "rope_theta",
+            "norm_eps",
+            "tie_embeddings",
+            "norm",
+            "activation",
+            "positions",
+            "biases",
+            "qk_norm",
+            "rope_scaling",
+            "rope_factor",
+            "rope_low_freq_factor",
+            "rope_high_freq_factor",
+            "rope_original_context",
+        ];
+        SHAPE.contains(&key)
+    }
+
     /// Elements of a head.
     pub fn head_dim(&self) -> usize {
-        self.d_model / self.num_heads
+        let own = self.architecture.head_dim;
+        own.unwrap_or(self.d_model / self.num_heads)
     }
 }
 
@@ -213,6 +247,35 @@ impl Resolved {
             sources: given.map(|key| (*key, "program".to_owned())).collect(),
             settings,
         }
+    }
+
+    /// Gives those of `values` whose keys are settings, and that nobody gave, their values.
+    ///
+    /// # Errors
+    /// When a value is of another type than the key's.
+    pub fn fill(&mut self, values: &Map<String, Value>, source: &str) -> Result<(), ConfigError> {
+        let mut all = self.settings.to_values();
+        for (key, value) in values {
+            let known = KEYS.iter().copied().find(|known| known == key);
+            if let Some(known) = known.filter(|known| !self.sources.contains_key(known)) {
+                all.insert(key.clone(), value.clone());
+                self.note_source(known, source);
+            }
+        }
+        all.retain(|_, value| !value.is_null());
+        self.settings = Settings::from_values(&all)?;
+        Ok(())
+    }
+
+    /// The keys of a model's shape that somebody gave, with their values.
+    pub fn given_of_model(&self) -> Map<String, Value> {
+        let is_given = |key: &str| {
+            let source = self.sources.get(key);
+            source.is_some() && ModelConfig::is_of_shape(key)
+        };
+        let mut values = self.settings.to_values();
+        values.retain(|key, value| is_given(key) && !value.is_null());
+        values
     }
 
     /// Gives a key a value that was found out later, such as the vocabulary's size.

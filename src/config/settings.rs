@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::ConfigError;
+use super::architecture::{Activation, Norm, Positions, RopeScaling};
 
 /// Order in which training reads windows.
 #[derive(
@@ -132,15 +133,37 @@ settings! {
         d_model: usize = 128,
         /// Number of blocks.
         num_layers: usize = 4,
-        /// Number of query heads; divides d_model into heads of an even width up to 128.
+        /// Number of query heads, of an even width up to 128.
         num_heads: usize = 4,
         /// Base of the rotary angles.
         rope_theta: f64 = 10_000.0,
-        /// Added to the mean square in RMSNorm.
+        /// Added to the mean square, or the variance, by norms.
         norm_eps: f64 = 1e-5,
         /// Use the embedding's matrix for the head too.
         @arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")
         tie_embeddings: bool = false,
+        /// How rows are normalised: by their root mean square, or to mean 0 and variance 1 with a bias.
+        norm: Norm = Norm::Rms,
+        /// What the feed-forward layer does: a gate with SiLU, or GELU without a gate.
+        activation: Activation = Activation::Swiglu,
+        /// How positions are known: queries and keys are turned, or each position has a vector.
+        positions: Positions = Positions::Rope,
+        /// Give linear layers but the head biases, as GPT-2 has them.
+        @arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")
+        biases: bool = false,
+        /// Normalise each head of queries and keys, as Qwen3 does.
+        @arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")
+        qk_norm: bool = false,
+        /// How rotary angles are changed for contexts longer than a model was first trained with.
+        rope_scaling: RopeScaling = RopeScaling::None,
+        /// What rope_scaling divides angles by.
+        rope_factor: f64 = 1.0,
+        /// llama3 scaling: turns in the original context below which an angle is slow.
+        rope_low_freq_factor: f64 = 1.0,
+        /// llama3 scaling: turns in the original context above which an angle is fast.
+        rope_high_freq_factor: f64 = 4.0,
+        /// llama3 scaling: tokens of the original context.
+        rope_original_context: usize = 8192,
         /// What products and attention compute with: f32, or operands in f16 and sums in f32 (mixed), for
         /// half of the memory of activations and, where the adapter has matrix units, several times the speed.
         precision: Precision = Precision::F32,
@@ -189,7 +212,10 @@ settings! {
         vocab_size: usize,
         /// Key and value heads, shared by groups of query heads; by default num_heads.
         num_kv_heads: usize,
-        /// Width of the feed-forward layer; by default 8/3 of d_model, rounded up to a multiple of 8.
+        /// Elements of a head; by default d_model / num_heads.
+        head_dim: usize,
+        /// Width of the feed-forward layer; by default 8/3 of d_model, rounded up to a multiple of
+        /// 8, or four times d_model without a gate.
         d_ff: usize,
         /// Token file to train on; by default the built-in corpus.
         train_path: PathBuf,
@@ -209,7 +235,8 @@ settings! {
         logdir: PathBuf,
         /// Checkpoint to go on from: weights, moments and iteration.
         load_checkpoint: PathBuf,
-        /// Safetensors file to take initial weights from, and nothing else.
+        /// Model to take initial weights from, and the keys of its shape that are not given: a checkpoint, or
+        /// a file or folder of another program (docs/interop.md).
         init_from: PathBuf,
         /// Adapter by its index in `gpu-tlm devices` or a part of its name.
         adapter: String,

@@ -1,6 +1,9 @@
 //! Checks settings against each other, once, so that everything behind can rely on them.
 
-use super::{ConfigError, ModelConfig, Settings, TrainConfig};
+use super::{
+    Activation, Architecture, ConfigError, ModelConfig, Positions, RopeScaling, Settings,
+    TrainConfig,
+};
 use crate::gpu::AdapterRequest;
 use crate::kernels::attention::MAX_HEAD_DIM;
 
@@ -31,18 +34,36 @@ impl Settings {
             num_layers: self.num_layers,
             num_heads: self.num_heads,
             num_kv_heads: self.num_kv_heads.unwrap_or(self.num_heads),
-            d_ff: self
-                .d_ff
-                .unwrap_or((self.d_model * 8 / 3).next_multiple_of(8)),
+            d_ff: self.d_ff.unwrap_or(match self.activation {
+                Activation::Swiglu => (self.d_model * 8 / 3).next_multiple_of(8),
+                Activation::Gelu => 4 * self.d_model,
+            }),
             rope_theta: self.rope_theta,
             norm_eps: self.norm_eps,
             tie_embeddings: self.tie_embeddings,
             precision: self.precision,
+            architecture: self.architecture(),
         };
         model.check()?;
         let sequences = self.micro_batch_size.unwrap_or(self.batch_size);
         model.check_tensors(sequences.saturating_mul(self.context_length))?;
         Ok(model)
+    }
+
+    fn architecture(&self) -> Architecture {
+        Architecture {
+            head_dim: self.head_dim,
+            norm: self.norm,
+            activation: self.activation,
+            positions: self.positions,
+            biases: self.biases,
+            qk_norm: self.qk_norm,
+            rope_scaling: self.rope_scaling,
+            rope_factor: self.rope_factor,
+            rope_low_freq_factor: self.rope_low_freq_factor,
+            rope_high_freq_factor: self.rope_high_freq_factor,
+            rope_original_context: self.rope_original_context,
+        }
     }
 
     /// How to train.
@@ -113,14 +134,26 @@ impl ModelConfig {
                 return invalid(key, value, "it must be from 1 to 16777216");
             }
         }
-        if !self.d_model.is_multiple_of(self.num_heads) {
-            let rule = format!("num_heads ({}) must divide it", self.num_heads);
+        let own_head_dim = self.architecture.head_dim;
+        if own_head_dim.is_none() && !self.d_model.is_multiple_of(self.num_heads) {
+            let rule = format!(
+                "num_heads ({}) must divide it where no head_dim is given",
+                self.num_heads
+            );
             return invalid("d_model", self.d_model, rule);
         }
         if !self.num_heads.is_multiple_of(self.num_kv_heads) {
             let rule = format!("it must divide num_heads ({})", self.num_heads);
             return invalid("num_kv_heads", self.num_kv_heads, rule);
         }
+        self.check_head_dim()?;
+        positive("rope_theta", self.rope_theta)?;
+        positive("norm_eps", self.norm_eps)?;
+        self.check_rope_scaling()?;
+        self.check_tensors(self.context_length)
+    }
+
+    fn check_head_dim(&self) -> Result<(), ConfigError> {
         let head_dim = self.head_dim();
         if !head_dim.is_multiple_of(2) {
             let rule = format!(
@@ -128,17 +161,43 @@ impl ModelConfig {
                  embedding turns pairs; choose an even one",
                 self.num_heads
             );
-            return invalid("d_model", self.d_model, rule);
+            return match self.architecture.head_dim {
+                None => invalid("d_model", self.d_model, rule),
+                Some(_) => invalid("head_dim", head_dim, "it must be even"),
+            };
         }
-        if head_dim > MAX_HEAD_DIM {
-            return Err(ConfigError::Unsupported(format!(
+        match head_dim {
+            0 => invalid("head_dim", 0, "it must be at least 2"),
+            1..=MAX_HEAD_DIM => Ok(()),
+            _ => Err(ConfigError::Unsupported(format!(
                 "head_dim {head_dim} (d_model / num_heads); attention holds at most {MAX_HEAD_DIM}, \
                  so raise num_heads"
-            )));
+            ))),
         }
-        positive("rope_theta", self.rope_theta)?;
-        positive("norm_eps", self.norm_eps)?;
-        self.check_tensors(self.context_length)
+    }
+
+    fn check_rope_scaling(&self) -> Result<(), ConfigError> {
+        let a = &self.architecture;
+        if a.rope_scaling == RopeScaling::None {
+            return Ok(());
+        }
+        if a.positions == Positions::Learned {
+            let rule = "learned positions have no angles; leave it out";
+            return invalid("rope_scaling", "given", rule);
+        }
+        positive("rope_factor", a.rope_factor)?;
+        positive("rope_low_freq_factor", a.rope_low_freq_factor)?;
+        if a.rope_high_freq_factor <= a.rope_low_freq_factor {
+            let rule = format!(
+                "it must be over rope_low_freq_factor ({})",
+                a.rope_low_freq_factor
+            );
+            return invalid("rope_high_freq_factor", a.rope_high_freq_factor, rule);
+        }
+        if a.rope_original_context == 0 {
+            return invalid("rope_original_context", 0, "it must be at least 1");
+        }
+        Ok(())
     }
 
     /// Refuses tensors with more elements than a shader can count: weights, activations of `rows`
@@ -149,7 +208,11 @@ impl ModelConfig {
         for (what, height, width) in [
             ("vocab_size x d_model", self.vocab_size, self.d_model),
             ("d_ff x d_model", self.d_ff, self.d_model),
-            ("d_model x d_model", self.d_model, self.d_model),
+            (
+                "num_heads x head_dim x d_model",
+                self.num_heads * self.head_dim(),
+                self.d_model,
+            ),
             ("tokens of a pass x d_model", rows, self.d_model),
             ("tokens of a pass x d_ff", rows, self.d_ff),
             ("64 x vocab_size", SMALLEST_CHUNK, self.vocab_size),

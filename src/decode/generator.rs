@@ -9,7 +9,7 @@ use super::request::{
 };
 use super::{DecodeError, InferenceModel, check_sampling};
 use crate::Error;
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Positions};
 use crate::gpu::{Choices, Device, DispatchTime, Question, Target};
 use crate::kernels::sample::{NAN_ROW, NO_TOKEN};
 
@@ -175,6 +175,10 @@ impl Generator {
     pub fn check(&self, request: &Request) -> Result<(), DecodeError> {
         check_sampling(&request.sampling)?;
         check_logprobs(request.logprobs)?;
+        let has_vectors = self.config().architecture.positions == Positions::Learned;
+        if request.overflow == Overflow::Rolling && has_vectors {
+            return Err(DecodeError::CannotRoll);
+        }
         self.check_tokens(&request.prompt)?;
         if request.prompt_logprobs {
             self.check_length(request.prompt.len())?;

@@ -13,6 +13,7 @@ use crate::kernels::matmul::{TEXTURE_SIDE, Variant};
 use crate::kernels::matmul_stage;
 use crate::kernels::sample::SETTINGS_WORDS;
 use crate::model::pass::MatrixKey;
+use crate::model::positions::words_a_position;
 use crate::model::{Pass, Transformer};
 use crate::weights::{FlatIds, ParameterTable};
 
@@ -55,14 +56,14 @@ pub(super) struct IoMemory {
     pub(super) last: PersistentId,
     /// Its slot, and a word that is not read.
     pub(super) place: PersistentId,
-    /// Angles of the positions from zero on.
-    pub(super) angles: PersistentId,
+    /// What passes read of the positions from zero on.
+    pub(super) positions: PersistentId,
     /// Of a step: each row's newest token.
     pub(super) tokens: PersistentId,
     /// Slot and position of each row.
     pub(super) places: PersistentId,
-    /// Angles of each row's position.
-    pub(super) row_angles: PersistentId,
+    /// What passes read of each row's position.
+    pub(super) row_positions: PersistentId,
     /// Tokens of each row that its repetition penalty is for.
     pub(super) context: PersistentId,
     /// Of both: settings of each row's draw.
@@ -277,7 +278,7 @@ fn declare_operands(
 
 impl IoMemory {
     fn declare(memory: &mut Memory, config: &ModelConfig, slots: usize) -> Self {
-        let (time, head_dim) = (config.context_length, config.head_dim());
+        let (time, position) = (config.context_length, words_a_position(config));
         let logprobs = row_words(MAX_TOP);
         let mut declare = |label: &str, words: usize| memory.declare(label, words);
         Self {
@@ -285,10 +286,10 @@ impl IoMemory {
             targets: declare("targets", time),
             last: declare("last", 1),
             place: declare("place", 2),
-            angles: declare("rope_angles", time * head_dim),
+            positions: declare("positions", time * position),
             tokens: declare("tokens", slots),
             places: declare("places", 2 * slots),
-            row_angles: declare("row_angles", slots * head_dim),
+            row_positions: declare("row_positions", slots * position),
             context: declare("context", slots * time),
             settings: declare("settings", slots * SETTINGS_WORDS),
             logits: declare("logits", slots * config.vocab_size),

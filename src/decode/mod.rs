@@ -69,6 +69,12 @@ pub enum DecodeError {
         /// The model's context length.
         context_length: usize,
     },
+    /// The oldest tokens cannot be dropped where the newest has no vector for its position.
+    #[error(
+        "the model has a vector for each position of its context and none behind it, so its cache cannot roll; \
+         let the window be computed anew (exact), or stop"
+    )]
+    CannotRoll,
     /// A head that the model does not have.
     #[error(
         "there is no head {head} of layer {layer}: the model has {num_layers} layers of {num_heads} heads, counted \
@@ -101,6 +107,9 @@ pub enum DecodeError {
     /// Text was given or wanted where there is no tokenizer.
     #[error("a prompt of text needs a tokenizer; without one give tokens")]
     NoTokenizer,
+    /// The model brought no tokenizer along, and none was given.
+    #[error("the model has no tokenizer of its own; name the one that it was trained with")]
+    NoOwnTokenizer,
     /// A stop string was given where there is no tokenizer.
     #[error("stop strings need a tokenizer; without one tokens never become text")]
     StopWithoutTokenizer,

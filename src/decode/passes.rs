@@ -1,6 +1,7 @@
 //! The passes of decoding on a device: what goes in, one replay of a plan, and what comes out.
 
 use std::collections::BTreeMap;
+use std::iter::repeat_n;
 
 use super::InferenceModel;
 use super::generator::Drawn;
@@ -15,9 +16,8 @@ use crate::gpu::{
 };
 use crate::kernels::attention_cache::NO_SLOT;
 use crate::kernels::logprobs::{MAX_TOP, NO_TOKEN, row_words};
-use crate::kernels::rope;
 use crate::kernels::sample::SETTINGS_WORDS;
-use crate::model::Transformer;
+use crate::model::positions::position_words;
 
 /// The plans of a model, compiled as they come up, and its memory.
 pub(super) struct Passes {
@@ -78,8 +78,8 @@ impl Passes {
         let memory = &plans.memory;
         let buffers = memory.memory.allocate(&device)?;
         model.upload(&device, &buffers, &memory.weights)?;
-        let angles = Transformer::rope_angles(&config, config.context_length);
-        buffers.write(&device, memory.io.angles, 0, &angles);
+        let positions = position_words(&config, 0..config.context_length);
+        buffers.write(&device, memory.io.positions, 0, &positions);
         let load = plans.load(device.target());
         if !load.plan.all_dispatches().is_empty() {
             let loaded = compile(&load, &device, &buffers)?;
@@ -243,7 +243,6 @@ impl Passes {
     /// Writes what a step reads of `rows`, and fills them up to `planned` with rows of no sequence.
     fn write_rows(&self, rows: &[Row<'_>], planned: usize) {
         let io = self.plans.memory.io;
-        let unused = planned - rows.len();
         let mut tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
         tokens.resize(planned, 0);
         let place = |row: &Row<'_>| [row.slot, word(row.position)];
@@ -251,16 +250,13 @@ impl Passes {
         places.resize(planned, [NO_SLOT, 0]);
         let mut settings: Vec<[u32; SETTINGS_WORDS]> = rows.iter().map(Row::settings).collect();
         settings.resize(planned, Request::default().sampling.words(0, 0, 0));
-        let (head_dim, theta) = (self.config.head_dim(), self.config.rope_theta);
-        let mut angles = Vec::with_capacity(planned * head_dim);
-        for row in rows {
-            angles.extend(rope::angles_at(row.position, head_dim, theta));
-        }
-        angles.resize(angles.len() + unused * head_dim, 0.0);
+        let positions = rows.iter().map(|row| row.position);
+        let positions = positions.chain(repeat_n(0, planned - rows.len()));
+        let positions = position_words(&self.config, positions);
         self.write(io.tokens, &tokens);
         self.write(io.places, places.as_flattened());
         self.write(io.settings, settings.as_flattened());
-        self.write(io.row_angles, &angles);
+        self.write(io.row_positions, &positions);
         for (number, row) in rows
             .iter()
             .enumerate()

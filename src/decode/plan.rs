@@ -7,8 +7,8 @@ use crate::gpu::{Plan, SectionId, Target, Tensor};
 use crate::kernels::attention_weights::{self, Head};
 use crate::kernels::embedding;
 use crate::kernels::logprobs::{MAX_TOP, row_words, token_logprobs};
-use crate::kernels::rope::RopeTable;
 use crate::kernels::sample::{self, SETTINGS_WORDS, SampleRows};
+use crate::model::positions::PositionTable;
 use crate::model::transformer::PassShape;
 use crate::model::{BatchShape, Pass, Transformer};
 use crate::weights::ParameterTable;
@@ -161,10 +161,8 @@ impl DecodePlans {
         let mut plan = Plan::new(Target { choices, ..target });
         let weights = self.bind(&mut plan);
         let vector = |plan: &mut Plan, id, len| self.memory.vector(plan, id, len);
-        let head_dim = config.head_dim();
-        let table = RopeTable {
-            angles: vector(&mut plan, io.row_angles, rows * head_dim).reshape(rows, head_dim),
-        };
+        let words = plan.persistent(&self.memory.memory, io.row_positions);
+        let positions = PositionTable::of(config, words, rows);
         let tokens = vector(&mut plan, io.tokens, rows);
         let caches = self.memory.caches(&mut plan, io.places, rows);
         let vocab_size = config.vocab_size;
@@ -176,7 +174,7 @@ impl DecodePlans {
         let transformer = &self.transformer;
         self.memory.take_halves(transformer, &mut pass);
         self.memory.take_few_rows(transformer, &mut pass);
-        let residual = transformer.forward_cached(&mut pass, tokens, table, &caches);
+        let residual = transformer.forward_cached(&mut pass, tokens, positions, &caches);
         transformer.logits_into(&mut pass, residual, logits);
         self.draw(&mut pass, logits, context, logprobs);
         DecodePlan { plan, section }
@@ -210,13 +208,11 @@ impl DecodePlans {
 
     /// What a pass over a prompt of `time` tokens reads.
     fn prompt(&self, plan: &mut Plan, time: usize) -> (Tensor, PassShape) {
-        let (io, head_dim) = (&self.memory.io, self.config.head_dim());
-        let angles = self.memory.vector(plan, io.angles, time * head_dim);
+        let io = &self.memory.io;
+        let words = plan.persistent(&self.memory.memory, io.positions);
         let shape = PassShape {
             batch: BatchShape { batch: 1, time },
-            table: RopeTable {
-                angles: angles.reshape(time, head_dim),
-            },
+            positions: PositionTable::of(&self.config, words, time),
             activation_checkpointing: false,
         };
         (self.memory.vector(plan, io.prompt, time), shape)

@@ -10,7 +10,7 @@ use crate::gpu::{
     Buffers, Device, Executable, Memory, PersistentId, Plan, Readback, SectionId, Target,
 };
 use crate::kernels::logprobs::row_words;
-use crate::kernels::rope::RopeTable;
+use crate::model::positions::{PositionTable, position_words, words_a_position};
 use crate::model::score::Score;
 use crate::model::transformer::{LossTarget, PassShape};
 use crate::model::{BatchShape, InputLayout, Pass, Transformer};
@@ -26,7 +26,7 @@ pub struct ScorePlan {
     weights: FlatIds,
     pub(super) inputs: PersistentId,
     pub(super) result: PersistentId,
-    angles: PersistentId,
+    positions: PersistentId,
     pub(super) layout: InputLayout,
     shape: BatchShape,
 }
@@ -74,7 +74,7 @@ impl ScorePlan {
             time: config.context_length,
         };
         let layout = InputLayout::new(shape, config.vocab_size);
-        let angle_words = shape.time * config.head_dim();
+        let position_words = shape.time * words_a_position(config);
         let mut memory = Memory::default();
         let weights = table.declare(&mut memory, "parameters");
         let inputs = memory.declare("inputs", layout.words());
@@ -83,19 +83,17 @@ impl ScorePlan {
             Ending::Logprobs { top } => ("logprobs", shape.rows(), row_words(top)),
         };
         let result = memory.declare(label, rows * cols);
-        let angles = memory.declare("rope_angles", angle_words);
+        let positions = memory.declare("positions", position_words);
         let mut plan = Plan::new(target);
         let bound = table.bind(&mut plan, &memory, &weights);
         let tensors = layout.bind(plan.persistent(&memory, inputs));
         let output = plan.persistent(&memory, result).slice(0, rows * cols);
-        let angles_tensor = plan.persistent(&memory, angles).slice(0, angle_words);
+        let position_tensor = plan.persistent(&memory, positions);
         let section = plan.section();
         let transformer = Transformer::new(config, table);
         let pass_shape = PassShape {
             batch: shape,
-            table: RopeTable {
-                angles: angles_tensor.reshape(shape.time, config.head_dim()),
-            },
+            positions: PositionTable::of(config, position_tensor, shape.time),
             activation_checkpointing: false,
         };
         let mut pass = Pass::new(&mut plan, &bound, &[], false, config.precision);
@@ -123,7 +121,7 @@ impl ScorePlan {
             weights,
             inputs,
             result,
-            angles,
+            positions,
             layout,
             shape,
         }
@@ -157,8 +155,8 @@ impl Loaded {
         let buffers = plan.memory.allocate(&device)?;
         let executable = Executable::compile(&plan.plan, &device, &buffers)?;
         model.upload(&device, &buffers, &plan.weights)?;
-        let angles = Transformer::rope_angles(config, config.context_length);
-        buffers.write(&device, plan.angles, 0, &angles);
+        let positions = position_words(config, 0..config.context_length);
+        buffers.write(&device, plan.positions, 0, &positions);
         Ok(Self {
             device,
             plan,

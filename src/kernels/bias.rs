@@ -11,12 +11,14 @@ params!(ForwardParams {
     rows: u32,
     cols: u32,
     stride: u32,
+    first: u32,
     period: u32
 });
 params!(BackwardParams {
     rows: u32,
     cols: u32,
     stride: u32,
+    first: u32,
     period: u32,
     repetitions_per_block: u32,
     blocks: u32,
@@ -58,42 +60,53 @@ pub static BACKWARD_QUADS: Kernel = Kernel {
     ..BACKWARD
 };
 
-/// Adds `bias` `[period, cols]` to `values` `[rows, cols]`, perhaps with gaps between rows: to each row that of its
-/// number modulo the period. One row is a bias, one for each position of a sequence is a position embedding.
+/// Adds `bias` `[period, cols]` in place to as many columns of `values` from `first` on, which need not be one where
+/// a tensor can be bound: to each row that of its number modulo the period. One row is a bias, one for each position
+/// of a sequence is a position embedding.
 ///
 /// # Panics
-/// If the bias has other columns or gaps: a bug of the caller.
-pub fn forward(plan: &mut Plan, values: Tensor, bias: Tensor) {
-    assert!(bias.is_dense() && bias.cols == values.cols, "{bias:?}");
-    let columns = values.cols | values.row_stride;
+/// If there are no such columns, or the bias has gaps: a bug of the caller.
+pub fn forward(plan: &mut Plan, values: Tensor, first: usize, bias: Tensor) {
+    assert!(
+        bias.is_dense() && first + bias.cols <= values.cols,
+        "{bias:?}"
+    );
+    let columns = bias.cols | first | values.row_stride;
     let (kernel, width) = by_width(columns, &FORWARD, &FORWARD_QUADS);
     for rows in plan.row_blocks(&[values], bias.rows) {
-        let cols = values.cols / width;
+        let cols = bias.cols / width;
         let params = ForwardParams {
             rows: word(rows.len()),
             cols: word(cols),
             stride: word(values.row_stride / width),
+            first: word(first / width),
             period: word(bias.rows),
         };
         let values = values.slice_rows(rows.start, rows.len());
         plan.push(
             Dispatch::new(kernel, params, [bias.into(), values.into()])
                 .workgroups(flat_workgroups(rows.len() * cols, FLAT_LANES))
-                .flops(values.len()),
+                .flops(rows.len() * bias.cols),
         );
     }
 }
 
-/// Computes the gradient for a bias `[period, cols]` from `d_output` `[rows, cols]`, perhaps with gaps between rows;
-/// it is whole when `sums` is flushed.
+/// Computes the gradient for a bias `[period, cols]` from as many columns of `d_output` from `first` on; it is whole
+/// when `sums` is flushed.
 ///
 /// # Panics
-/// If the bias has other columns: a bug of the caller.
-pub fn backward(plan: &mut Plan, d_output: Tensor, d_bias: Gradient, sums: &mut Sums) {
+/// If there are no such columns: a bug of the caller.
+pub fn backward(
+    plan: &mut Plan,
+    d_output: Tensor,
+    first: usize,
+    d_bias: Gradient,
+    sums: &mut Sums,
+) {
     let Gradient { tensor, accumulate } = d_bias;
     let (period, cols) = (tensor.rows, tensor.cols);
-    assert_eq!(cols, d_output.cols, "{tensor:?} of {d_output:?}");
-    let columns = cols | d_output.row_stride;
+    assert!(first + cols <= d_output.cols, "{tensor:?} of {d_output:?}");
+    let columns = cols | first | d_output.row_stride;
     let (kernel, width) = by_width(columns, &BACKWARD, &BACKWARD_QUADS);
     let per_block = rows_per_block(d_output.rows.div_ceil(period));
     let blocks_of = |rows: usize| rows.div_ceil(period * per_block);
@@ -107,6 +120,7 @@ pub fn backward(plan: &mut Plan, d_output: Tensor, d_bias: Gradient, sums: &mut 
             rows: word(rows.len()),
             cols: word(cols / width),
             stride: word(d_output.row_stride / width),
+            first: word(first / width),
             period: word(period),
             repetitions_per_block: word(per_block),
             blocks: word(blocks),
@@ -117,7 +131,7 @@ pub fn backward(plan: &mut Plan, d_output: Tensor, d_bias: Gradient, sums: &mut 
         plan.push(
             Dispatch::new(kernel, params, [d_output.into(), partials.into()])
                 .workgroups(flat_workgroups(lanes, FLAT_LANES))
-                .flops(d_output.len()),
+                .flops(rows.len() * cols),
         );
         first_block += blocks;
     }

@@ -31,24 +31,32 @@ pub struct RopeTable {
     pub angles: Tensor,
 }
 
+/// The angle from one position to the next of each pair, in radians (Su et al. 2021, equation 15).
+pub fn frequencies(head_dim: usize, theta: f64) -> Vec<f64> {
+    let exponent = |pair: usize| -((2 * pair) as f64) / head_dim as f64;
+    (0..head_dim / 2)
+        .map(|pair| theta.powf(exponent(pair)))
+        .collect()
+}
+
 /// The angles of a position, a row of a [`RopeTable`]: in f64 on the host, since shader trigonometry of large
 /// angles is only as good as the driver.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "the tables are f32 by design"
 )]
-pub fn angles_at(position: usize, head_dim: usize, theta: f64) -> impl Iterator<Item = f32> {
-    (0..head_dim / 2).flat_map(move |pair| {
-        let angle = position as f64 * theta.powf(-((2 * pair) as f64) / head_dim as f64);
+pub fn angles_at(position: usize, frequencies: &[f64]) -> impl Iterator<Item = f32> {
+    frequencies.iter().flat_map(move |frequency| {
+        let angle = position as f64 * frequency;
         [angle.cos() as f32, angle.sin() as f32]
     })
 }
 
 /// [`angles_at`] of the positions from zero on.
 pub fn angles(time: usize, head_dim: usize, theta: f64) -> Vec<f32> {
-    let positions = 0..time;
-    positions
-        .flat_map(|position| angles_at(position, head_dim, theta))
+    let frequencies = frequencies(head_dim, theta);
+    (0..time)
+        .flat_map(|position| angles_at(position, &frequencies))
         .collect()
 }
 

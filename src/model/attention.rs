@@ -1,25 +1,44 @@
-//! Causal self-attention with rotary positions and grouped key and value heads.
+//! Causal self-attention with grouped key and value heads.
 
 use super::Pass;
 use super::linear::Linear;
+use super::positions::PositionTable;
 use crate::gpu::Tensor;
 use crate::kernels::attention::{self, AttentionShape, Qkv};
 use crate::kernels::attention_cache::{self, Cache};
-use crate::kernels::rope::RopeTable;
+use crate::kernels::half::in_words;
+use crate::kernels::head_norm::{self, Gains, HeadNormShape};
+use crate::weights::ParameterId;
 
 /// The attention half of a block.
 #[derive(Clone, Debug)]
 pub struct Attention {
-    /// Queries `[d_model, d_model]`, keys and values, `[num_kv_heads * head_dim, d_model]` each.
+    /// Queries `[num_heads * head_dim, d_model]`, keys and values, `[num_kv_heads * head_dim, d_model]` each.
     pub qkv_proj: Linear,
-    /// `[d_model, d_model]`.
+    /// What normalises each head of queries and keys, if anything does.
+    pub head_norm: Option<HeadNorm>,
+    /// `[d_model, num_heads * head_dim]`.
     pub output_proj: Linear,
+}
+
+/// RMSNorm of each head of queries and keys.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadNorm {
+    /// `[head_dim]`.
+    pub query: ParameterId,
+    /// `[head_dim]`.
+    pub key: ParameterId,
+    /// Which heads there are.
+    pub shape: HeadNormShape,
+    /// Added to the mean square.
+    pub eps: f32,
 }
 
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Saved {
     input: Tensor,
+    normed: Option<head_norm::Saved>,
     attended: attention::Saved,
 }
 
@@ -34,18 +53,19 @@ impl Attention {
         x: Tensor,
         residual: Tensor,
         shape: AttentionShape,
-        table: RopeTable,
+        positions: PositionTable,
     ) -> (Tensor, Saved) {
-        let qkv = self.qkv(pass, x, table);
+        let (qkv, normed) = self.project(pass, x, positions);
         let (output, log_sum_exp) = attention::forward(pass.plan, qkv, shape);
         let y = self.output_proj.forward_residual(pass, output, residual);
         (
             y,
             Saved {
                 input: x,
+                normed,
                 attended: attention::Saved {
                     qkv,
-                    rotation: Some(table),
+                    rotation: positions.rotation(),
                     output,
                     log_sum_exp,
                 },
@@ -63,16 +83,16 @@ impl Attention {
         x: Tensor,
         residual: Tensor,
         (shape, cache): (AttentionShape, Cache),
-        table: RopeTable,
+        positions: PositionTable,
     ) -> Tensor {
-        let qkv = self.qkv(pass, x, table);
+        let qkv = self.qkv(pass, x, positions);
         attention_cache::fill(pass.plan, qkv, cache);
         let (output, _) = attention::forward(pass.plan, qkv, shape);
         self.output_proj.forward_residual(pass, output, residual)
     }
 
     /// [`Attention::forward`] of one new position of each of several sequences, over what `cache` has of
-    /// the earlier ones. `table` holds the angles of each row.
+    /// the earlier ones. `positions` are those of each row.
     ///
     /// # Panics
     /// If there are not three projections.
@@ -82,25 +102,48 @@ impl Attention {
         x: Tensor,
         residual: Tensor,
         cache: Cache,
-        table: RopeTable,
+        positions: PositionTable,
     ) -> Tensor {
-        let qkv = self.qkv(pass, x, table);
+        let qkv = self.qkv(pass, x, positions);
         let output = attention_cache::attend(pass.plan, qkv, cache);
         self.output_proj.forward_residual(pass, output, residual)
     }
 
-    /// Queries, keys and values of the normed input `x` `[rows, d_model]`, rotated by `table`.
+    /// Queries, keys and values of the normed input `x` `[rows, d_model]`, normalised and turned as the model
+    /// has it.
     ///
     /// # Panics
     /// If there are not three projections.
-    pub fn qkv(&self, pass: &mut Pass<'_>, x: Tensor, table: RopeTable) -> Qkv {
+    pub fn qkv(&self, pass: &mut Pass<'_>, x: Tensor, positions: PositionTable) -> Qkv {
+        self.project(pass, x, positions).0
+    }
+
+    fn project(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        positions: PositionTable,
+    ) -> (Qkv, Option<head_norm::Saved>) {
         let [_, key_first, value_first] = self.qkv_proj.firsts(pass)[..] else {
             panic!("queries, keys and values: {self:?}");
         };
-        Qkv {
-            tensor: self.qkv_proj.forward_rotated(pass, x, table, value_first),
+        let qkv = |tensor| Qkv {
+            tensor,
             key_first,
             value_first,
+        };
+        let proj = &self.qkv_proj;
+        match (self.head_norm, positions.rotation()) {
+            (None, Some(table)) => (qkv(proj.forward_rotated(pass, x, table, value_first)), None),
+            (None, None) => (qkv(proj.forward(pass, x)), None),
+            (Some(norm), rotation) => {
+                let projected = qkv(proj.forward_words(pass, x));
+                let (normed, saved) = norm.forward(pass, projected);
+                if let Some(table) = rotation {
+                    proj.rotate(pass, table, normed.tensor, value_first);
+                }
+                (qkv(pass.operand(normed.tensor)), Some(saved))
+            }
         }
     }
 
@@ -116,9 +159,12 @@ impl Attention {
         let attended = saved.attended;
         self.output_proj
             .backward_weight(pass, attended.output, d_y, accumulate);
-        let d_output = pass.scratch_operand("d_attended", d_y.rows, d_y.cols);
+        let d_output = pass.scratch_operand("d_attended", d_y.rows, attended.output.cols);
         self.output_proj.backward_input(pass, d_y, d_output);
-        let d_qkv = attention::backward(pass.plan, attended, d_output, shape).tensor;
+        let mut d_qkv = attention::backward(pass.plan, attended, d_output, shape).tensor;
+        if let (Some(norm), Some(saved)) = (self.head_norm, saved.normed) {
+            d_qkv = norm.backward(pass, saved, d_qkv);
+        }
         let d_x = pass
             .plan
             .scratch("d_normed", saved.input.rows, saved.input.cols);
@@ -126,5 +172,32 @@ impl Attention {
         self.qkv_proj
             .backward_weight(pass, saved.input, d_qkv, accumulate);
         d_x
+    }
+}
+
+impl HeadNorm {
+    fn gains(&self, pass: &Pass<'_>) -> Gains {
+        Gains {
+            query: pass.vector(self.query),
+            key: pass.vector(self.key),
+        }
+    }
+
+    fn forward(&self, pass: &mut Pass<'_>, projected: Qkv) -> (Qkv, head_norm::Saved) {
+        let gains = self.gains(pass);
+        head_norm::forward(pass.plan, projected, self.shape, gains, self.eps)
+    }
+
+    /// The gradient of the projections from that of the normed ones, operands both.
+    fn backward(&self, pass: &mut Pass<'_>, saved: head_norm::Saved, d_normed: Tensor) -> Tensor {
+        let gains = self.gains(pass);
+        let d_normed = in_words(pass.plan, d_normed);
+        let gradients = head_norm::Gradients {
+            d_normed,
+            d_query_gain: pass.vector_gradient(self.query),
+            d_key_gain: pass.vector_gradient(self.key),
+        };
+        head_norm::backward(pass.plan, saved, gains, gradients, &mut pass.sums);
+        pass.operand(d_normed)
     }
 }

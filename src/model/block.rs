@@ -1,23 +1,25 @@
 //! A pre-norm block: `x += attn(ln1(x)); x += ffn(ln2(x))`.
 
 use super::Pass;
-use super::attention::{self, Attention};
+use super::attention::{self, Attention, HeadNorm};
 use super::linear::Linear;
 use super::mlp::{self, Mlp};
-use super::norm::{self, RmsNorm};
+use super::norm::{self, Norm};
+use super::positions::PositionTable;
+use crate::config::{Activation, ModelConfig};
 use crate::gpu::Tensor;
 use crate::kernels::attention::{AttentionShape, Qkv};
 use crate::kernels::attention_cache::Cache;
-use crate::kernels::rope::RopeTable;
+use crate::kernels::head_norm::HeadNormShape;
 use crate::weights::ParameterTable;
 
 /// One layer of the decoder.
 #[derive(Clone, Debug)]
 pub struct Block {
     scope: String,
-    ln1: RmsNorm,
+    ln1: Norm,
     attn: Attention,
-    ln2: RmsNorm,
+    ln2: Norm,
     ffn: Mlp,
 }
 
@@ -31,29 +33,46 @@ pub struct Saved {
 }
 
 impl Block {
-    /// Layer `index` of the model that `table` describes.
-    pub fn new(table: &ParameterTable, index: usize, norm_eps: f32) -> Self {
+    /// Layer `index` of the model of `config`, whose parameters `table` holds.
+    pub fn new(config: &ModelConfig, table: &ParameterTable, index: usize) -> Self {
         let scope = format!("layers.{index}");
+        let architecture = &config.architecture;
         let weight = |name: &str| table.id(&format!("{scope}.{name}.weight"));
+        let bias = |name: &str| table.id(&format!("{scope}.{name}.bias"));
         let linear = |names: &[&str]| Linear {
             weights: names.iter().map(|name| weight(name)).collect(),
-        };
-        Self {
-            ln1: RmsNorm {
-                weight: weight("ln1"),
-                eps: norm_eps,
+            biases: match architecture.biases {
+                true => names.iter().map(|name| bias(name)).collect(),
+                false => Vec::new(),
             },
+        };
+        let norm = |name: &str| Norm::new(config, table, &format!("{scope}.{name}"));
+        #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
+        let head_norm = architecture.qk_norm.then(|| HeadNorm {
+            query: weight("attn.q_norm"),
+            key: weight("attn.k_norm"),
+            shape: HeadNormShape {
+                num_heads: config.num_heads,
+                num_kv_heads: config.num_kv_heads,
+                head_dim: config.head_dim(),
+            },
+            eps: config.norm_eps as f32,
+        });
+        Self {
+            ln1: norm("ln1"),
             attn: Attention {
                 qkv_proj: linear(&["attn.q_proj", "attn.k_proj", "attn.v_proj"]),
+                head_norm,
                 output_proj: linear(&["attn.output_proj"]),
             },
-            ln2: RmsNorm {
-                weight: weight("ln2"),
-                eps: norm_eps,
-            },
+            ln2: norm("ln2"),
             ffn: Mlp {
-                w1_w3: linear(&["ffn.w1", "ffn.w3"]),
-                w2: linear(&["ffn.w2"]),
+                activation: architecture.activation,
+                up: match architecture.activation {
+                    Activation::Swiglu => linear(&["ffn.w1", "ffn.w3"]),
+                    Activation::Gelu => linear(&["ffn.w1"]),
+                },
+                down: linear(&["ffn.w2"]),
             },
             scope,
         }
@@ -65,11 +84,11 @@ impl Block {
         pass: &mut Pass<'_>,
         x: Tensor,
         shape: AttentionShape,
-        table: RopeTable,
+        positions: PositionTable,
     ) -> (Tensor, Saved) {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let (normed, ln1) = self.ln1.forward(pass, x);
-        let (x, attn) = self.attn.forward(pass, normed, x, shape, table);
+        let (x, attn) = self.attn.forward(pass, normed, x, shape, positions);
         pass.plan.set_scope(format!("{}.ffn", self.scope));
         let (normed, ln2) = self.ln2.forward(pass, x);
         let (x, ffn) = self.ffn.forward(pass, normed, x);
@@ -90,12 +109,12 @@ impl Block {
         pass: &mut Pass<'_>,
         x: Tensor,
         (shape, cache): (AttentionShape, Cache),
-        table: RopeTable,
+        positions: PositionTable,
     ) -> Tensor {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let (normed, _) = self.ln1.forward(pass, x);
         let attn = &self.attn;
-        let x = attn.forward_keeping(pass, normed, x, (shape, cache), table);
+        let x = attn.forward_keeping(pass, normed, x, (shape, cache), positions);
         self.forward_ffn(pass, x)
     }
 
@@ -106,19 +125,19 @@ impl Block {
         pass: &mut Pass<'_>,
         x: Tensor,
         cache: Cache,
-        table: RopeTable,
+        positions: PositionTable,
     ) -> Tensor {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let (normed, _) = self.ln1.forward(pass, x);
-        let x = self.attn.forward_cached(pass, normed, x, cache, table);
+        let x = self.attn.forward_cached(pass, normed, x, cache, positions);
         self.forward_ffn(pass, x)
     }
 
     /// Queries, keys and values that the residual stream `x` `[rows, d_model]` leads to.
-    pub fn qkv(&self, pass: &mut Pass<'_>, x: Tensor, table: RopeTable) -> Qkv {
+    pub fn qkv(&self, pass: &mut Pass<'_>, x: Tensor, positions: PositionTable) -> Qkv {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let (normed, _) = self.ln1.forward(pass, x);
-        self.attn.qkv(pass, normed, table)
+        self.attn.qkv(pass, normed, positions)
     }
 
     fn forward_ffn(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
@@ -152,8 +171,8 @@ impl Block {
         [
             &self.attn.qkv_proj,
             &self.attn.output_proj,
-            &self.ffn.w1_w3,
-            &self.ffn.w2,
+            &self.ffn.up,
+            &self.ffn.down,
         ]
     }
 }

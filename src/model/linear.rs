@@ -1,10 +1,13 @@
-//! Linear layers without bias, `y = x W^T` with `W` `[out, in]`: one, or several of the same input as one.
+//! Linear layers, `y = x W^T + b` with `W` `[out, in]`: one, or several of the same input as one. Most have no
+//! biases.
 
 use std::ops::Range;
 
 use super::Pass;
 use crate::gpu::Tensor;
 use crate::gpu::tensor::COLUMNS_MULTIPLE;
+use crate::kernels::Gradient;
+use crate::kernels::bias;
 use crate::kernels::half::in_words;
 use crate::kernels::matmul::{Epilogue, Form, Product, matmul, matmul_before, takes_any_epilogue};
 use crate::kernels::rope::{self, RopeTable};
@@ -17,6 +20,8 @@ use crate::weights::ParameterId;
 pub struct Linear {
     /// `[out, in]` each.
     pub weights: Vec<ParameterId>,
+    /// `[out]` each, one a weight; or none at all.
+    pub biases: Vec<ParameterId>,
 }
 
 /// A matrix that one product takes: some rows of a weight, or several weights that follow each other.
@@ -42,16 +47,18 @@ pub(super) struct Part {
 }
 
 impl Linear {
-    /// The layer of one weight.
+    /// The layer of one weight without a bias.
     pub fn of(weight: ParameterId) -> Self {
         Self {
             weights: vec![weight],
+            biases: Vec::new(),
         }
     }
 
     /// `[rows, in]`, an operand, to a given `[rows, out]`.
     pub fn forward_into(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor) {
         self.push_forward(pass, x, y, Epilogue::Store);
+        self.add_biases(pass, y);
     }
 
     /// `[rows, in]`, an operand, to `[rows, out]` of f32 in any precision.
@@ -59,8 +66,14 @@ impl Linear {
         let y = pass
             .plan
             .scratch_rows("projected", x.rows, self.output_cols(pass));
-        self.push_forward(pass, x, y, Epilogue::Store);
+        self.forward_into(pass, x, y);
         y
+    }
+
+    /// `[rows, in]`, an operand, to `[rows, out]`, another one.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor) -> Tensor {
+        let y = self.forward_words(pass, x);
+        pass.operand(y)
     }
 
     /// `[rows, in]`, an operand, to `[rows, out]`, added to the residual stream `[rows, out]`.
@@ -69,6 +82,7 @@ impl Linear {
             .plan
             .scratch("projected", x.rows, self.output_cols(pass));
         self.push_forward(pass, x, y, Epilogue::Residual(residual));
+        self.add_biases(pass, y);
         y
     }
 
@@ -83,7 +97,8 @@ impl Linear {
     ) -> Tensor {
         let head_dim = table.angles.cols;
         let whole_heads = |matrix: &Matrix| matrix.first.is_multiple_of(head_dim);
-        if takes_any_epilogue(x.cols) && self.matrices(pass).iter().all(whole_heads) {
+        let can_turn = takes_any_epilogue(x.cols) && self.biases.is_empty();
+        if can_turn && self.matrices(pass).iter().all(whole_heads) {
             let y = self.output(pass, x);
             let epilogue = Epilogue::Rotate {
                 table,
@@ -94,6 +109,13 @@ impl Linear {
             return y;
         }
         let y = self.forward_words(pass, x);
+        self.rotate(pass, table, y, cols);
+        pass.operand(y)
+    }
+
+    /// Turns the heads before column `cols` of an output `y` in place.
+    pub fn rotate(&self, pass: &mut Pass<'_>, table: RopeTable, y: Tensor, cols: usize) {
+        let head_dim = table.angles.cols;
         for run in self.runs(pass) {
             let heads = run.end.min(cols).saturating_sub(run.start) / head_dim;
             if heads > 0 {
@@ -101,7 +123,6 @@ impl Linear {
                 rope::forward(pass.plan, table, turned, heads);
             }
         }
-        pass.operand(y)
     }
 
     /// The outputs of a gate's layer and up's side by side, and `silu(gate) * up`, both operands.
@@ -113,7 +134,8 @@ impl Linear {
             panic!("a gate and up: {self:?}");
         };
         let cols = self.output_cols(pass) - up_first;
-        if self.matrices(pass).len() == 1 && takes_any_epilogue(x.cols) {
+        let has_biases = !self.biases.is_empty();
+        if self.matrices(pass).len() == 1 && takes_any_epilogue(x.cols) && !has_biases {
             let gate_up = self.output(pass, x);
             let hidden = pass.scratch_operand_rows("gated", x.rows, cols);
             let epilogue = Epilogue::Gate { hidden, up_first };
@@ -171,7 +193,7 @@ impl Linear {
         }
     }
 
-    /// Gradient for the weights from the input and the output's gradient; added to what is there
+    /// Gradient for the weights and biases from the input and the output's gradient; added to what is there
     /// if `accumulate`. It is whole when the pass's sums are flushed.
     pub fn backward_weight(&self, pass: &mut Pass<'_>, x: Tensor, d_y: Tensor, accumulate: bool) {
         let epilogue = if accumulate {
@@ -192,6 +214,40 @@ impl Linear {
                 matmul_before(pass.plan, product, &mut pass.sums);
             }
         }
+        self.backward_biases(pass, d_y, accumulate);
+    }
+
+    fn add_biases(&self, pass: &mut Pass<'_>, y: Tensor) {
+        for (first, id) in self.bias_columns(pass) {
+            let own = pass.vector(id);
+            bias::forward(pass.plan, y, first, own);
+        }
+    }
+
+    /// Adds up the rows of `d_y`, an operand.
+    fn backward_biases(&self, pass: &mut Pass<'_>, d_y: Tensor, accumulate: bool) {
+        let columns = self.bias_columns(pass);
+        let trained = columns
+            .into_iter()
+            .filter_map(|(first, id)| Some((first, *pass.gradient(id).first()?)));
+        let trained: Vec<(usize, Tensor)> = trained.collect();
+        if trained.is_empty() {
+            return;
+        }
+        let d_y = in_words(pass.plan, d_y);
+        for (first, tensor) in trained {
+            let d_bias = Gradient { tensor, accumulate };
+            bias::backward(pass.plan, d_y, first, d_bias, &mut pass.sums);
+        }
+    }
+
+    /// Column of the output where those of each bias begin.
+    fn bias_columns(&self, pass: &Pass<'_>) -> Vec<(usize, ParameterId)> {
+        let biases = self.biases.iter().copied();
+        if self.biases.is_empty() {
+            return Vec::new();
+        }
+        self.firsts(pass).into_iter().zip(biases).collect()
     }
 
     /// Each matrix of weights makes some columns of the output.

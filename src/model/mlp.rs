@@ -1,40 +1,50 @@
-//! The feed-forward half of a block: `w2(silu(w1 x) * w3 x)`.
+//! The feed-forward half of a block: `w2(silu(w1 x) * w3 x)`, or without a gate `w2(gelu(w1 x + b1)) + b2`.
 
 use super::Pass;
 use super::linear::Linear;
+use crate::config::Activation;
 use crate::gpu::Tensor;
+use crate::kernels::gelu;
 
-/// A gated feed-forward layer.
+/// A feed-forward layer.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    /// Gate and up, `[d_ff, d_model]` each.
-    pub w1_w3: Linear,
+    /// What is between the two.
+    pub activation: Activation,
+    /// Gate and up, `[d_ff, d_model]` each; or up alone.
+    pub up: Linear,
     /// Down, `[d_model, d_ff]`.
-    pub w2: Linear,
+    pub down: Linear,
 }
 
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Saved {
     input: Tensor,
-    /// Both side by side.
-    gate_up: Tensor,
+    /// Gate and up side by side, an operand; or up alone, of f32 in any precision.
+    projected: Tensor,
     hidden: Tensor,
 }
 
 impl Mlp {
     /// Maps the normed input `x` `[rows, d_model]`, an operand, and adds the result to `residual`.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor, residual: Tensor) -> (Tensor, Saved) {
-        let (gate_up, hidden) = self.w1_w3.forward_gated(pass, x);
-        let y = self.w2.forward_residual(pass, hidden, residual);
-        (
-            y,
-            Saved {
-                input: x,
-                gate_up,
-                hidden,
-            },
-        )
+        let (projected, hidden) = match self.activation {
+            Activation::Swiglu => self.up.forward_gated(pass, x),
+            Activation::Gelu => {
+                let up = self.up.forward_words(pass, x);
+                let hidden = pass.plan.scratch_like("hidden", up);
+                gelu::forward_into(pass.plan, up, hidden);
+                (up, pass.operand(hidden))
+            }
+        };
+        let y = self.down.forward_residual(pass, hidden, residual);
+        let saved = Saved {
+            input: x,
+            projected,
+            hidden,
+        };
+        (y, saved)
     }
 
     /// Gradient for the normed input from that of the residual stream, an operand.
@@ -42,16 +52,26 @@ impl Mlp {
         let accumulate = pass.accumulates();
         let Saved {
             input,
-            gate_up,
+            projected,
             hidden,
         } = saved;
-        self.w2.backward_weight(pass, hidden, d_y, accumulate);
-        let up_first = gate_up.cols - hidden.cols;
-        let d_gate_up = self.w2.backward_gated(pass, d_y, gate_up, up_first);
+        self.down.backward_weight(pass, hidden, d_y, accumulate);
+        let d_projected = match self.activation {
+            Activation::Swiglu => {
+                let up_first = projected.cols - hidden.cols;
+                self.down.backward_gated(pass, d_y, projected, up_first)
+            }
+            Activation::Gelu => {
+                let d_hidden = pass.plan.scratch_like("d_hidden", projected);
+                self.down.backward_input(pass, d_y, d_hidden);
+                let d_up = gelu::backward(pass.plan, projected, d_hidden);
+                pass.operand(d_up)
+            }
+        };
         let d_x = pass.plan.scratch("d_normed", input.rows, input.cols);
-        self.w1_w3.backward_input(pass, d_gate_up, d_x);
-        self.w1_w3
-            .backward_weight(pass, input, d_gate_up, accumulate);
+        self.up.backward_input(pass, d_projected, d_x);
+        self.up
+            .backward_weight(pass, input, d_projected, accumulate);
         d_x
     }
 }

@@ -7,6 +7,7 @@ pub mod linear;
 pub mod mlp;
 pub mod norm;
 pub mod pass;
+pub mod positions;
 pub mod score;
 pub mod transformer;
 

@@ -1,36 +1,67 @@
-//! RMSNorm with a gain.
+//! Normalisation of rows: by the root mean square with a gain, or to mean 0 and variance 1 with a gain and a bias.
 
 use super::Pass;
+use crate::config::{ModelConfig, Norm as Kind};
 use crate::gpu::{Elements, Tensor};
 use crate::kernels::Gradient;
-pub use crate::kernels::rmsnorm::Saved;
-use crate::kernels::rmsnorm::{self, Gradients};
-use crate::weights::ParameterId;
+use crate::kernels::{layernorm, rmsnorm};
+use crate::weights::{ParameterId, ParameterTable};
 
 /// A normalisation layer.
 #[derive(Clone, Copy, Debug)]
-pub struct RmsNorm {
+pub struct Norm {
     /// `[d_model]`.
-    pub weight: ParameterId,
-    /// Added to the mean square.
-    pub eps: f32,
+    weight: ParameterId,
+    /// `[d_model]`, of a LayerNorm.
+    bias: Option<ParameterId>,
+    /// Added to the mean square or the variance.
+    eps: f32,
 }
 
-impl RmsNorm {
-    /// A gain is one row, which is never cut into parts.
-    fn gain(&self, parts: &[Tensor]) -> Tensor {
-        parts[0]
+/// What the backward pass needs of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Saved {
+    /// Of RMSNorm.
+    Rms(rmsnorm::Saved),
+    /// Of LayerNorm.
+    Layer(layernorm::Saved),
+}
+
+impl Norm {
+    /// The layer of that name in a model of `config`, whose parameters `table` holds.
+    pub fn new(config: &ModelConfig, table: &ParameterTable, name: &str) -> Self {
+        let bias = match config.architecture.norm {
+            Kind::Rms => None,
+            Kind::Layer => Some(table.id(&format!("{name}.bias"))),
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
+        let eps = config.norm_eps as f32;
+        Self {
+            weight: table.id(&format!("{name}.weight")),
+            bias,
+            eps,
+        }
     }
 
     /// Normalises `x` `[rows, d_model]` to an operand.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor) -> (Tensor, Saved) {
-        let weight = self.gain(pass.weight(self.weight));
-        let (y, inv_rms) = rmsnorm::forward(pass.plan, x, weight, self.eps, pass.operands());
-        (y, Saved { input: x, inv_rms })
+        let weight = pass.vector(self.weight);
+        let elements = pass.operands();
+        match self.bias {
+            None => {
+                let (y, inv_rms) = rmsnorm::forward(pass.plan, x, weight, self.eps, elements);
+                (y, Saved::Rms(rmsnorm::Saved { input: x, inv_rms }))
+            }
+            Some(bias) => {
+                let bias = pass.vector(bias);
+                let (y, saved) = layernorm::forward(pass.plan, x, weight, bias, self.eps, elements);
+                (y, Saved::Layer(saved))
+            }
+        }
     }
 
     /// Adds the gradient for the input to `d_x`, or stores it there unless `add`, and returns `d_x` as an
-    /// operand. That for the gain is whole when the pass's sums are flushed.
+    /// operand. Those for gain and bias are whole when the pass's sums are flushed.
     pub fn backward(
         &self,
         pass: &mut Pass<'_>,
@@ -39,26 +70,37 @@ impl RmsNorm {
         d_x: Tensor,
         add: bool,
     ) -> Tensor {
-        let weight = self.gain(pass.weight(self.weight));
+        let weight = pass.vector(self.weight);
+        let d_weight = pass.vector_gradient(self.weight);
         let d_input = Gradient {
             tensor: d_x,
             accumulate: add,
         };
-        let d_weight = pass.gradient(self.weight).first().map(|&tensor| Gradient {
-            tensor,
-            accumulate: pass.accumulates(),
-        });
         let halves = match pass.operands() {
             Elements::Words => None,
             Elements::Halves => Some(pass.plan.scratch_halves("d_residual", d_x.rows, d_x.cols)),
         };
-        let gradients = Gradients {
-            d_output: d_y,
-            d_input,
-            d_weight,
-            halves,
-        };
-        rmsnorm::backward(pass.plan, saved, weight, gradients, &mut pass.sums);
+        match saved {
+            Saved::Rms(saved) => {
+                let gradients = rmsnorm::Gradients {
+                    d_output: d_y,
+                    d_input,
+                    d_weight,
+                    halves,
+                };
+                rmsnorm::backward(pass.plan, saved, weight, gradients, &mut pass.sums);
+            }
+            Saved::Layer(saved) => {
+                let gradients = layernorm::Gradients {
+                    d_output: d_y,
+                    d_input,
+                    d_weight,
+                    d_bias: self.bias.and_then(|bias| pass.vector_gradient(bias)),
+                    halves,
+                };
+                layernorm::backward(pass.plan, saved, weight, gradients, &mut pass.sums);
+            }
+        }
         halves.unwrap_or(d_x)
     }
 }

@@ -6,6 +6,7 @@ use super::linear::{Linear, Matrix, Part};
 use crate::config::Precision;
 use crate::gpu::tensor::{COLUMNS_MULTIPLE, HALVES_MULTIPLE, StorageId};
 use crate::gpu::{Elements, Plan, Tensor};
+use crate::kernels::Gradient;
 use crate::kernels::half::halve;
 use crate::kernels::matmul::{self, Epilogue, Form, Product, Variant};
 use crate::kernels::sum::Sums;
@@ -186,6 +187,23 @@ impl<'a> Pass<'a> {
     /// The values of a parameter, some rows in each part.
     pub fn weight(&self, id: ParameterId) -> &'a [Tensor] {
         &self.weights[id.index()]
+    }
+
+    /// The values of a gain or a bias: one row, which is never cut into parts.
+    pub fn vector(&self, id: ParameterId) -> Tensor {
+        self.weight(id)[0]
+    }
+
+    /// Where the gradient of a gain or a bias goes; nowhere for one that stays as it is.
+    ///
+    /// # Panics
+    /// In a pass without gradients.
+    pub fn vector_gradient(&self, id: ParameterId) -> Option<Gradient> {
+        let tensor = *self.gradient(id).first()?;
+        Some(Gradient {
+            tensor,
+            accumulate: self.accumulates(),
+        })
     }
 
     /// Where the gradient of a parameter goes, in parts of the same rows; nowhere for one that stays as

@@ -6,14 +6,15 @@ use super::Pass;
 use super::block::{self, Block};
 use super::inputs::{BatchShape, Inputs};
 use super::linear::Linear;
-use super::norm::{self, RmsNorm};
-use crate::config::ModelConfig;
+use super::norm::{self, Norm};
+use super::positions::PositionTable;
+use crate::config::{ModelConfig, Positions};
 use crate::gpu::{AdapterClass, Target, Tensor};
+use crate::kernels::Gradient;
 use crate::kernels::attention::{AttentionShape, Qkv};
 use crate::kernels::attention_cache::Cache;
 use crate::kernels::cross_entropy::Halved;
-use crate::kernels::rope::{self, RopeTable};
-use crate::kernels::{cross_entropy, embedding, logprobs};
+use crate::kernels::{bias, cross_entropy, embedding, logprobs};
 use crate::weights::{ParameterId, ParameterTable};
 
 /// A decoder for one model shape.
@@ -21,8 +22,10 @@ use crate::weights::{ParameterId, ParameterTable};
 pub struct Transformer {
     config: ModelConfig,
     embedding: ParameterId,
+    /// Vectors of positions, `[context_length, d_model]`.
+    position_embeddings: Option<ParameterId>,
     blocks: Vec<Block>,
-    ln_final: RmsNorm,
+    ln_final: Norm,
     lm_head: Linear,
     parameters: usize,
 }
@@ -53,8 +56,8 @@ enum Kept {
 pub struct PassShape {
     /// Sequences and their length.
     pub batch: BatchShape,
-    /// Angles of positions `0..time`.
-    pub table: RopeTable,
+    /// Positions `0..time`.
+    pub positions: PositionTable,
     /// Whether only the blocks' inputs are kept for the backward pass.
     pub activation_checkpointing: bool,
 }
@@ -75,8 +78,6 @@ pub struct LossTarget {
 impl Transformer {
     /// The model of `config`, whose parameters `table` holds.
     pub fn new(config: &ModelConfig, table: &ParameterTable) -> Self {
-        #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
-        let eps = config.norm_eps as f32;
         let head = if config.tie_embeddings {
             "token_embeddings.weight"
         } else {
@@ -85,21 +86,15 @@ impl Transformer {
         Self {
             config: config.clone(),
             embedding: table.id("token_embeddings.weight"),
+            position_embeddings: (config.architecture.positions == Positions::Learned)
+                .then(|| table.id("position_embeddings.weight")),
             blocks: (0..config.num_layers)
-                .map(|i| Block::new(table, i, eps))
+                .map(|i| Block::new(config, table, i))
                 .collect(),
-            ln_final: RmsNorm {
-                weight: table.id("ln_final.weight"),
-                eps,
-            },
+            ln_final: Norm::new(config, table, "ln_final"),
             lm_head: Linear::of(table.id(head)),
             parameters: table.count(),
         }
-    }
-
-    /// What a [`RopeTable`] holds for positions `0..time`.
-    pub fn rope_angles(config: &ModelConfig, time: usize) -> Vec<f32> {
-        rope::angles(time, config.head_dim(), config.rope_theta)
     }
 
     fn attention_shape(&self, batch: BatchShape) -> AttentionShape {
@@ -125,11 +120,11 @@ impl Transformer {
             }
             pass.halve_matrices(&matrices);
         }
-        let mut x = self.embed(pass, tokens);
+        let mut x = self.embed(pass, tokens, shape.positions);
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let (next, saved) =
-                block.forward(pass, x, self.attention_shape(shape.batch), shape.table);
+                block.forward(pass, x, self.attention_shape(shape.batch), shape.positions);
             blocks.push(if shape.activation_checkpointing {
                 Kept::Input(x)
             } else {
@@ -153,25 +148,25 @@ impl Transformer {
         caches: &[Cache],
     ) -> Tensor {
         let attention_shape = self.attention_shape(shape.batch);
-        let mut x = self.embed(pass, tokens);
+        let mut x = self.embed(pass, tokens, shape.positions);
         for (block, &cache) in self.blocks.iter().zip(caches) {
-            x = block.forward_keeping(pass, x, (attention_shape, cache), shape.table);
+            x = block.forward_keeping(pass, x, (attention_shape, cache), shape.positions);
         }
         x
     }
 
     /// The residual stream behind the last block, `[rows, d_model]`, of one new position of each of several
-    /// sequences, over what `caches` have of the earlier ones. `table` holds the angles of each row.
+    /// sequences, over what `caches` have of the earlier ones. `positions` are those of each row.
     pub fn forward_cached(
         &self,
         pass: &mut Pass<'_>,
         tokens: Tensor,
-        table: RopeTable,
+        positions: PositionTable,
         caches: &[Cache],
     ) -> Tensor {
-        let mut x = self.embed(pass, tokens);
+        let mut x = self.embed(pass, tokens, positions);
         for (block, &cache) in self.blocks.iter().zip(caches) {
-            x = block.forward_cached(pass, x, cache, table);
+            x = block.forward_cached(pass, x, cache, positions);
         }
         x
     }
@@ -182,17 +177,49 @@ impl Transformer {
     /// If there is no such layer: a bug of the caller.
     pub fn qkv(&self, pass: &mut Pass<'_>, tokens: Tensor, shape: &PassShape, layer: usize) -> Qkv {
         let attention_shape = self.attention_shape(shape.batch);
-        let mut x = self.embed(pass, tokens);
+        let mut x = self.embed(pass, tokens, shape.positions);
         for block in &self.blocks[..layer] {
-            x = block.forward(pass, x, attention_shape, shape.table).0;
+            x = block.forward(pass, x, attention_shape, shape.positions).0;
         }
-        self.blocks[layer].qkv(pass, x, shape.table)
+        self.blocks[layer].qkv(pass, x, shape.positions)
     }
 
-    fn embed(&self, pass: &mut Pass<'_>, tokens: Tensor) -> Tensor {
+    fn embed(&self, pass: &mut Pass<'_>, tokens: Tensor, positions: PositionTable) -> Tensor {
         pass.plan.set_scope("token_embeddings");
         let weight = pass.weight(self.embedding);
-        embedding::forward(pass.plan, weight, tokens)
+        let x = embedding::forward(pass.plan, weight, tokens);
+        if let (Some(vectors), PositionTable::Learned(numbers)) =
+            (self.position_embeddings, positions)
+        {
+            pass.plan.set_scope("position_embeddings");
+            let vectors = embedding::forward(pass.plan, pass.weight(vectors), numbers);
+            bias::forward(pass.plan, x, 0, vectors);
+        }
+        x
+    }
+
+    /// Adds up `d_x` `[rows, d_model]` over the sequences of a batch.
+    ///
+    /// # Panics
+    /// If the vectors are more than a binding may cover.
+    fn positions_backward(&self, pass: &mut Pass<'_>, d_x: Tensor, time: usize) {
+        let Some(id) = self.position_embeddings else {
+            return;
+        };
+        pass.plan.set_scope("position_embeddings");
+        match pass.gradient(id) {
+            [] => {}
+            // Positions that no batch reaches keep a gradient of zero.
+            &[whole] => {
+                let d_vectors = Gradient {
+                    tensor: whole.slice_rows(0, time),
+                    accumulate: pass.accumulates(),
+                };
+                bias::backward(pass.plan, d_x, 0, d_vectors, &mut pass.sums);
+                pass.sums.flush(pass.plan);
+            }
+            parts => panic!("vectors of positions in parts: {parts:?}"),
+        }
     }
 
     /// The layers whose weights make matrices, the head's last.
@@ -284,11 +311,12 @@ impl Transformer {
                 Kept::Input(x) => {
                     // Else the first pass's copies of weights would live until here.
                     pass.plan.forget_staged();
-                    block.forward(pass, x, attention_shape, shape.table).1
+                    block.forward(pass, x, attention_shape, shape.positions).1
                 }
             };
             d_operand = block.backward(pass, saved, d_x, d_operand, attention_shape);
         }
+        self.positions_backward(pass, d_x, shape.batch.time);
         pass.plan.set_scope("token_embeddings");
         // A tied embedding already holds the head's gradient.
         let accumulate = pass.accumulates() || self.config.tie_embeddings;
@@ -367,7 +395,7 @@ const GPU_CHUNK_WORDS: usize = 32 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Precision;
+    use crate::config::{Architecture, Precision};
 
     fn transformer(vocab_size: usize, d_model: usize) -> Transformer {
         let config = ModelConfig {
@@ -382,6 +410,7 @@ mod tests {
             norm_eps: 1e-5,
             tie_embeddings: true,
             precision: Precision::F32,
+            architecture: Architecture::default(),
         };
         let table = ParameterTable::new(&config, &[], 1 << 28);
         Transformer::new(&config, &table)

@@ -10,8 +10,9 @@ use crate::gpu::recorder::Recorder;
 use crate::gpu::{Buffers, Device, DispatchTime, Executable, GpuError, Readback};
 use crate::kernels::adamw::{self, AdamwSettings};
 use crate::kernels::loss_scale::{LossScale, SMALLEST_SCALE};
+use crate::model::InputLayout;
+use crate::model::positions::position_words;
 use crate::model::score::Score;
-use crate::model::{InputLayout, Transformer};
 use crate::weights::{EngineState, FlatIds, HostTensor, Parameter, ParameterTable, Role};
 
 /// What a step reports.
@@ -140,8 +141,8 @@ impl Engine {
         check_limits(&plan.plan, &device)?;
         let buffers = plan.memory.allocate(&device)?;
         let executable = Executable::compile(&plan.plan, &device, &buffers)?;
-        let angles = Transformer::rope_angles(model, model.context_length);
-        buffers.write(&device, plan.step.angles, 0, &angles);
+        let positions = position_words(model, 0..model.context_length);
+        buffers.write(&device, plan.step.positions, 0, &positions);
         let adamw = step_plan::adamw_settings(train);
         let readback = Readback::new(METRICS_WORDS);
         let first = LossScale::default().to_words();

@@ -3,9 +3,9 @@
 use crate::config::{ModelConfig, Precision, TrainConfig};
 use crate::gpu::{Memory, PersistentId, Plan, SectionId, Target, Tensor};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
-use crate::kernels::rope::RopeTable;
 use crate::kernels::{grad_norm, loss_scale};
 use crate::model::inputs::Inputs;
+use crate::model::positions::{PositionTable, words_a_position};
 use crate::model::transformer::{LossTarget, PassShape};
 use crate::model::{BatchShape, InputLayout, Pass, Transformer};
 use crate::weights::{FlatIds, ParameterMemory, ParameterTable};
@@ -31,8 +31,8 @@ pub struct StepMemory {
     pub step: PersistentId,
     /// Loss, gradient norm and clip factor, and the state of the loss scale.
     pub metrics: PersistentId,
-    /// Cosines and sines of the rotary angles.
-    pub angles: PersistentId,
+    /// What passes read of positions.
+    pub positions: PersistentId,
 }
 
 /// The sections, in the order of a step.
@@ -109,7 +109,7 @@ impl StepPlan {
             inputs: memory.declare("inputs", layout.words()),
             step: memory.declare("step", adamw::STEP_WORDS),
             metrics: memory.declare("metrics", METRICS_WORDS),
-            angles: memory.declare("rope_angles", shape.time * model.head_dim()),
+            positions: memory.declare("positions", shape.time * words_a_position(model)),
         };
         let mut plan = Plan::new(target);
         let loss_scale = (model.precision == Precision::Mixed).then(|| {
@@ -123,12 +123,11 @@ impl StepPlan {
             inputs: layout.bind(plan.persistent(&memory, step.inputs)),
             pass_shape: PassShape {
                 batch: shape,
-                table: RopeTable {
-                    angles: plan
-                        .persistent(&memory, step.angles)
-                        .slice(0, shape.time * model.head_dim())
-                        .reshape(shape.time, model.head_dim()),
-                },
+                positions: PositionTable::of(
+                    model,
+                    plan.persistent(&memory, step.positions),
+                    shape.time,
+                ),
                 activation_checkpointing: train.activation_checkpointing,
             },
             loss: plan.persistent(&memory, step.metrics).slice(LOSS_WORD, 1),

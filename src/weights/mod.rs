@@ -4,6 +4,7 @@
 mod file;
 mod host;
 mod memory;
+mod shapes;
 mod state;
 mod storage;
 mod table;

@@ -1,8 +1,8 @@
 //! The one table of parameters: name, shape, storage type, role, place, decay and initial
 //! distribution.
 
-use super::FlatIds;
-use super::{HostTensor, StorageType};
+use super::shapes::{Shape, shapes};
+use super::{FlatIds, HostTensor, StorageType};
 use crate::config::ModelConfig;
 use crate::gpu::tensor::{COLUMNS_MULTIPLE, align_words};
 use crate::gpu::{Buffers, Device, GpuError, Memory, Plan, Tensor};
@@ -23,6 +23,15 @@ pub enum Init {
     },
     /// All ones.
     Ones,
+    /// All zeros.
+    Zeros,
+}
+
+impl Init {
+    /// Whether it is that of a vector: a gain or a bias.
+    fn is_of_vector(self) -> bool {
+        matches!(self, Self::Ones | Self::Zeros)
+    }
 }
 
 /// Whether training changes a parameter.
@@ -49,7 +58,7 @@ impl Role {
 pub struct Parameter {
     /// The name in checkpoints and messages.
     pub name: String,
-    /// Rows; 1 for a gain.
+    /// Rows; 1 for a gain or a bias.
     pub rows: usize,
     /// Columns.
     pub cols: usize,
@@ -122,9 +131,9 @@ impl Parameter {
         Ok(HostTensor::new(self.storage, bytes))
     }
 
-    /// The shape as checkpoints write it: `[cols]` for a gain, `[rows, cols]` for a matrix.
+    /// The shape as checkpoints write it: `[cols]` for a gain or a bias, `[rows, cols]` for a matrix.
     pub fn shape(&self) -> Vec<usize> {
-        if self.init == Init::Ones {
+        if self.init.is_of_vector() {
             vec![self.cols]
         } else {
             vec![self.rows, self.cols]
@@ -139,6 +148,7 @@ const PART_ROWS: usize = COLUMNS_MULTIPLE;
 /// moments share.
 #[derive(Clone, Debug)]
 pub struct ParameterTable {
+    config: ModelConfig,
     parameters: Vec<Parameter>,
     buffers: Vec<FlatBuffer>,
 }
@@ -170,10 +180,17 @@ impl ParameterTable {
         max_buffer_words: usize,
     ) -> Self {
         let mut table = Self {
+            config: config.clone(),
             parameters: Vec::new(),
             buffers: Vec::new(),
         };
-        let mut add = |name: String, rows: usize, cols: usize, init: Init| {
+        for Shape {
+            name,
+            rows,
+            cols,
+            init,
+        } in shapes(config)
+        {
             let matches = |patterns: &[String]| patterns.iter().any(|p| matches_pattern(&name, p));
             let decays = !matches(no_decay);
             let role = Role::of(matches(frozen));
@@ -187,60 +204,6 @@ impl ParameterTable {
                 init,
                 parts: Vec::new(),
             });
-        };
-        let c = config;
-        let kv_width = c.num_kv_heads * c.head_dim();
-        let linear = |out: usize, input: usize| Init::TruncatedNormal {
-            std: (2.0 / (input + out) as f64).sqrt(),
-        };
-        add(
-            "token_embeddings.weight".into(),
-            c.vocab_size,
-            c.d_model,
-            Init::TruncatedNormal { std: 1.0 },
-        );
-        for i in 0..c.num_layers {
-            let mut add = |name: &str, rows, cols, init| {
-                add(format!("layers.{i}.{name}.weight"), rows, cols, init)
-            };
-            add("ln1", 1, c.d_model, Init::Ones);
-            add(
-                "attn.q_proj",
-                c.d_model,
-                c.d_model,
-                linear(c.d_model, c.d_model),
-            );
-            add(
-                "attn.k_proj",
-                kv_width,
-                c.d_model,
-                linear(kv_width, c.d_model),
-            );
-            add(
-                "attn.v_proj",
-                kv_width,
-                c.d_model,
-                linear(kv_width, c.d_model),
-            );
-            add(
-                "attn.output_proj",
-                c.d_model,
-                c.d_model,
-                linear(c.d_model, c.d_model),
-            );
-            add("ln2", 1, c.d_model, Init::Ones);
-            add("ffn.w1", c.d_ff, c.d_model, linear(c.d_ff, c.d_model));
-            add("ffn.w2", c.d_model, c.d_ff, linear(c.d_model, c.d_ff));
-            add("ffn.w3", c.d_ff, c.d_model, linear(c.d_ff, c.d_model));
-        }
-        add("ln_final.weight".into(), 1, c.d_model, Init::Ones);
-        if !c.tie_embeddings {
-            add(
-                "lm_head.weight".into(),
-                c.vocab_size,
-                c.d_model,
-                linear(c.vocab_size, c.d_model),
-            );
         }
         for index in table.in_memory() {
             table.place(index, max_buffer_words);
@@ -296,6 +259,11 @@ impl ParameterTable {
         self.parameters[index].parts = parts;
     }
 
+    /// The model that it is of.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
     /// The parameters in order.
     pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
         self.parameters.iter()
@@ -321,6 +289,7 @@ impl ParameterTable {
         let parameter = &self.parameters[index];
         let values = match parameter.init {
             Init::Ones => vec![1.0; parameter.len()],
+            Init::Zeros => vec![0.0; parameter.len()],
             Init::TruncatedNormal { std } => {
                 let random = Philox::new(seed, Stream::Init);
                 let first = (index as u64) << 40;
@@ -440,7 +409,7 @@ fn matches_pattern(name: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Precision;
+    use crate::config::{Architecture, Precision};
 
     #[test]
     fn patterns_match_parts_of_names() {
@@ -464,6 +433,7 @@ mod tests {
             norm_eps: 1e-5,
             tie_embeddings: false,
             precision: Precision::F32,
+            architecture: Architecture::default(),
         };
         let table = ParameterTable::new(&config, &["ln".to_owned()], 2048);
         assert_eq!(table[table.id("lm_head.weight")].parts.len(), 2);

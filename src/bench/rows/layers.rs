@@ -82,9 +82,9 @@ fn bias_rows(table: &mut Table) {
                 accumulate: false,
             };
             let plan = &mut case.plan;
-            bias::forward(plan, values, row);
+            bias::forward(plan, values, 0, row);
             let mut sums = Sums::default();
-            bias::backward(plan, d_output, into, &mut sums);
+            bias::backward(plan, d_output, 0, into, &mut sums);
             sums.flush(plan);
         });
     }

@@ -1,6 +1,6 @@
 //! Rows of biases.
 
-use super::{Table, added, random_view, side_by_side};
+use super::{Table, added, side_by_side};
 use crate::check::Case;
 use crate::kernels::sum::Sums;
 use crate::kernels::{Gradient, bias, by_width};
@@ -26,8 +26,8 @@ const SHAPES: [(usize, usize, usize); 12] = [
 pub(super) fn rows(table: &mut Table) {
     for (rows, cols, period) in SHAPES {
         for gap in [0, 4, 3] {
-            let shape = format!("{rows}x{cols}, period {period}, gaps of {gap}");
-            let columns = cols | (cols + gap);
+            let shape = format!("{rows}x{cols}, period {period}, {gap} columns before and behind");
+            let columns = cols | gap | (cols + 2 * gap);
             let kernel = by_width(columns, &bias::FORWARD, &bias::FORWARD_QUADS).0;
             table.add_once(kernel, &shape, move |case| {
                 forward(case, (rows, cols), period, gap);
@@ -57,14 +57,15 @@ pub(super) fn rows(table: &mut Table) {
 }
 
 fn forward(case: &mut Case, (rows, cols): (usize, usize), period: usize, gap: usize) {
-    // What is between the rows stays as it is.
-    let [values, between] = [cols, gap].map(|cols| case.random(rows, cols, 1.0).values);
+    // What is before and behind stays as it is.
+    let [before, values, behind] = [gap, cols, gap].map(|cols| case.random(rows, cols, 1.0).values);
     let bias = case.random(period, cols, 1.0);
-    let whole = side_by_side(rows, &[&values, &between]);
-    let whole = case.floats(rows, cols + gap, whole).tensor;
-    bias::forward(&mut case.plan, whole.columns(0, cols), bias.tensor);
+    let whole = side_by_side(rows, &[&before, &values, &behind]);
+    let whole = case.floats(rows, cols + 2 * gap, whole).tensor;
+    bias::forward(&mut case.plan, whole, gap, bias.tensor);
     let want = reference::bias::forward(&values, &bias.values, cols);
-    case.expect("values", whole, side_by_side(rows, &[&want, &between]));
+    let want = side_by_side(rows, &[&before, &want, &behind]);
+    case.expect("values", whole, want);
 }
 
 fn backward(
@@ -74,16 +75,19 @@ fn backward(
     gap: usize,
     accumulate: bool,
 ) {
-    let d_output = random_view(case, (rows, cols), 1.0, gap);
+    let [before, d_output, behind] =
+        [gap, cols, gap].map(|cols| case.random(rows, cols, 1.0).values);
+    let whole = side_by_side(rows, &[&before, &d_output, &behind]);
+    let whole = case.floats(rows, cols + 2 * gap, whole).tensor;
     let d_bias = case.random(period, cols, 1.0);
     let into = Gradient {
         tensor: d_bias.tensor,
         accumulate,
     };
     let mut sums = Sums::default();
-    bias::backward(&mut case.plan, d_output.tensor, into, &mut sums);
+    bias::backward(&mut case.plan, whole, gap, into, &mut sums);
     sums.flush(&mut case.plan);
-    let mut want = reference::bias::backward(&d_output.values, period, cols);
+    let mut want = reference::bias::backward(&d_output, period, cols);
     if accumulate {
         want = added(&d_bias.values, want);
     }

@@ -5,7 +5,7 @@ use super::Table;
 use super::large::cheap;
 use super::layers::swiglu_row;
 use crate::check::{Case, Data};
-use crate::config::{ModelConfig, Precision};
+use crate::config::{Architecture, ModelConfig, Precision};
 use crate::gpu::{AdapterClass, Tensor};
 use crate::kernels::embedding::{self, Segments};
 use crate::kernels::matmul::{self, Epilogue, Form};
@@ -177,6 +177,7 @@ impl Vocabulary {
             norm_eps: 0.0,
             tie_embeddings: false,
             precision: Precision::F32,
+            architecture: Architecture::default(),
         };
         ParameterTable::new(&config, &[], self.max_binding_words)
     }
