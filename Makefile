@@ -106,6 +106,16 @@ test-lm-eval: toolchain loader ## ask gpu-tlm serve by EleutherAI's lm_eval, and
 	@mkdir -p "$(TARGET_DIR)/lm-eval"
 	@scripts/test-lm-eval.sh "$(DEBUG)" "$(PYTHON)" "$(TARGET_DIR)/lm-eval" "$(SERVED)/run"
 
+# By hand: it installs some gigabytes of Python packages.
+.PHONY: test-interop
+test-interop: toolchain loader ## hold exports against transformers, PyTorch and llama.cpp
+	@echo "==> building gpu-tlm"
+	$(CARGO) build --locked --bin gpu-tlm
+	@scripts/ensure-adapter.sh "$(DEBUG)"
+	$(CARGO) test --locked --test main interop
+	@mkdir -p "$(TARGET_DIR)/interop"
+	@scripts/test-interop.sh "$(DEBUG)" "$(PYTHON)" "$(TARGET_DIR)/tmp/interop" "$(TARGET_DIR)/interop"
+
 SECONDS_OF_SOAK ?= 60
 
 .PHONY: soak-serve

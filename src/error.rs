@@ -12,6 +12,7 @@ use crate::data::npy::NpyError;
 use crate::data::tokenizer::TokenizerError;
 use crate::decode::DecodeError;
 use crate::gpu::GpuError;
+use crate::interop::InteropError;
 use crate::kernels::{UnknownKernel, UnknownVariant};
 use crate::train::TrainError;
 
@@ -33,6 +34,8 @@ pub enum Error {
     Dataset(#[from] DatasetError),
     /// Of a checkpoint.
     Checkpoint(#[from] CheckpointError),
+    /// Of a model of another program.
+    Interop(#[from] InteropError),
     /// Of a training run.
     Train(#[from] TrainError),
     /// Of decoding.
@@ -75,6 +78,7 @@ impl Error {
             Self::Dataset(_) | Self::Check(_) => false,
             Self::Interrupted | Self::Io { .. } => false,
             Self::Checkpoint(error) => error.is_usage(),
+            Self::Interop(error) => error.is_usage(),
             Self::Train(error) => error.is_usage(),
             Self::Decode(error) => error.is_usage(),
             Self::Bench(error) => error.is_usage(),

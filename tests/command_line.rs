@@ -2,6 +2,7 @@
 //! bad input.
 
 mod bad_input;
+mod converting;
 mod generating;
 mod measure;
 mod plans;

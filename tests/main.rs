@@ -9,6 +9,7 @@ mod command_line;
 mod corpus;
 mod decoding;
 mod engine;
+mod interop;
 mod library_run;
 mod npy;
 mod one_place;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::AdapterArgs;
+use super::model::ContextArgs;
 use crate::Error;
 use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
@@ -15,12 +16,14 @@ use crate::tuner;
 /// Arguments of `gpu-tlm eval`.
 #[derive(Debug, clap::Args)]
 pub struct EvalArgs {
-    /// Checkpoint to evaluate
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint to evaluate, or a model of another program in any format that is read
+    #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
     /// Token file to evaluate on
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    context: ContextArgs,
     /// Windows of one pass
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
@@ -50,15 +53,14 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
         ..Settings::default()
     };
     let batch_size = settings.train()?.batch_size;
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let mut checkpoint = Checkpoint::open(&args.checkpoint)?;
+    args.context.limit(&mut checkpoint)?;
     let config = checkpoint.model()?;
     let dataset = Dataset::open(&args.data, config.vocab_size, config.context_length)?;
-    let iteration = checkpoint.metadata()?.iteration;
-    let tokenizer_hash = &checkpoint.metadata()?.tokenizer_hash;
-    if let Some(hash) = tokenizer_hash
-        .as_deref()
-        .filter(|_| !args.ignore_tokenizer_mismatch)
-    {
+    let noted = checkpoint.noted();
+    let iteration = noted.map(|noted| noted.iteration);
+    let tokenizer_hash = noted.and_then(|noted| noted.tokenizer_hash.as_deref());
+    if let Some(hash) = tokenizer_hash.filter(|_| !args.ignore_tokenizer_mismatch) {
         dataset.file().expect_tokenizer(hash)?;
     }
     let device = args.adapter.open()?;

@@ -11,6 +11,7 @@ use crate::data::npy::NpyError;
 use crate::data::tokenizer::TokenizerError;
 use crate::decode::DecodeError;
 use crate::gpu::GpuError;
+use crate::interop::InteropError;
 use crate::train::TrainError;
 
 /// The error's message with the flags that mend it, as one line whatever an underlying library's message
@@ -42,10 +43,22 @@ fn hint(error: &Error) -> Option<&'static str> {
             Some("--ignore-tokenizer-mismatch")
         }
         Error::Checkpoint(CheckpointError::NoRun { .. }) => Some("--init-from FILE"),
+        Error::Interop(error) | Error::Checkpoint(CheckpointError::Interop(error)) => {
+            of_interop(error)
+        }
         Error::Train(error) => of_run(error),
         Error::Decode(error) => of_decoding(error),
         #[cfg(feature = "serve")]
         Error::Serve(error) => of_serving(error),
+        _ => None,
+    }
+}
+
+fn of_interop(error: &InteropError) -> Option<&'static str> {
+    match error {
+        InteropError::Incomplete { .. } => {
+            Some("`gpu-tlm import` takes --num-heads, --context-length and --config FILE")
+        }
         _ => None,
     }
 }

@@ -5,8 +5,11 @@ pub mod check;
 pub mod data;
 pub mod devices;
 pub mod eval;
+pub mod export;
 pub mod generate;
 mod hints;
+pub mod import;
+pub mod model;
 pub mod plan;
 pub mod schedule;
 pub mod score;
@@ -66,6 +69,10 @@ enum Command {
     /// Answer completions requests over HTTP, and show a page to try the model on
     #[cfg(feature = "serve")]
     Serve(serve::ServeArgs),
+    /// Turn a model of another program into a checkpoint
+    Import(import::ImportArgs),
+    /// Turn a checkpoint into a model for another program
+    Export(export::ExportArgs),
     /// Learn a vocabulary, and turn text into token files and back
     Tokenizer(tokenizer::TokenizerArgs),
     /// Make and look at data
@@ -105,7 +112,9 @@ impl Cli {
             Command::Check(args) => args.adapter.validation.on,
             Command::Bench(args) => args.adapter().validation.on,
             Command::Devices(args) => args.adapter.validation.on,
-            Command::Tokenizer(_)
+            Command::Import(_)
+            | Command::Export(_)
+            | Command::Tokenizer(_)
             | Command::Data(_)
             | Command::Schedule(_)
             | Command::Shaders(_) => false,
@@ -124,6 +133,8 @@ impl Cli {
             Command::Generate(args) => generate::run(&args),
             #[cfg(feature = "serve")]
             Command::Serve(args) => serve::run(&args),
+            Command::Import(args) => import::run(&args),
+            Command::Export(args) => export::run(&args),
             Command::Tokenizer(args) => tokenizer::run(&args),
             Command::Data(args) => data::run(&args),
             Command::Check(args) => check::run(&args),

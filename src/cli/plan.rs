@@ -11,6 +11,7 @@ use crate::config::{ModelConfig, Resolved, SettingFlags};
 use crate::decode::{DecodePlans, Prefill, ScorePlan, Step};
 use crate::gpu::{Device, DeviceOptions, Dispatch, Plan, SectionId, Target};
 use crate::train::builtin;
+use crate::train::run::open_initial;
 use crate::train::step_plan::StepPlan;
 use crate::weights::ParameterTable;
 
@@ -58,7 +59,9 @@ enum Purpose {
 /// # Errors
 /// When the settings are wrong or there is no adapter.
 pub fn run(args: &PlanArgs) -> Result<(), Error> {
-    let settings = Resolved::load(args.config.as_deref(), &args.settings)?.settings;
+    let mut resolved = Resolved::load(args.config.as_deref(), &args.settings)?;
+    open_initial(&mut resolved)?;
+    let settings = resolved.settings;
     let tokenizer = super::load_tokenizer(settings.tokenizer.as_deref())?;
     let vocab_size = tokenizer.map_or(builtin::DEFAULT_VOCAB_SIZE, |t| t.vocab_size());
     let model = settings.model(settings.vocab_size.is_none().then_some(vocab_size))?;

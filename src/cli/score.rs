@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use json::JsonWriter;
 use table::{Table, token_lines};
 
+use super::model::ModelArgs;
 use super::{AdapterArgs, ReadingArgs};
 use crate::Error;
 use crate::checkpoint::Checkpoint;
@@ -42,12 +43,8 @@ use crate::tuner;
         --text - --per-token --top 3"
 )]
 pub struct ScoreArgs {
-    /// Checkpoint of the model
-    #[arg(long, value_name = "FILE")]
-    checkpoint: PathBuf,
-    /// Folder of the tokenizer that the model was trained with
-    #[arg(long, value_name = "DIR")]
-    tokenizer: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Files to score, or patterns such as 'data/*.jsonl.gz': text, or by the end of the name
     /// .jsonl or .parquet, also .gz or .zst; `-` is standard input
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
@@ -73,9 +70,6 @@ pub struct ScoreArgs {
     /// A line for each token too
     #[arg(long, group = "tokens")]
     per_token: bool,
-    /// Go on with another tokenizer than the checkpoint's
-    #[arg(long)]
-    ignore_tokenizer_mismatch: bool,
     /// Print one JSON object
     #[arg(long, group = "tokens")]
     json: bool,
@@ -95,12 +89,9 @@ pub fn run(args: &ScoreArgs) -> Result<(), Error> {
         ..Settings::default()
     };
     let batch_size = settings.train()?.batch_size;
-    let tokenizer = Tokenizer::load(&args.tokenizer)?;
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let (checkpoint, tokenizer) = args.model.open()?;
+    let (tokenizer, _) = tokenizer.ok_or(DecodeError::NoOwnTokenizer)?;
     let context_length = checkpoint.model()?.context_length;
-    if !args.ignore_tokenizer_mismatch {
-        checkpoint.expect_tokenizer(Some(&tokenizer.hash()))?;
-    }
     let window = args.window.unwrap_or(context_length);
     let scoring = Scoring {
         batch_size,

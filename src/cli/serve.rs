@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::AdapterArgs;
+use super::model::ModelArgs;
 use crate::Error;
-use crate::data::tokenizer::Tokenizer;
-use crate::decode::{Generator, InferenceModel};
+use crate::decode::{DecodeError, Generator, InferenceModel};
 use crate::serve::{self, ServeError, ServedModel, Server, ServerOptions, Stop};
 use crate::tuner;
 
@@ -18,12 +18,8 @@ use crate::tuner;
     ends at once."
 )]
 pub struct ServeArgs {
-    /// Checkpoint of the model
-    #[arg(long, value_name = "FILE")]
-    checkpoint: PathBuf,
-    /// Folder of the tokenizer that the model was trained with
-    #[arg(long, value_name = "DIR")]
-    tokenizer: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Address or name to listen on; one that other machines can reach needs a key
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
@@ -45,9 +41,6 @@ pub struct ServeArgs {
     /// Requests that may wait for a slot; more are refused
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_queue: usize,
-    /// Go on with another tokenizer than the checkpoint's
-    #[arg(long)]
-    ignore_tokenizer_mismatch: bool,
     #[command(flatten)]
     tuning: super::TuningArgs,
     #[command(flatten)]
@@ -71,13 +64,10 @@ pub fn run(args: &ServeArgs) -> Result<(), Error> {
         allowed_hosts: args.allowed_host.clone(),
         max_queue: args.max_queue,
     })?;
-    let tokenizer = Tokenizer::load(&args.tokenizer)?;
+    let (checkpoint, tokenizer) = args.model.open()?;
+    let (tokenizer, roles) = tokenizer.ok_or(DecodeError::NoOwnTokenizer)?;
     let device = args.adapter.open()?;
-    let model = InferenceModel::open(&args.checkpoint, device.target().max_binding_words)?;
-    let checkpoint = model.checkpoint();
-    if let Some(checkpoint) = checkpoint.filter(|_| !args.ignore_tokenizer_mismatch) {
-        checkpoint.expect_tokenizer(Some(&tokenizer.hash()))?;
-    }
+    let model = InferenceModel::new(checkpoint, device.target().max_binding_words)?;
     let mut generator = Generator::new(device, model, args.slots)?;
     let lengths = 1..=generator.config().context_length;
     let tuned = tuner::tune(generator.device(), &tuning, |device| {
@@ -85,7 +75,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Error> {
     })?;
     generator.set_choices(tuned.device.choices().clone());
     let name = args.model_name.clone();
-    let model = ServedModel::new(&generator, tokenizer, &args.checkpoint, name);
+    let model = ServedModel::new(
+        &generator,
+        (tokenizer, &roles),
+        &args.model.checkpoint,
+        name,
+    );
     let stop = Stop::default();
     let on_signal = stop.clone();
     super::on_interrupt(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::Error;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::gpu::Device;
 use crate::weights::{FlatIds, ParameterTable};
@@ -28,7 +28,7 @@ impl InferenceModel {
     /// Opens the checkpoint at `path`; weights are read when they are uploaded.
     ///
     /// # Errors
-    /// When it is missing, damaged, or not one of ours.
+    /// When it is missing, damaged, or of no format that is read.
     pub fn open(path: &Path, max_binding_words: usize) -> Result<Self, Error> {
         Self::new(Checkpoint::open(path)?, max_binding_words)
     }
@@ -39,6 +39,7 @@ impl InferenceModel {
     /// When there is no model in it that can be built.
     pub fn new(checkpoint: Checkpoint, max_binding_words: usize) -> Result<Self, Error> {
         let config = checkpoint.model()?;
+        checkpoint.check(&config)?;
         let table = ParameterTable::new(&config, &[], max_binding_words);
         Ok(Self {
             config,
@@ -77,10 +78,7 @@ impl InferenceModel {
     ) -> Result<(), Error> {
         for (index, parameter) in self.table.iter().enumerate() {
             let tensor = match &self.source {
-                Source::Checkpoint(checkpoint) => {
-                    let read = checkpoint.weights().read("", parameter);
-                    read.map_err(CheckpointError::from)?
-                }
+                Source::Checkpoint(checkpoint) => checkpoint.read(&self.config, parameter)?,
                 Source::Seed(seed) => self.table.initial_values(index, *seed),
             };
             parameter.write(device, buffers, ids, &tensor);

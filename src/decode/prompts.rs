@@ -121,7 +121,7 @@ fn parse(
             "prompt" => {
                 let text: String = typed(key, value, "a text")?;
                 let tokenizer = tokenizer.ok_or_else(|| DecodeError::NoTokenizer.to_string())?;
-                prompt = Some(tokenizer.encode(&text));
+                prompt = Some(tokenizer.encode_prompt(&text));
             }
             "prompt_tokens" => prompt = Some(typed(key, value, "a list of token ids")?),
             "max_new_tokens" => request.max_new_tokens = typed(key, value, "a count")?,

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use crate::data::tokenizer::{END_OF_TEXT, Tokenizer};
+use crate::data::tokenizer::{TokenRoles, Tokenizer};
 use crate::decode::Generator;
 
 /// What does not change while the server runs.
@@ -36,7 +36,7 @@ impl ServedModel {
     /// [`default_name`].
     pub fn new(
         generator: &Generator,
-        tokenizer: Tokenizer,
+        (tokenizer, roles): (Tokenizer, &TokenRoles),
         checkpoint: &Path,
         name: Option<String>,
     ) -> Self {
@@ -62,7 +62,7 @@ impl ServedModel {
             context_length: config.context_length,
             num_layers: config.num_layers,
             num_heads: config.num_heads,
-            end: tokenizer.token_id(END_OF_TEXT),
+            end: roles.eos.first().copied(),
             tokenizer: Arc::new(tokenizer),
             created: seconds_since_1970(),
             name,
@@ -136,6 +136,7 @@ pub(super) fn seconds_since_1970() -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::data::tokenizer::END_OF_TEXT;
     use crate::data::tokenizer::train::{TrainOptions, train};
 
     /// A model by the name `small`, with a context of 16, 2 layers of 4 heads, and tokens for `the` and the

@@ -56,7 +56,7 @@ fn wrong(found: &str) -> ApiError {
 
 /// The tokens of a text; of an empty one the token that starts a text.
 pub(super) fn of_text(text: &str, model: &ServedModel) -> Result<Prompt, ApiError> {
-    let tokens = model.tokenizer.encode(text);
+    let tokens = model.tokenizer.encode_prompt(text);
     if !tokens.is_empty() {
         return checked(FIELD, tokens, model);
     }

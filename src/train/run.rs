@@ -17,6 +17,7 @@ use crate::config::{ModelConfig, Resolved, Settings, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::data::tokenizer::Tokenizer;
 use crate::gpu::{Device, DeviceOptions};
+use crate::interop::InteropError;
 use crate::tuner;
 
 /// How a run is started, besides its settings.
@@ -44,6 +45,7 @@ pub struct Run {
     data: Dataset,
     validation: Option<Dataset>,
     resume: Option<Checkpoint>,
+    initial: Option<Checkpoint>,
     tokenizer_hash: Option<String>,
     floor: Option<f64>,
     logdir: Logdir,
@@ -75,6 +77,7 @@ impl Run {
         } else {
             None
         };
+        let initial = open_initial(&mut resolved)?;
         let settings = &mut resolved.settings;
         let tokenizer = settings.tokenizer.as_deref().map(Tokenizer::load);
         let tokenizer = tokenizer.transpose()?;
@@ -84,6 +87,9 @@ impl Run {
         if let Some(checkpoint) = &resume {
             checkpoint.expect_model(&model)?;
             warn_of_changes(checkpoint, settings)?;
+        }
+        if let Some(checkpoint) = &initial {
+            checkpoint.check(&model)?;
         }
         let open = |path: &Path| Dataset::open(path, model.vocab_size, model.context_length);
         let data = match &settings.train_path {
@@ -118,6 +124,7 @@ impl Run {
             data,
             validation,
             resume,
+            initial,
             tokenizer_hash,
             floor,
             logdir,
@@ -158,8 +165,8 @@ impl Run {
         let device = tuner::tune_plan(device, &tuning, plan)?.device;
         let engine = Engine::new(device, &self.model, &self.train)?;
         tracing::info!("{} parameters", engine.table().count());
-        match &self.settings().init_from {
-            Some(path) => engine.restore(&Checkpoint::open(path)?.state(engine.table(), false)?),
+        match &self.initial {
+            Some(checkpoint) => engine.restore(&checkpoint.state(engine.table(), false)?),
             None => engine.initialise(self.train.seed),
         }
         let options = self.run_options();
@@ -248,6 +255,27 @@ fn use_builtin_data(resolved: &mut Resolved, logdir: &Path) -> Result<f64, Error
         data.floor
     );
     Ok(data.floor)
+}
+
+/// Opens the model that initial weights come from, if the settings name one, and gives the keys of the model's
+/// shape that nobody gave the values that it has.
+///
+/// # Errors
+/// When it cannot be read, is of another shape than somebody gave, or does not tell its number of heads and nobody
+/// gave it.
+pub fn open_initial(resolved: &mut Resolved) -> Result<Option<Checkpoint>, Error> {
+    let Some(path) = resolved.settings.init_from.clone() else {
+        return Ok(None);
+    };
+    let mut checkpoint = Checkpoint::open(&path)?;
+    checkpoint.give(&resolved.given_of_model())?;
+    let known = checkpoint.known()?;
+    if !known.contains_key("num_heads") {
+        let keys = vec!["num_heads"];
+        return Err(InteropError::Incomplete { path, keys }.into());
+    }
+    resolved.fill(&known, &format!("init_from {}", path.display()))?;
+    Ok(Some(checkpoint))
 }
 
 /// Writes what followed from other keys into the settings, so that `config.json` is complete.

@@ -2,7 +2,7 @@
 //! tensor has a checksum in the header's metadata, and that one too.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crc::{CRC_32_ISCSI, Crc, Table};
@@ -121,11 +121,21 @@ impl WeightsFile {
         let mut text = vec![0; usize::try_from(header_len).unwrap_or_default()];
         file.read_at(HEADER_START as u64, &mut text)
             .map_err(unreadable)?;
+        let entries: Entries = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        if let Some(problem) = entries.problem() {
+            return Err(damaged(problem));
+        }
         let header: Metadata = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
         let expected = data_start + header.data_len() as u64;
         if file.len() != expected {
+            let is_cut = |name: &String| {
+                let end = header.info(name).map_or(0, |tensor| tensor.data_offsets.1);
+                data_start + end as u64 > file.len()
+            };
+            let cut = header.offset_keys().into_iter().find(is_cut);
+            let cut = cut.map_or(String::new(), |name| format!(", so tensor '{name}' is cut"));
             return Err(damaged(format!(
-                "it has {} bytes where its header wants {expected}",
+                "it has {} bytes where its header wants {expected}{cut}",
                 file.len()
             )));
         }
@@ -158,6 +168,54 @@ impl WeightsFile {
         self.header.metadata().as_ref()
     }
 
+    /// Names, types and shapes of all tensors, in the order of their bytes.
+    pub fn tensors(&self) -> Vec<(String, Dtype, Vec<usize>)> {
+        let names = self.header.offset_keys().into_iter();
+        let tensor = |name: String| {
+            let info = self.header.info(&name)?;
+            Some((name, info.dtype, info.shape.clone()))
+        };
+        names.filter_map(tensor).collect()
+    }
+
+    /// The bytes of the tensor `name`.
+    ///
+    /// # Errors
+    /// When it is missing, or damaged, as its checksum tells.
+    pub fn read_bytes(&self, name: &str) -> Result<Vec<u8>, WeightsError> {
+        let path = || self.path.clone();
+        let Some(tensor) = self.header.info(name) else {
+            let name = name.to_owned();
+            return Err(WeightsError::Missing { path: path(), name });
+        };
+        let (begin, end) = tensor.data_offsets;
+        let mut bytes = vec![0; end - begin];
+        let read = self
+            .file
+            .read_at(self.data_start + begin as u64, &mut bytes);
+        read.map_err(|source| match source.kind() {
+            std::io::ErrorKind::UnexpectedEof => WeightsError::Damaged {
+                path: path(),
+                reason: format!("it became shorter while it was read, before '{name}' ended"),
+            },
+            _ => WeightsError::Unreadable {
+                path: path(),
+                source,
+            },
+        })?;
+        let found = CRC32C.checksum(&bytes);
+        if let Some(noted) = self.checksums.get(name).filter(|noted| **noted != found) {
+            return Err(WeightsError::Damaged {
+                path: path(),
+                reason: format!(
+                    "tensor '{name}' has the checksum {found:08x}, and not {noted:08x} as when it \
+                     was written"
+                ),
+            });
+        }
+        Ok(bytes)
+    }
+
     /// The tensor of `parameter`, whose name in the file is `prefix` and its own.
     ///
     /// # Errors
@@ -177,32 +235,78 @@ impl WeightsFile {
                 wanted: format!("{} {:?}", storage.name(), parameter.shape()),
             });
         }
-        let (begin, end) = tensor.data_offsets;
-        let mut bytes = vec![0; end - begin];
-        let read = self
-            .file
-            .read_at(self.data_start + begin as u64, &mut bytes);
-        read.map_err(|source| match source.kind() {
-            std::io::ErrorKind::UnexpectedEof => WeightsError::Damaged {
-                path: path(),
-                reason: format!("it became shorter while it was read, before '{name}' ended"),
-            },
-            _ => WeightsError::Unreadable {
-                path: path(),
-                source,
-            },
-        })?;
-        let found = CRC32C.checksum(&bytes);
-        if let Some(noted) = self.checksums.get(&name).filter(|noted| **noted != found) {
-            return Err(WeightsError::Damaged {
-                path: path(),
-                reason: format!(
-                    "tensor '{name}' has the checksum {found:08x}, and not {noted:08x} as when it \
-                     was written"
-                ),
-            });
-        }
+        let bytes = self.read_bytes(&name)?;
         Ok(HostTensor::new(storage, bytes))
+    }
+}
+
+/// The entries of a header but for that of the metadata, with those that are there twice.
+struct Entries(Vec<(String, Entry)>);
+
+/// What is looked at of an entry for a better message than the safetensors crate has.
+#[derive(serde::Deserialize)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
+}
+
+impl Entries {
+    /// What is wrong with the first tensor that is there twice, or does not lie right behind the one before.
+    fn problem(&self) -> Option<String> {
+        let mut seen = HashSet::new();
+        if let Some((name, _)) = self.0.iter().find(|(name, _)| !seen.insert(name)) {
+            return Some(format!("it has tensor '{name}' twice"));
+        }
+        let mut in_order: Vec<_> = self.0.iter().collect();
+        in_order.sort_by_key(|(_, entry)| entry.data_offsets);
+        let mut last = 0;
+        for (name, entry) in in_order {
+            let (begin, end) = entry.data_offsets;
+            let bits = entry
+                .shape
+                .iter()
+                .try_fold(1usize, |len, side| len.checked_mul(*side));
+            let bits = bits.and_then(|len| len.checked_mul(entry.dtype.bitsize()));
+            let has_len = end.checked_sub(begin).and_then(|len| len.checked_mul(8)) == bits;
+            if begin != last || !has_len || bits.is_none() {
+                return Some(format!(
+                    "its tensor '{name}' of {:?} {:?} should begin at byte {last}, and lies at {begin} to {end}",
+                    entry.dtype, entry.shape
+                ));
+            }
+            last = end;
+        }
+        None
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Entries {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "__metadata__" {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                    } else {
+                        entries.push((key, map.next_value()?));
+                    }
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
     }
 }
 

@@ -16,7 +16,7 @@ const FAILED: Option<i32> = Some(1);
 const BAD_REQUEST: Option<i32> = Some(2);
 
 /// A model of a few steps on the built-in stories, unsure enough to say something else for each seed.
-fn model() -> &'static Path {
+pub(super) fn model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("generating");

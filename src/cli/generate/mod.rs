@@ -10,8 +10,9 @@ use std::sync::Arc;
 use output::{Form, Printer};
 
 use super::AdapterArgs;
+use super::model::ModelArgs;
 use crate::Error;
-use crate::data::tokenizer::{END_OF_TEXT, Tokenizer};
+use crate::data::tokenizer::{TokenRoles, Tokenizer};
 use crate::decode::{
     DecodeError, Generator, InferenceModel, Job, MAX_LOGPROBS, Overflow, Prompt, Request,
     check_job, generate_all, read_prompts,
@@ -36,12 +37,8 @@ const BATCH_SIZE: usize = 16;
     {\"id\": 7, \"prompt\": \"Once\", \"max_new_tokens\": 40, \"temperature\": 0.5, \"seed\": 3, \"stop\": [\"\\n\"]}"
 )]
 pub struct GenerateArgs {
-    /// Checkpoint of the model
-    #[arg(long, value_name = "FILE")]
-    checkpoint: PathBuf,
-    /// Folder of the tokenizer that the model was trained with; without it only tokens are given
-    #[arg(long, value_name = "DIR")]
-    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Text to go on from; by default the end-of-text token, which starts a new text
     #[arg(long, conflicts_with_all = ["prompt_tokens", "prompts"])]
     prompt: Option<String>,
@@ -83,7 +80,7 @@ pub struct GenerateArgs {
     /// Seed of the draws; the same seed and prompt give the same text, whatever else is generated beside it
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Token that ends a text, as text or id; `none` goes on to max-new-tokens [default: <|endoftext|>, where the tokenizer has it]
+    /// Token that ends a text, as text or id; `none` goes on to max-new-tokens [default: the one that the model's files name, or <|endoftext|>]
     #[arg(long, value_name = "TOKEN")]
     eos_token: Option<String>,
     /// End a text before this string; may be given several times
@@ -98,9 +95,6 @@ pub struct GenerateArgs {
     /// Most texts at once [default: 16, or as many as there are]
     #[arg(long, value_name = "N")]
     batch_size: Option<NonZeroUsize>,
-    /// Go on with another tokenizer than the checkpoint's
-    #[arg(long)]
-    ignore_tokenizer_mismatch: bool,
     /// Print one JSON object (with `prompts`, a line a text in any case)
     #[arg(long)]
     json: bool,
@@ -148,17 +142,14 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
         short_run: true,
         ..args.tuning.options()?
     };
-    let tokenizer = super::load_tokenizer(args.tokenizer.as_deref())?.map(Arc::new);
-    let end = end_token(args, tokenizer.as_deref())?;
+    let (checkpoint, tokenizer) = args.model.open()?;
+    let (tokenizer, roles) = tokenizer.unzip();
+    let tokenizer = tokenizer.map(Arc::new);
+    let end = end_token(args, tokenizer.as_deref(), &roles.unwrap_or_default())?;
     let prompts = prompts(args, tokenizer.as_deref(), end)?;
     let jobs = samples(&prompts, args.num_samples);
     let device = args.adapter.open()?;
-    let model = InferenceModel::open(&args.checkpoint, device.target().max_binding_words)?;
-    let checkpoint = model.checkpoint();
-    if let Some(checkpoint) = checkpoint.filter(|_| !args.ignore_tokenizer_mismatch) {
-        let hash = tokenizer.as_ref().map(|tokenizer| tokenizer.hash());
-        checkpoint.expect_tokenizer(hash.as_deref())?;
-    }
+    let model = InferenceModel::new(checkpoint, device.target().max_binding_words)?;
     let most = args.batch_size.map_or(BATCH_SIZE, NonZeroUsize::get);
     let mut generator = Generator::new(device, model, most.min(jobs.len()).max(1))?;
     for prompt in &prompts {
@@ -219,10 +210,11 @@ fn lengths(jobs: &[Job], context_length: usize) -> RangeInclusive<usize> {
 fn end_token(
     args: &GenerateArgs,
     tokenizer: Option<&Tokenizer>,
+    roles: &TokenRoles,
 ) -> Result<Option<u32>, DecodeError> {
     let named = |name: &str| tokenizer.and_then(|t| t.token_id(name));
     match args.eos_token.as_deref() {
-        None => Ok(named(END_OF_TEXT)),
+        None => Ok(roles.eos.first().copied()),
         Some("none") => Ok(None),
         Some(name) => {
             let id = named(name).or_else(|| name.parse().ok());
@@ -261,7 +253,7 @@ fn prompts(
     }
     job.request.prompt = match (&args.prompt_tokens, &args.prompt, tokenizer) {
         (Some(tokens), ..) => tokens.clone(),
-        (None, Some(text), Some(tokenizer)) => tokenizer.encode(text),
+        (None, Some(text), Some(tokenizer)) => tokenizer.encode_prompt(text),
         (None, Some(_), None) => return Err(DecodeError::NoTokenizer.into()),
         (None, None, _) => end.into_iter().collect(),
     };

@@ -61,6 +61,8 @@ pub(super) const CHUNK_LEN: usize = 1 << 19;
 /// from 0 without gaps.
 #[derive(Debug)]
 pub struct Tokenizer {
+    /// Put before a prompt, but not before other texts.
+    prompt_prefix: Option<u32>,
     /// Bytes of each token, by id.
     tokens: Vec<Box<[u8]>>,
     /// The other way round, where a special token has the bytes of another one, the other one's.
@@ -163,6 +165,22 @@ impl Tokenizer {
             ids.extend_from_slice(&block);
         }
         ids
+    }
+
+    /// Makes prompts begin as `roles` say that a model's do.
+    pub fn with_prompts_of(self, roles: &TokenRoles) -> Self {
+        let adds_bos = roles.add_bos == Some(true);
+        Self {
+            prompt_prefix: roles.bos.filter(|_| adds_bos),
+            ..self
+        }
+    }
+
+    /// [`Tokenizer::encode`] of a prompt, behind the token that a model's texts begin with, where its files ask for
+    /// it.
+    pub fn encode_prompt(&self, text: &str) -> Vec<u32> {
+        let prefix = self.prompt_prefix.into_iter();
+        prefix.chain(self.encode(text)).collect()
     }
 
     /// The same ids as [`Tokenizer::encode`], in blocks of some hundred thousand: a few blocks a

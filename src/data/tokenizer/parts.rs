@@ -45,6 +45,7 @@ impl Tokenizer {
         let pairs = merges.iter().map(|merge| (merge.left, merge.right));
         let ranks = pairs.zip(0..).collect();
         Self {
+            prompt_prefix: None,
             merges_rise: merges_rise(&merges),
             tokens,
             ids,

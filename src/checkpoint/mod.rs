@@ -1,0 +1,359 @@
+//! Checkpoints: one safetensors file with parameters, moments and what a run needs to go on.
+
+mod error;
+mod metadata;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::config::{ModelConfig, Positions};
+use crate::data::tokenizer::{TokenRoles, Tokenizer, TokenizerError};
+use crate::interop::{self, ForeignModel, InteropError};
+use crate::kernels::loss_scale::LossScale;
+use crate::weights::{
+    self, EngineState, HostTensor, Parameter, ParameterTable, Role, WeightsError, WeightsFile,
+};
+
+pub use error::CheckpointError;
+pub use metadata::Metadata;
+
+/// A model in a file or folder, and what a run has noted in it.
+#[derive(Debug)]
+pub struct Checkpoint {
+    weights: Weights,
+    metadata: Option<Metadata>,
+    /// Tokens that the model sees at most, where that is not its own number.
+    context_length: Option<usize>,
+}
+
+/// Whose file it is.
+#[derive(Debug)]
+enum Weights {
+    Own(WeightsFile),
+    Foreign(Box<ForeignModel>),
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint, or a model of another program in any format that is read.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or of no format that is known.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let unreadable = |error| match error {
+            InteropError::Unreadable { path, source } => {
+                WeightsError::Unreadable { path, source }.into()
+            }
+            other => CheckpointError::Interop(other),
+        };
+        let of = |weights, metadata| Self {
+            weights,
+            metadata,
+            context_length: None,
+        };
+        if interop::kind_of(path).map_err(unreadable)? == interop::Kind::Safetensors {
+            let weights = WeightsFile::open(path)?;
+            let metadata = weights.metadata().and_then(Metadata::from_map);
+            if metadata.is_some() {
+                return Ok(of(Weights::Own(weights), metadata));
+            }
+        }
+        let foreign = interop::open(path).map_err(unreadable)?;
+        Ok(of(Weights::Foreign(Box::new(foreign)), None))
+    }
+
+    /// The model of another program, if it is one.
+    pub fn foreign(&self) -> Option<&ForeignModel> {
+        match &self.weights {
+            Weights::Own(_) => None,
+            Weights::Foreign(model) => Some(model),
+        }
+    }
+
+    /// What is known of the keys of a [`ModelConfig`].
+    ///
+    /// # Errors
+    /// When a run's config is none of a model.
+    pub fn known(&self) -> Result<Map<String, Value>, CheckpointError> {
+        match &self.weights {
+            Weights::Foreign(model) => Ok(model.known().clone()),
+            Weights::Own(_) => match serde_json::to_value(self.model()?) {
+                Ok(Value::Object(mut keys)) => {
+                    keys.remove("precision");
+                    Ok(keys)
+                }
+                _ => Ok(Map::new()),
+            },
+        }
+    }
+
+    /// Adds keys of a [`ModelConfig`] to those that the file of another program tells, see
+    /// [`ForeignModel::give`].
+    ///
+    /// # Errors
+    /// When the file tells another value.
+    pub fn give(&mut self, keys: &Map<String, Value>) -> Result<(), CheckpointError> {
+        match &mut self.weights {
+            Weights::Foreign(model) => Ok(model.give(keys)?),
+            Weights::Own(_) => Ok(()),
+        }
+    }
+
+    /// Lets the model see at most `tokens` tokens, for less memory than all that it could see.
+    ///
+    /// # Errors
+    /// When it has a vector for fewer positions.
+    pub fn limit_context(&mut self, tokens: usize) -> Result<(), CheckpointError> {
+        let own = self.model()?;
+        if own.architecture.positions == Positions::Learned && tokens > own.context_length {
+            return Err(CheckpointError::OtherModel {
+                path: self.path(),
+                key: "context_length".to_owned(),
+                found: own.context_length.to_string(),
+                wanted: tokens.to_string(),
+            });
+        }
+        self.context_length = Some(tokens);
+        self.model().map(|_| ())
+    }
+
+    /// Checks that all parameters of a model of `config` are there, and in a file of another program nothing
+    /// else.
+    ///
+    /// # Errors
+    /// When one is missing, of another shape or type, or too many.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), CheckpointError> {
+        match &self.weights {
+            Weights::Own(_) => Ok(()),
+            Weights::Foreign(model) => Ok(model.check(config).map(|_| ())?),
+        }
+    }
+
+    /// A parameter of a model of `config`.
+    ///
+    /// # Errors
+    /// When it is missing, of another shape or type, or damaged.
+    pub fn read(
+        &self,
+        config: &ModelConfig,
+        parameter: &Parameter,
+    ) -> Result<HostTensor, CheckpointError> {
+        match &self.weights {
+            Weights::Own(file) => Ok(file.read("", parameter)?),
+            Weights::Foreign(model) => Ok(model.read(config, parameter)?),
+        }
+    }
+
+    /// The file or folder.
+    pub fn path(&self) -> PathBuf {
+        match &self.weights {
+            Weights::Own(file) => file.path().to_owned(),
+            Weights::Foreign(model) => model.path().to_owned(),
+        }
+    }
+
+    /// The metadata of one of our own checkpoints, if it is one.
+    pub fn noted(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
+    }
+
+    /// The metadata of one of our own checkpoints.
+    ///
+    /// # Errors
+    /// When there is none, as in a file of bare weights.
+    pub fn metadata(&self) -> Result<&Metadata, CheckpointError> {
+        self.metadata
+            .as_ref()
+            .ok_or_else(|| CheckpointError::NoRun { path: self.path() })
+    }
+
+    /// The shape of the model.
+    ///
+    /// # Errors
+    /// When the file does not tell it, or it is none that can be built.
+    pub fn model(&self) -> Result<ModelConfig, CheckpointError> {
+        let mut model = match &self.weights {
+            Weights::Foreign(model) => model.config()?,
+            Weights::Own(_) => {
+                let config = Value::Object(self.metadata()?.config.clone());
+                serde_json::from_value(config).map_err(|e| CheckpointError::Config {
+                    path: self.path(),
+                    reason: e.to_string(),
+                })?
+            }
+        };
+        model.context_length = self.context_length.unwrap_or(model.context_length);
+        let bad = |source| CheckpointError::BadModel {
+            path: self.path(),
+            source,
+        };
+        model.check().map_err(bad)?;
+        Ok(model)
+    }
+
+    /// Checks that the checkpoint is of `model`.
+    ///
+    /// # Errors
+    /// When a key of the model differs; the error names it and both values.
+    pub fn expect_model(&self, model: &ModelConfig) -> Result<(), CheckpointError> {
+        let value = |m: &ModelConfig| serde_json::to_value(m).unwrap_or_default();
+        let (found, wanted) = (value(&self.model()?), value(model));
+        let differing = found
+            .as_object()
+            .into_iter()
+            .flatten()
+            .find(|(key, v)| wanted[*key] != **v);
+        match differing {
+            None => Ok(()),
+            Some((key, v)) => Err(CheckpointError::OtherModel {
+                path: self.path(),
+                key: key.clone(),
+                found: v.to_string(),
+                wanted: wanted[key].to_string(),
+            }),
+        }
+    }
+
+    /// Checks that the checkpoint's tokenizer is `hash`, where both are known.
+    ///
+    /// # Errors
+    /// When they differ.
+    pub fn expect_tokenizer(&self, hash: Option<&str>) -> Result<(), CheckpointError> {
+        let found = self
+            .metadata
+            .as_ref()
+            .and_then(|m| m.tokenizer_hash.as_deref());
+        match (found, hash) {
+            (Some(found), Some(given)) if found != given => Err(CheckpointError::OtherTokenizer {
+                path: self.path(),
+                found: found.chars().take(12).collect(),
+                given: given.chars().take(12).collect(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn loss_scale(&self) -> Option<LossScale> {
+        let Weights::Own(file) = &self.weights else {
+            return None;
+        };
+        let text = file.metadata()?.get(LOSS_SCALE)?;
+        serde_json::from_str(text).ok()
+    }
+
+    /// What an engine of `table` starts from: the parameters, and the moments too where `moments`
+    /// says so.
+    ///
+    /// # Errors
+    /// When a tensor is missing, of another shape, or damaged.
+    pub fn state(
+        &self,
+        table: &ParameterTable,
+        moments: bool,
+    ) -> Result<EngineState, CheckpointError> {
+        let parameters = table.iter().map(|p| self.read(table.config(), p));
+        Ok(EngineState {
+            parameters: parameters.collect::<Result<_, _>>()?,
+            moments: match moments {
+                true => Some([self.moments(table, MOMENT1)?, self.moments(table, MOMENT2)?]),
+                false => None,
+            },
+            loss_scale: moments.then(|| self.loss_scale()).flatten(),
+        })
+    }
+
+    /// Everything that the file has of a model of `table`, and the iterations that are done.
+    ///
+    /// # Errors
+    /// When a tensor is missing, of another shape, or damaged.
+    pub fn whole_state(
+        &self,
+        table: &ParameterTable,
+    ) -> Result<(EngineState, u64), CheckpointError> {
+        match &self.weights {
+            Weights::Own(file) => {
+                let has_moments = file
+                    .tensors()
+                    .iter()
+                    .any(|(name, ..)| name.starts_with(MOMENT1));
+                let iteration = self.metadata.as_ref().map_or(0, |noted| noted.iteration);
+                Ok((self.state(table, has_moments)?, iteration))
+            }
+            Weights::Foreign(model) => {
+                let state = self.state(table, false)?;
+                let stored = model.moments(table)?;
+                let iteration = stored.as_ref().map(|stored| stored.steps);
+                let iteration = iteration.or(model.iteration()).unwrap_or(0);
+                let moments = stored.map(|stored| stored.moments);
+                Ok((EngineState { moments, ..state }, iteration))
+            }
+        }
+    }
+
+    /// The tokenizer that came with the model, and the roles of its tokens, if one did.
+    ///
+    /// # Errors
+    /// When it is damaged or of a kind that is not supported.
+    pub fn tokenizer(&self) -> Result<Option<(Tokenizer, TokenRoles)>, TokenizerError> {
+        match &self.weights {
+            Weights::Own(_) => Ok(None),
+            Weights::Foreign(model) => model.tokenizer(),
+        }
+    }
+
+    fn moments(
+        &self,
+        table: &ParameterTable,
+        prefix: &str,
+    ) -> Result<Vec<HostTensor>, CheckpointError> {
+        let Weights::Own(file) = &self.weights else {
+            return Err(CheckpointError::NoRun { path: self.path() });
+        };
+        let trained = table.iter().filter(|p| p.role == Role::Trainable);
+        Ok(trained
+            .map(|p| file.read(prefix, p))
+            .collect::<Result<_, _>>()?)
+    }
+}
+
+/// Key of the loss scale's state in a file's metadata.
+const LOSS_SCALE: &str = "loss_scale";
+/// Prefixes of the moments' names in a file.
+const MOMENT1: &str = "optimizer.moment1.";
+const MOMENT2: &str = "optimizer.moment2.";
+
+/// Writes a checkpoint of `state`, whose parameters `table` names: to a temporary file that is synced
+/// and renamed, so that a crash leaves the one before whole.
+///
+/// # Errors
+/// When the disk fails.
+pub fn save(
+    path: &Path,
+    table: &ParameterTable,
+    state: &EngineState,
+    metadata: &Metadata,
+) -> Result<(), CheckpointError> {
+    let named = |prefix: &'static str, tensors, trained_only: bool| {
+        let wanted = move |p: &&Parameter| !trained_only || p.role == Role::Trainable;
+        let parameters = table.iter().filter(wanted).zip(tensors);
+        parameters.map(move |(p, tensor)| (format!("{prefix}{}", p.name), p.shape(), tensor))
+    };
+    let [moment1, moment2]: [&[HostTensor]; 2] = match &state.moments {
+        Some([first, second]) => [first, second],
+        None => [&[], &[]],
+    };
+    let tensors = named("", &state.parameters[..], false)
+        .chain(named(MOMENT1, moment1, true))
+        .chain(named(MOMENT2, moment2, true));
+    let mut map = metadata.to_map();
+    if let Some(text) = state
+        .loss_scale
+        .and_then(|s| serde_json::to_string(&s).ok())
+    {
+        map.insert(LOSS_SCALE.to_owned(), text);
+    }
+    weights::write(path, tensors, map).map_err(|source| CheckpointError::Unwritable {
+        path: path.to_owned(),
+        source,
+    })
+}

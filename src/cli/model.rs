@@ -1,0 +1,74 @@
+//! Which model, for commands that use one.
+
+use std::path::PathBuf;
+
+use crate::Error;
+use crate::checkpoint::Checkpoint;
+use crate::data::tokenizer::{TokenRoles, Tokenizer};
+
+/// The model and its tokenizer.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ModelArgs {
+    /// Checkpoint of the model, or a file or folder of another program: a Hugging Face folder, GGUF, a PyTorch
+    /// checkpoint, llama2.c, safetensors
+    #[arg(long, value_name = "PATH")]
+    pub(super) checkpoint: PathBuf,
+    /// Folder of the tokenizer that the model was trained with [default: the checkpoint's own, where it has one]
+    #[arg(long, value_name = "DIR")]
+    pub(super) tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) context: ContextArgs,
+    /// Go on with another tokenizer than the checkpoint's
+    #[arg(long)]
+    pub(super) ignore_tokenizer_mismatch: bool,
+}
+
+/// A tokenizer, and the roles of its tokens.
+pub(super) type ModelTokenizer = (Tokenizer, TokenRoles);
+
+/// How much of a text a model sees.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ContextArgs {
+    /// Most tokens that the model sees, for less memory than all that it could see
+    #[arg(long, value_name = "N")]
+    context_length: Option<usize>,
+}
+
+impl ContextArgs {
+    /// Limits what the model of a checkpoint sees.
+    pub(super) fn limit(self, checkpoint: &mut Checkpoint) -> Result<(), Error> {
+        match self.context_length {
+            Some(tokens) => Ok(checkpoint.limit_context(tokens)?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ModelArgs {
+    /// Opens both, which belong together unless it does not matter.
+    pub(super) fn open(&self) -> Result<(Checkpoint, Option<ModelTokenizer>), Error> {
+        let given = match &self.tokenizer {
+            Some(path) => {
+                let tokenizer = Tokenizer::load(path)?;
+                let roles = TokenRoles::load(path, &tokenizer)?;
+                Some((tokenizer, roles))
+            }
+            None => None,
+        };
+        let mut checkpoint = Checkpoint::open(&self.checkpoint)?;
+        self.context.limit(&mut checkpoint)?;
+        let own = match given {
+            Some(given) => Some(given),
+            // Whoever gives ids needs none.
+            None => checkpoint.tokenizer().unwrap_or_else(|error| {
+                tracing::warn!("going on without the model's own tokenizer: {error}");
+                None
+            }),
+        };
+        let own = own.map(|(tokenizer, roles)| (tokenizer.with_prompts_of(&roles), roles));
+        if let Some((tokenizer, _)) = own.as_ref().filter(|_| !self.ignore_tokenizer_mismatch) {
+            checkpoint.expect_tokenizer(Some(&tokenizer.hash()))?;
+        }
+        Ok((checkpoint, own))
+    }
+}

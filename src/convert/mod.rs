@@ -1,0 +1,9 @@
+//! Models from one format to another: imported as our checkpoints, and exported for other programs.
+
+mod export;
+mod import;
+mod report;
+
+pub use export::{ExportFormat, export};
+pub use import::{import, import_tokenizer};
+pub use report::Report;
