@@ -22,6 +22,10 @@ if ! "$folder/venv/bin/python" -c 'import gguf, torch, transformers' 2>/dev/null
         torch==2.15.0 transformers==5.24.0 gguf safetensors numpy
 fi
 python=$folder/venv/bin/python
+command -v npm >/dev/null || {
+    say "npm of Node 20 is missing, which brings llama.cpp"
+    exit 1
+}
 [ -d "$folder/node_modules/node-llama-cpp" ] ||
     (cd "$folder" && npm install --silent --no-fund --no-audit node-llama-cpp@3.22.1)
 
@@ -29,6 +33,36 @@ say "exports in transformers"
 for case in llama_grouped llama_tied_head_dim qwen3 gpt2; do
     "$python" "$tests/compare_logits.py" "$exports/$case" "$exports/$case.json" "$exports/$case.safetensors"
 done
+
+say "exports in llama.cpp: 100 greedy tokens"
+greedy() {
+    name=$1
+    shift
+    run=$folder/$name
+    rm -rf "$run"
+    "$program" train --vocab-size 400 --context-length 128 --d-model 64 --num-layers 2 --num-heads 2 --batch-size 8 \
+        --max-iters 40 --learning-rate 0.01 --eval-interval 0 --no-tune --logdir "$run" "$@" 2>/dev/null
+    "$program" export --checkpoint "$run/checkpoints/latest.safetensors" --tokenizer "$run/tokenizer" \
+        --format gguf --out "$run.gguf" >/dev/null
+    "$program" generate --checkpoint "$run.gguf" --prompt "Once upon a time" --temperature 0 --max-new-tokens 100 \
+        --no-tune --json 2>/dev/null >"$run/ours.json"
+    NODE_LLAMA_CPP=$folder node "$tests/llama_cpp_greedy.mjs" "$run.gguf" --prompt "Once upon a time" \
+        --new-tokens 100 >"$run/theirs.json" 2>/dev/null
+    "$python" - "$name" "$run" <<'PYTHON'
+import json
+import sys
+
+name, run = sys.argv[1:]
+ours, theirs = (json.load(open(f"{run}/{side}.json")) for side in ("ours", "theirs"))
+# Ours has the token that ended the text.
+same = ours["tokens"][:len(theirs["ids"])] == theirs["ids"] and len(ours["tokens"]) - len(theirs["ids"]) in (0, 1)
+print(f"{name}: {len(theirs['ids'])} tokens, {'the same' if same else 'not the same'}")
+sys.exit(not (same and ours["prompt_tokens"] == theirs["prompt_ids"]))
+PYTHON
+}
+greedy llama --num-kv-heads 1 --rope-scaling llama3 --rope-factor 8 --rope-original-context 64
+greedy qwen3 --qk-norm --head-dim 48 --num-kv-heads 1 --tie-embeddings
+greedy gpt2 --norm layer --activation gelu --positions learned --biases --tie-embeddings
 
 say "exports in PyTorch"
 "$python" "$tests/torch_reads.py" "$exports/../torch"

@@ -25,6 +25,15 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// A checkpoint without moments, where a run is to go on.
+    #[error(
+        "'{}' has no moments of AdamW, which going on needs; its weights can start a new run (init_from)",
+        path.display()
+    )]
+    NoMoments {
+        /// The file.
+        path: PathBuf,
+    },
     /// The settings in the metadata are damaged.
     #[error("'{}' has a damaged config: {reason}; take another checkpoint", path.display())]
     Config {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::config::{ModelConfig, Positions};
+use crate::config::ModelConfig;
 use crate::data::tokenizer::{TokenRoles, Tokenizer, TokenizerError};
-use crate::interop::{self, ForeignModel, InteropError};
+use crate::interop::{self, ForeignModel, InteropError, shape};
 use crate::kernels::loss_scale::LossScale;
 use crate::weights::{
     self, EngineState, HostTensor, Parameter, ParameterTable, Role, WeightsError, WeightsFile,
@@ -76,56 +76,65 @@ impl Checkpoint {
     /// When a run's config is none of a model.
     pub fn known(&self) -> Result<Map<String, Value>, CheckpointError> {
         match &self.weights {
-            Weights::Foreign(model) => Ok(model.known().clone()),
-            Weights::Own(_) => match serde_json::to_value(self.model()?) {
-                Ok(Value::Object(mut keys)) => {
-                    keys.remove("precision");
-                    Ok(keys)
-                }
-                _ => Ok(Map::new()),
-            },
+            Weights::Foreign(model) => Ok(model.known()),
+            Weights::Own(_) => Ok(self.model()?.shape_keys()),
         }
     }
 
-    /// Adds keys of a [`ModelConfig`] to those that the file of another program tells, see
-    /// [`ForeignModel::give`].
+    /// Holds keys of a [`ModelConfig`] against those of the model, and adds them where the file of another program
+    /// does not tell them; see [`ForeignModel::give`].
     ///
     /// # Errors
-    /// When the file tells another value.
+    /// When the model has another value.
     pub fn give(&mut self, keys: &Map<String, Value>) -> Result<(), CheckpointError> {
+        let path = self.path();
         match &mut self.weights {
             Weights::Foreign(model) => Ok(model.give(keys)?),
-            Weights::Own(_) => Ok(()),
+            Weights::Own(_) => Ok(shape::expect(&path, &self.known()?, keys)?),
         }
     }
 
     /// Lets the model see at most `tokens` tokens, for less memory than all that it could see.
     ///
     /// # Errors
-    /// When it has a vector for fewer positions.
+    /// When the model is none that can be built.
     pub fn limit_context(&mut self, tokens: usize) -> Result<(), CheckpointError> {
-        let own = self.model()?;
-        if own.architecture.positions == Positions::Learned && tokens > own.context_length {
-            return Err(CheckpointError::OtherModel {
-                path: self.path(),
-                key: "context_length".to_owned(),
-                found: own.context_length.to_string(),
-                wanted: tokens.to_string(),
-            });
+        let key = "context_length";
+        let own = self.known()?.get(key).and_then(Value::as_u64);
+        let own = own.and_then(|own| usize::try_from(own).ok());
+        let limited = own.map_or(tokens, |own| own.min(tokens));
+        match &mut self.weights {
+            Weights::Foreign(model) => {
+                let one = Map::from_iter([(key.to_owned(), limited.into())]);
+                model.give(&one)?;
+            }
+            Weights::Own(_) => self.context_length = Some(limited),
         }
-        self.context_length = Some(tokens);
         self.model().map(|_| ())
     }
 
-    /// Checks that all parameters of a model of `config` are there, and in a file of another program nothing
-    /// else.
+    /// Hash of the tokenizer that the model was trained with, if that is known.
+    pub fn tokenizer_hash(&self) -> Option<String> {
+        match (&self.metadata, &self.weights) {
+            (Some(noted), _) => noted.tokenizer_hash.clone(),
+            (None, Weights::Own(_)) => None,
+            // One of a kind that is not supported has no hash.
+            (None, Weights::Foreign(model)) => {
+                let own = model.tokenizer().ok().flatten();
+                own.map(|(tokenizer, _)| tokenizer.hash())
+            }
+        }
+    }
+
+    /// Checks that all parameters of a model of `config` are there, and in a file of another program nothing else
+    /// but what is no weight: gives these.
     ///
     /// # Errors
     /// When one is missing, of another shape or type, or too many.
-    pub fn check(&self, config: &ModelConfig) -> Result<(), CheckpointError> {
+    pub fn check(&self, config: &ModelConfig) -> Result<Vec<String>, CheckpointError> {
         match &self.weights {
-            Weights::Own(_) => Ok(()),
-            Weights::Foreign(model) => Ok(model.check(config).map(|_| ())?),
+            Weights::Own(_) => Ok(Vec::new()),
+            Weights::Foreign(model) => Ok(model.check(config)?),
         }
     }
 
@@ -183,6 +192,7 @@ impl Checkpoint {
             }
         };
         model.context_length = self.context_length.unwrap_or(model.context_length);
+        model = model.normalised();
         let bad = |source| CheckpointError::BadModel {
             path: self.path(),
             source,
@@ -219,10 +229,8 @@ impl Checkpoint {
     /// # Errors
     /// When they differ.
     pub fn expect_tokenizer(&self, hash: Option<&str>) -> Result<(), CheckpointError> {
-        let found = self
-            .metadata
-            .as_ref()
-            .and_then(|m| m.tokenizer_hash.as_deref());
+        let found = self.tokenizer_hash();
+        let found = found.as_deref();
         match (found, hash) {
             (Some(found), Some(given)) if found != given => Err(CheckpointError::OtherTokenizer {
                 path: self.path(),
@@ -262,30 +270,33 @@ impl Checkpoint {
         })
     }
 
-    /// Everything that the file has of a model of `table`, and the iterations that are done.
+    /// Both moments of AdamW of a model of `config`, if the file has them, the iterations that are done, and the
+    /// settings that it notes.
     ///
     /// # Errors
     /// When a tensor is missing, of another shape, or damaged.
-    pub fn whole_state(
-        &self,
-        table: &ParameterTable,
-    ) -> Result<(EngineState, u64), CheckpointError> {
+    pub fn stored_moments(&self, config: &ModelConfig) -> Result<Stored, CheckpointError> {
+        let table = ParameterTable::new(config, &[], usize::MAX);
         match &self.weights {
-            Weights::Own(file) => {
-                let has_moments = file
-                    .tensors()
-                    .iter()
-                    .any(|(name, ..)| name.starts_with(MOMENT1));
-                let iteration = self.metadata.as_ref().map_or(0, |noted| noted.iteration);
-                Ok((self.state(table, has_moments)?, iteration))
+            Weights::Own(_) => {
+                let moments = match self.has_moments() {
+                    true => Some([
+                        self.moments(&table, MOMENT1)?,
+                        self.moments(&table, MOMENT2)?,
+                    ]),
+                    false => None,
+                };
+                let noted = self.metadata.as_ref();
+                let iteration = noted.map_or(0, |noted| noted.iteration);
+                let settings = noted.map(|noted| noted.config.clone());
+                Ok((moments, iteration, settings.unwrap_or_default()))
             }
             Weights::Foreign(model) => {
-                let state = self.state(table, false)?;
-                let stored = model.moments(table)?;
+                let stored = model.moments(&table)?;
                 let iteration = stored.as_ref().map(|stored| stored.steps);
                 let iteration = iteration.or(model.iteration()).unwrap_or(0);
-                let moments = stored.map(|stored| stored.moments);
-                Ok((EngineState { moments, ..state }, iteration))
+                let (moments, settings) = stored.map(|s| (s.moments, s.settings)).unzip();
+                Ok((moments, iteration, settings.unwrap_or_default()))
             }
         }
     }
@@ -301,13 +312,21 @@ impl Checkpoint {
         }
     }
 
+    fn has_moments(&self) -> bool {
+        match &self.weights {
+            Weights::Own(file) => file.has_any(MOMENT1),
+            Weights::Foreign(_) => false,
+        }
+    }
+
     fn moments(
         &self,
         table: &ParameterTable,
         prefix: &str,
     ) -> Result<Vec<HostTensor>, CheckpointError> {
-        let Weights::Own(file) = &self.weights else {
-            return Err(CheckpointError::NoRun { path: self.path() });
+        let file = match &self.weights {
+            Weights::Own(file) if self.has_moments() => file,
+            _ => return Err(CheckpointError::NoMoments { path: self.path() }),
         };
         let trained = table.iter().filter(|p| p.role == Role::Trainable);
         Ok(trained
@@ -315,6 +334,9 @@ impl Checkpoint {
             .collect::<Result<_, _>>()?)
     }
 }
+
+/// Moments, iterations that are done, and settings of a run.
+pub type Stored = (Option<[Vec<HostTensor>; 2]>, u64, Map<String, Value>);
 
 /// Key of the loss scale's state in a file's metadata.
 const LOSS_SCALE: &str = "loss_scale";

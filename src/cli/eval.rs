@@ -59,9 +59,9 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let dataset = Dataset::open(&args.data, config.vocab_size, config.context_length)?;
     let noted = checkpoint.noted();
     let iteration = noted.map(|noted| noted.iteration);
-    let tokenizer_hash = noted.and_then(|noted| noted.tokenizer_hash.as_deref());
+    let tokenizer_hash = checkpoint.tokenizer_hash();
     if let Some(hash) = tokenizer_hash.filter(|_| !args.ignore_tokenizer_mismatch) {
-        dataset.file().expect_tokenizer(hash)?;
+        dataset.file().expect_tokenizer(&hash)?;
     }
     let device = args.adapter.open()?;
     let model = InferenceModel::new(checkpoint, device.target().max_binding_words)?;

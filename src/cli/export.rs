@@ -25,7 +25,7 @@ pub struct ExportArgs {
     /// File to write, or folder of the format hf
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// How matrices are stored; gains, biases and what a format wants so stay f32 [default: f32]
+    /// How tensors are stored; GGUF keeps gains, biases and vectors of positions as f32 [default: f32]
     #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t = StoredType::F32, hide_default_value = true)]
     stored: StoredType,
     /// Print one JSON object

@@ -42,7 +42,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Checkpoint(CheckpointError::OtherTokenizer { .. }) => {
             Some("--ignore-tokenizer-mismatch")
         }
-        Error::Checkpoint(CheckpointError::NoRun { .. }) => Some("--init-from FILE"),
+        Error::Checkpoint(CheckpointError::NoRun { .. } | CheckpointError::NoMoments { .. }) => {
+            Some("--init-from FILE")
+        }
         Error::Interop(error) | Error::Checkpoint(CheckpointError::Interop(error)) => {
             of_interop(error)
         }
@@ -57,7 +59,7 @@ fn hint(error: &Error) -> Option<&'static str> {
 fn of_interop(error: &InteropError) -> Option<&'static str> {
     match error {
         InteropError::Incomplete { .. } => {
-            Some("`gpu-tlm import` takes --num-heads, --context-length and --config FILE")
+            Some("--num-heads, --context-length or --config FILE, of train and import")
         }
         _ => None,
     }
@@ -116,6 +118,8 @@ fn of_decoding(error: &DecodeError) -> Option<&'static str> {
         DecodeError::EmptyPrompt => Some("--prompt or --prompt-tokens"),
         DecodeError::NoSuchToken(_) => Some("--eos-token none goes without"),
         DecodeError::NoTokenizer => Some("--tokenizer, or --prompt-tokens"),
+        DecodeError::NoOwnTokenizer => Some("--tokenizer DIR"),
+        DecodeError::CannotRoll => Some("--overflow exact or stop"),
         DecodeError::StopWithoutTokenizer => Some("--tokenizer"),
         DecodeError::PromptLine { .. } => Some("`gpu-tlm generate --help` lists the keys"),
         _ => None,

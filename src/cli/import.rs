@@ -59,15 +59,12 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
         ..SettingFlags::default()
     };
     let given = Resolved::load(args.config.as_deref(), &flags)?.given_of_model();
-    let report = convert::import(&args.from, &given, &args.out)?;
-    let tokenizer = match &args.tokenizer_out {
-        Some(folder) => Some(convert::import_tokenizer(&args.from, folder)?),
-        None => None,
-    };
+    let tokenizer_out = args.tokenizer_out.as_deref();
+    let report = convert::import(&args.from, &given, &args.out, tokenizer_out)?;
     if args.json {
         let mut value = serde_json::to_value(&report).unwrap_or(Value::Null);
         value["out"] = json!(args.out);
-        value["tokenizer_out"] = json!(tokenizer.and(args.tokenizer_out.as_ref()));
+        value["tokenizer_out"] = json!(args.tokenizer_out);
         return super::print_json(&value);
     }
     super::print(&format!("{report}wrote {}\n", args.out.display()))

@@ -6,6 +6,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -105,32 +106,35 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Whether a setting is part of a model's shape, and not of how it is computed.
+    /// The keys of its shape with their values: all but the precision, which is how it is computed.
+    pub fn shape_keys(&self) -> Map<String, Value> {
+        let mut keys = match serde_json::to_value(self) {
+            Ok(Value::Object(keys)) => keys,
+            _ => Map::new(),
+        };
+        keys.remove("precision");
+        keys
+    }
+
+    /// Whether a setting is part of a model's shape.
     pub fn is_of_shape(key: &str) -> bool {
-        const SHAPE: &[&str] = &[
-            "vocab_size",
-            "context_length",
-            "d_model",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "d_ff",
-            "rope_theta",
-            "norm_eps",
-            "tie_embeddings",
-            "norm",
-            "activation",
-            "positions",
-            "biases",
-            "qk_norm",
-            "rope_scaling",
-            "rope_factor",
-            "rope_low_freq_factor",
-            "rope_high_freq_factor",
-            "rope_original_context",
-        ];
-        SHAPE.contains(&key)
+        static SHAPE: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+            let settings = Settings {
+                vocab_size: Some(1),
+                ..Settings::default()
+            };
+            let model = settings.model(None);
+            model.map_or(Map::new(), |model| model.shape_keys())
+        });
+        // A width of heads is left out where it follows from others.
+        SHAPE.contains_key(key) || key == "head_dim"
+    }
+
+    /// The same without a width of heads that follows from others.
+    pub fn normalised(mut self) -> Self {
+        let follows = |own: &usize| own.checked_mul(self.num_heads) == Some(self.d_model);
+        self.architecture.head_dim = self.architecture.head_dim.filter(|own| !follows(own));
+        self
     }
 
     /// Elements of a head.
@@ -200,7 +204,9 @@ impl Resolved {
         let mut sources = BTreeMap::new();
         if let Some(path) = file {
             for (key, value) in read_object(path)? {
-                if key == SOURCES {
+                // A null is the same as leaving the key out.
+                let is_known = KEYS.contains(&key.as_str());
+                if key == SOURCES || is_known && value.is_null() {
                     continue;
                 }
                 let known = KEYS.iter().copied().find(|&known| known == key);
@@ -228,8 +234,6 @@ impl Resolved {
             sources.insert(key, "flag".to_owned());
             values.insert(key.to_owned(), value);
         }
-        // A null is the same as leaving the key out.
-        values.retain(|_, value| !value.is_null());
         Ok(Self {
             settings: Settings::from_values(&values)?,
             sources,

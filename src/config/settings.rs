@@ -99,6 +99,12 @@ macro_rules! settings {
         }
 
         impl Settings {
+            /// Whether a key takes a value.
+            pub fn takes(key: &str, value: &Value) -> bool {
+                let one = Map::from_iter([(key.to_owned(), value.clone())]);
+                KEYS.contains(&key) && Self::from_values(&one).is_ok()
+            }
+
             pub(super) fn from_values(values: &Map<String, Value>) -> Result<Self, ConfigError> {
                 Ok(Self {
                     $($name: read(values, stringify!($name))?.unwrap_or_else(|| $default),)*

@@ -36,7 +36,7 @@ impl Settings {
             num_kv_heads: self.num_kv_heads.unwrap_or(self.num_heads),
             d_ff: self.d_ff.unwrap_or(match self.activation {
                 Activation::Swiglu => (self.d_model * 8 / 3).next_multiple_of(8),
-                Activation::Gelu => 4 * self.d_model,
+                Activation::Gelu => self.d_model.saturating_mul(4),
             }),
             rope_theta: self.rope_theta,
             norm_eps: self.norm_eps,
@@ -44,6 +44,7 @@ impl Settings {
             precision: self.precision,
             architecture: self.architecture(),
         };
+        let model = model.normalised();
         model.check()?;
         let sequences = self.micro_batch_size.unwrap_or(self.batch_size);
         model.check_tensors(sequences.saturating_mul(self.context_length))?;
@@ -200,11 +201,31 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// [`ModelConfig::check`] of a model of which nobody has said yet how much of a text it shall see.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check_but_for_context(&self) -> Result<(), ConfigError> {
+        let model = Self {
+            context_length: 1,
+            ..self.clone()
+        };
+        model.check()
+    }
+
     /// Refuses tensors with more elements than a shader can count: weights, activations of `rows`
     /// tokens, and the smallest chunk of logits.
     fn check_tensors(&self, rows: usize) -> Result<(), ConfigError> {
         const MOST: usize = 1 << 31;
         const SMALLEST_CHUNK: usize = 64;
+        let vectors = self.context_length.saturating_mul(self.d_model);
+        if self.architecture.positions == Positions::Learned && vectors > MOST_POSITIONS {
+            return Err(ConfigError::Unsupported(format!(
+                "vectors of positions of context_length x d_model = {} x {} elements; they have to fit a binding of \
+                 {MOST_POSITIONS}, so lower one of them",
+                self.context_length, self.d_model
+            )));
+        }
         for (what, height, width) in [
             ("vocab_size x d_model", self.vocab_size, self.d_model),
             ("d_ff x d_model", self.d_ff, self.d_model),
@@ -267,6 +288,9 @@ impl TrainConfig {
         Ok(())
     }
 }
+
+/// Elements of the largest binding that every adapter has.
+const MOST_POSITIONS: usize = 1 << 25;
 
 fn positive(key: &'static str, value: f64) -> Result<(), ConfigError> {
     if value.is_finite() && value > 0.0 {

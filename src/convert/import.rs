@@ -7,76 +7,86 @@ use serde_json::{Map, Value};
 use super::Report;
 use crate::Error;
 use crate::checkpoint::{self, Checkpoint, Metadata};
-use crate::data::tokenizer::{Format, Tokenizer};
-use crate::decode::DecodeError;
-use crate::weights::ParameterTable;
+use crate::data::tokenizer::Format;
+use crate::interop::{ForeignModel, InteropError};
+use crate::weights::{EngineState, ParameterTable};
 
-/// Reads the model at `from` and writes it to `out`, with moments and iteration where the file has them. `given`
-/// are keys of a `ModelConfig` that the file may not tell.
+/// Reads the model at `from` and writes it to `out`, with moments and iteration where the file has them, and its
+/// tokenizer to the folder `tokenizer_out` if one is named. `given` are keys of a `ModelConfig` that the file may
+/// not tell.
 ///
 /// # Errors
-/// When the file is missing, damaged, or of a kind that is not supported, does not tell all of the model's
-/// shape, or the disk says no.
-pub fn import(from: &Path, given: &Map<String, Value>, out: &Path) -> Result<Report, Error> {
+/// When the file is missing, damaged, of a kind that is not supported or ours already, does not tell all of the
+/// model's shape, has no tokenizer that is wanted, or the disk says no.
+pub fn import(
+    from: &Path,
+    given: &Map<String, Value>,
+    out: &Path,
+    tokenizer_out: Option<&Path>,
+) -> Result<Report, Error> {
     let mut checkpoint = Checkpoint::open(from)?;
+    if checkpoint.foreign().is_none() {
+        let path = from.to_owned();
+        return Err(InteropError::Own { path }.into());
+    }
     checkpoint.give(given)?;
     let config = checkpoint.model()?;
     let table = ParameterTable::new(&config, &[], usize::MAX);
-    let mut report = report(&checkpoint, &table)?;
-    let tokenizer_hash = match checkpoint.tokenizer() {
-        Ok(own) => own.map(|(tokenizer, _)| tokenizer.hash()),
-        Err(error) => {
+    let left = checkpoint.check(&config)?;
+    let mut report = match checkpoint.foreign() {
+        Some(foreign) => report(foreign, &table, left),
+        None => Report::default(),
+    };
+    let tokenizer = match (checkpoint.tokenizer(), tokenizer_out) {
+        (Ok(None), Some(_)) => {
+            let path = from.to_owned();
+            return Err(InteropError::NoTokenizer { path }.into());
+        }
+        (Err(error), Some(_)) => return Err(error.into()),
+        (Err(error), None) => {
             let note = format!("its tokenizer cannot be used here: {error}");
             report.notes.push(note);
             None
         }
+        (Ok(own), _) => own,
     };
-    let (state, iteration) = checkpoint.whole_state(&table)?;
-    if state.moments.is_some() {
+    let (moments, iteration, settings) = checkpoint.stored_moments(&config)?;
+    if moments.is_some() {
         let note = format!("moments of AdamW after {iteration} iterations, to go on from");
         report.notes.push(note);
     }
-    let config = match serde_json::to_value(&config) {
+    let state = EngineState {
+        moments,
+        ..checkpoint.state(&table, false)?
+    };
+    let mut noted = match serde_json::to_value(&config) {
         Ok(Value::Object(keys)) => keys,
         _ => Map::new(),
     };
+    noted.extend(settings);
     let metadata = Metadata {
         iteration,
-        config,
-        tokenizer_hash,
+        config: noted,
+        tokenizer_hash: tokenizer.as_ref().map(|(tokenizer, _)| tokenizer.hash()),
         train_loss: None,
         val_loss: None,
         best_val_loss: None,
         tuning: None,
     };
     checkpoint::save(out, &table, &state, &metadata)?;
+    if let (Some(folder), Some((tokenizer, roles))) = (tokenizer_out, tokenizer) {
+        tokenizer.save_with(Format::HuggingFace, folder, &roles)?;
+    }
     Ok(report)
 }
 
-/// Writes the tokenizer that came with the model at `from` to the folder `to`.
-///
-/// # Errors
-/// When there is none, it is of a kind that is not supported, or the disk says no.
-pub fn import_tokenizer(from: &Path, to: &Path) -> Result<Tokenizer, Error> {
-    let tokenizer = Checkpoint::open(from)?.tokenizer()?;
-    let (tokenizer, roles) = tokenizer.ok_or(DecodeError::NoOwnTokenizer)?;
-    tokenizer.save_with(Format::HuggingFace, to, &roles)?;
-    Ok(tokenizer)
-}
-
-fn report(checkpoint: &Checkpoint, table: &ParameterTable) -> Result<Report, Error> {
+fn report(foreign: &ForeignModel, table: &ParameterTable, left: Vec<String>) -> Report {
     let mut report = Report {
+        format: foreign.format().to_owned(),
         parameters: table.count(),
+        left,
         ..Report::default()
     };
-    let Some(foreign) = checkpoint.foreign() else {
-        report.format = "checkpoint of gpu-tlm".to_owned();
-        report.types.insert("F32".to_owned(), table.iter().count());
-        return Ok(report);
-    };
-    foreign.format().clone_into(&mut report.format);
-    let left = foreign.check(table.config());
-    report.left = left.map_err(checkpoint::CheckpointError::from)?.tensors;
     for taken in foreign.taken(table) {
         let count = report.types.entry(taken.element_type.name().to_owned());
         *count.or_insert(0) += 1;
@@ -90,5 +100,5 @@ fn report(checkpoint: &Checkpoint, table: &ParameterTable) -> Result<Report, Err
             }
         }
     }
-    Ok(report)
+    report
 }

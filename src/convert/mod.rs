@@ -5,5 +5,5 @@ mod import;
 mod report;
 
 pub use export::{ExportFormat, export};
-pub use import::{import, import_tokenizer};
+pub use import::import;
 pub use report::Report;

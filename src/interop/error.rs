@@ -37,6 +37,18 @@ pub enum InteropError {
         /// What it is instead.
         found: &'static str,
     },
+    /// A checkpoint of our own, where another program's model is wanted.
+    #[error("'{}' is a checkpoint of gpu-tlm already", path.display())]
+    Own {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A model without a tokenizer, where that is wanted.
+    #[error("'{}' brings no tokenizer along", path.display())]
+    NoTokenizer {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// The file says something else than what was asked for.
     #[error("'{}' has a model with {key} = {found}, and not {wanted}", path.display())]
     OtherShape {
@@ -132,7 +144,11 @@ impl InteropError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::OtherShape { .. } | Self::Incomplete { .. } | Self::CannotHold { .. }
+            Self::OtherShape { .. }
+                | Self::Incomplete { .. }
+                | Self::CannotHold { .. }
+                | Self::Own { .. }
+                | Self::NoTokenizer { .. }
         )
     }
 }

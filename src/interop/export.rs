@@ -1,15 +1,13 @@
 //! Our parameters as tensors of files of other programs: the other way round of `model`.
 
-use std::collections::BTreeMap;
-
 use super::elements::{self, StoredType};
-use super::names::Naming;
+use super::names::{Naming, Place};
 use super::{TensorInfo, rows};
 use crate::config::ModelConfig;
 use crate::weights::{HostTensor, Parameter, ParameterTable};
 
-/// A tensor for a file of another program.
-#[derive(Clone, Debug, PartialEq)]
+/// A tensor for a file of another program, made of parameters of ours when it is asked for.
+#[derive(Clone, Debug)]
 pub struct Exported {
     /// As the file has it.
     pub name: String,
@@ -17,10 +15,21 @@ pub struct Exported {
     pub stored: StoredType,
     /// Outermost dimension first.
     pub shape: Vec<usize>,
-    /// As they are stored.
-    pub bytes: Vec<u8>,
-    /// What was done with the parameters that it is made of.
+    /// What is done with the parameters that it is made of.
     pub changes: Changes,
+    /// These, in the order of its rows.
+    parts: Vec<(Parameter, Place)>,
+}
+
+/// What is done with a parameter on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Rows of heads lie in another order.
+    pub is_permuted: bool,
+    /// The matrix is transposed.
+    pub is_transposed: bool,
+    /// It is joined with others.
+    pub is_joined: bool,
 }
 
 impl Exported {
@@ -32,75 +41,76 @@ impl Exported {
             shape: self.shape.clone(),
         }
     }
+
+    /// Its elements as they are stored; `read` gives each parameter.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn bytes<E>(
+        &self,
+        read: impl Fn(&Parameter) -> Result<HostTensor, E>,
+    ) -> Result<Vec<u8>, E> {
+        let mut values = Vec::new();
+        for (parameter, place) in &self.parts {
+            let own = read(parameter)?.to_f32();
+            match place.half_split {
+                None => values.extend(own),
+                Some(head_dim) => {
+                    values.extend(rows::halves_of_pairs(&own, columns(parameter), head_dim));
+                }
+            }
+        }
+        if self.changes.is_transposed {
+            values = rows::transposed(&values, columns(&self.parts[0].0));
+        }
+        Ok(elements::from_f32(self.stored, &values))
+    }
 }
 
-/// What was done with a parameter on its way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Rows of heads lie in another order.
-    pub is_permuted: bool,
-    /// The matrix is transposed.
-    pub is_transposed: bool,
-    /// It is joined with others.
-    pub is_joined: bool,
+/// Columns of a parameter whose elements are its rows if it is a vector.
+fn columns(parameter: &Parameter) -> usize {
+    match parameter.is_vector() {
+        true => 1,
+        false => parameter.cols,
+    }
 }
 
-/// The parameters of a model of `config`, as `naming` has them, stored as `stored_of` says for each name and
-/// shape; `read` gives each.
-///
-/// # Errors
-/// Those of `read`.
-pub fn tensors<E>(
+/// The tensors that the parameters of a model of `config` make, as `naming` has them, stored as `stored_of` says
+/// for each name and shape.
+pub fn tensors(
     config: &ModelConfig,
     naming: Naming,
     stored_of: impl Fn(&str, &[usize]) -> StoredType,
-    read: impl Fn(&Parameter) -> Result<HostTensor, E>,
-) -> Result<Vec<Exported>, E> {
-    let table = ParameterTable::new(config, &[], usize::MAX);
-    let mut order: Vec<String> = Vec::new();
-    let mut parts: BTreeMap<String, (Vec<f32>, usize, bool, Changes)> = BTreeMap::new();
-    for parameter in table.iter() {
-        let is_vector = parameter.shape().len() == 1;
-        let (own_rows, cols) = match is_vector {
-            true => (parameter.cols, 1),
-            false => (parameter.rows, parameter.cols),
-        };
-        let place = naming.place(config, &parameter.name, own_rows);
-        let mut values = read(parameter)?.to_f32();
-        if let Some(head_dim) = place.half_split {
-            values = rows::halves_of_pairs(&values, cols, head_dim);
+) -> Vec<Exported> {
+    let mut all: Vec<Exported> = Vec::new();
+    for parameter in ParameterTable::new(config, &[], usize::MAX).iter() {
+        let place = naming.place(
+            config,
+            &parameter.name,
+            parameter.len() / columns(parameter),
+        );
+        if let Some(joined) = all.iter_mut().find(|tensor| tensor.name == place.tensor) {
+            joined.parts.push((parameter.clone(), place));
+            continue;
         }
-        let changes = Changes {
-            is_permuted: place.half_split.is_some(),
-            is_transposed: place.is_transposed,
-            is_joined: place.total_rows > own_rows,
-        };
-        if !parts.contains_key(&place.tensor) {
-            order.push(place.tensor.clone());
+        let mut shape = vec![place.total_rows];
+        if !parameter.is_vector() {
+            shape.push(parameter.cols);
         }
-        let part = parts
-            .entry(place.tensor)
-            .or_insert((Vec::new(), cols, is_vector, changes));
-        part.0.extend(values);
-    }
-    let tensor = |name: String| {
-        let (mut values, cols, is_vector, changes) = parts.remove(&name)?;
-        let mut shape = vec![values.len() / cols];
-        if !is_vector {
-            shape.push(cols);
-        }
-        if changes.is_transposed {
-            values = rows::transposed(&values, cols);
+        if place.is_transposed {
             shape.reverse();
         }
-        let stored = stored_of(&name, &shape);
-        Some(Exported {
-            bytes: elements::from_f32(stored, &values),
-            name,
-            stored,
+        all.push(Exported {
+            name: place.tensor.clone(),
+            stored: stored_of(&place.tensor, &shape),
             shape,
-            changes,
-        })
-    };
-    Ok(order.into_iter().filter_map(tensor).collect())
+            changes: Changes {
+                is_permuted: place.half_split.is_some(),
+                is_transposed: place.is_transposed,
+                is_joined: place.total_rows > place.rows.len(),
+            },
+            parts: vec![(parameter.clone(), place)],
+        });
+    }
+    all
 }

@@ -16,6 +16,7 @@ mod optimizer;
 mod plain;
 mod rows;
 pub(crate) mod safetensors;
+pub(crate) mod shape;
 mod tensors;
 pub mod torch;
 
@@ -26,10 +27,11 @@ pub use error::InteropError;
 pub use export::{Changes, Exported, tensors};
 pub use family::Family;
 pub use gguf::{GgufFile, GgufValue};
-pub use model::{ForeignModel, Left, Taken};
+pub use model::{ForeignModel, Taken};
 pub use names::Naming;
 pub use open::{Kind, kind_of, open};
 pub use optimizer::StoredMoments;
+pub use shape::Shape;
 pub use tensors::{ElementType, TensorInfo, TensorSource};
 
 /// The text of a small file.

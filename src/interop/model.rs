@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use super::gguf::{self, GgufFile};
 use super::names::{Naming, Place};
 use super::optimizer::{self, StoredMoments};
+use super::shape::Shape;
 use super::torch::TorchFile;
-use super::{ElementType, InteropError, TensorInfo, TensorSource, elements, plain, rows};
+use super::{ElementType, InteropError, TensorInfo, TensorSource, elements, rows};
 use crate::config::ModelConfig;
 use crate::data::tokenizer::{GgufTokenizer, TokenRoles, Tokenizer, TokenizerError};
 use crate::weights::{HostTensor, Parameter, ParameterTable};
@@ -19,8 +20,7 @@ use crate::weights::{HostTensor, Parameter, ParameterTable};
 pub struct ForeignModel {
     pub(super) source: Box<dyn TensorSource>,
     pub(super) naming: Naming,
-    /// What the file says of the keys of a [`ModelConfig`].
-    pub(super) known: Map<String, Value>,
+    shape: Shape,
     /// Place of each tensor in the source, by its whole name.
     index: BTreeMap<String, usize>,
     /// The name of the format, for messages.
@@ -46,19 +46,12 @@ pub struct Taken {
     pub is_joined: bool,
 }
 
-/// What of a file a model did not take.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Left {
-    /// Tensors that are no weights, or that others stand for.
-    pub tensors: Vec<String>,
-}
-
 impl ForeignModel {
-    /// The model whose tensors `source` has, with names as `naming` has them, and of whose shape `known` is known.
+    /// The model whose tensors `source` has, with names as `naming` has them, and of whose shape so much is known.
     pub fn new(
         format: &'static str,
         naming: Naming,
-        known: Map<String, Value>,
+        shape: Shape,
         source: Box<dyn TensorSource>,
     ) -> Self {
         let tensors = source.tensors();
@@ -73,40 +66,36 @@ impl ForeignModel {
             true => tensor.name.clone(),
             false => format!("{prefix}{}", tensor.name),
         };
-        let mut model = Self {
+        Self {
             index: tensors.iter().map(whole).zip(0..).collect(),
             source,
             naming,
-            known,
+            shape,
             format,
             torch: None,
             gguf_tokenizer: None,
-        };
-        if naming == Naming::Plain {
-            plain::add_heads(&mut model.known, &*model.source);
         }
-        model
     }
 
     /// The model in a checkpoint of PyTorch.
-    pub(super) fn of_torch(naming: Naming, known: Map<String, Value>, file: TorchFile) -> Self {
+    pub(super) fn of_torch(shape: Shape, file: TorchFile) -> Self {
         let file = Arc::new(file);
         let source = Box::new(file.clone());
         Self {
             torch: Some(file),
-            ..Self::new("PyTorch checkpoint", naming, known, source)
+            ..Self::new("PyTorch checkpoint", Naming::Plain, shape, source)
         }
     }
 
     /// The model in a file of llama.cpp.
     pub(super) fn of_gguf(
         naming: Naming,
-        known: Map<String, Value>,
+        shape: Shape,
         file: GgufFile,
     ) -> Result<Self, InteropError> {
         Ok(Self {
             gguf_tokenizer: gguf::read_tokenizer(&file)?,
-            ..Self::new("GGUF", naming, known, Box::new(file))
+            ..Self::new("GGUF", naming, shape, Box::new(file))
         })
     }
 
@@ -141,7 +130,7 @@ impl ForeignModel {
     /// When the optimizer's parameters are not the model's, or a tensor is damaged; the error names it.
     pub fn moments(&self, table: &ParameterTable) -> Result<Option<StoredMoments>, InteropError> {
         match &self.torch {
-            Some(file) => optimizer::moments(file, self.naming, table),
+            Some(file) => optimizer::moments(file, table),
             None => Ok(None),
         }
     }
@@ -161,9 +150,9 @@ impl ForeignModel {
         self.format
     }
 
-    /// What the file says of the keys of a [`ModelConfig`]: all, or those that shapes tell.
-    pub fn known(&self) -> &Map<String, Value> {
-        &self.known
+    /// Every key of a [`ModelConfig`] that is known: by the file, or since somebody gave it.
+    pub fn known(&self) -> Map<String, Value> {
+        self.shape.keys(&*self.source)
     }
 
     /// Adds keys that somebody knows to those that the file tells.
@@ -172,25 +161,23 @@ impl ForeignModel {
     /// When the file tells another value. A context may be another than the model's: longer or shorter where
     /// positions are angles, and shorter where each has a vector.
     pub fn give(&mut self, keys: &Map<String, Value>) -> Result<(), InteropError> {
-        for (key, value) in keys {
-            let found = self.known.get(key).cloned();
-            let has_vectors = self.known.get("positions") == Some(&Value::from("learned"));
-            let may_differ = key == "context_length"
-                && (!has_vectors || found.as_ref().and_then(Value::as_u64) >= value.as_u64());
-            match found {
-                Some(found) if found != *value && !may_differ => {
-                    return Err(InteropError::OtherShape {
-                        path: self.path().to_owned(),
-                        key: key.clone(),
-                        found: found.to_string(),
-                        wanted: value.to_string(),
-                    });
-                }
-                _ => self.known.insert(key.clone(), value.clone()),
-            };
-        }
-        if self.naming == Naming::Plain {
-            plain::add_heads(&mut self.known, &*self.source);
+        self.shape.give(self.source.path(), keys)
+    }
+
+    /// Takes back that the head is the embedding, where the file has a head of its own that differs: then
+    /// `transformers` does not tie them either.
+    ///
+    /// # Errors
+    /// When the file is damaged there.
+    pub(super) fn untie_where_heads_differ(&mut self) -> Result<(), InteropError> {
+        let name = |own: &str| self.naming.tensor(own);
+        let of = |own: &str| self.index.get(&name(own)).copied();
+        let (embedding, head) = (of("token_embeddings.weight"), of("lm_head.weight"));
+        if let (Some(embedding), Some(head)) = (embedding, head)
+            && self.known().get("tie_embeddings") == Some(&Value::Bool(true))
+            && self.source.read(embedding)? != self.source.read(head)?
+        {
+            self.shape.tell("tie_embeddings", Value::Bool(false));
         }
         Ok(())
     }
@@ -210,12 +197,12 @@ impl ForeignModel {
             "d_ff",
         ];
         let path = || self.path().to_owned();
-        let missing = NEEDED.iter().filter(|key| !self.known.contains_key(**key));
+        let mut known = self.known();
+        let missing = NEEDED.iter().filter(|key| !known.contains_key(**key));
         let keys: Vec<&'static str> = missing.copied().collect();
         if !keys.is_empty() {
             return Err(InteropError::Incomplete { path: path(), keys });
         }
-        let mut known = self.known.clone();
         for (key, value) in [("rope_theta", 10_000.0), ("norm_eps", 1e-5)] {
             known.entry(key).or_insert(value.into());
         }
@@ -225,10 +212,22 @@ impl ForeignModel {
             format: self.format,
             problem: e.to_string(),
         })?;
+        let config = config.normalised();
         config.check().map_err(|source| InteropError::BadModel {
             path: path(),
             source,
         })?;
+        let tensors = self.source.tensors().len();
+        if config.num_layers > tensors {
+            return Err(InteropError::Damaged {
+                path: path(),
+                format: self.format,
+                problem: format!(
+                    "it would have {} layers of {tensors} tensors",
+                    config.num_layers
+                ),
+            });
+        }
         Ok(config)
     }
 
@@ -236,7 +235,7 @@ impl ForeignModel {
     ///
     /// # Errors
     /// When one is missing, is of another shape or type, or has no place in the model; the error names it.
-    pub fn check(&self, config: &ModelConfig) -> Result<Left, InteropError> {
+    pub fn check(&self, config: &ModelConfig) -> Result<Vec<String>, InteropError> {
         let table = ParameterTable::new(config, &[], usize::MAX);
         let mut taken = BTreeSet::new();
         for parameter in table.iter() {
@@ -244,7 +243,7 @@ impl ForeignModel {
             let (_, number) = self.tensor_of(parameter, &place)?;
             taken.insert(number);
         }
-        let mut left = Left::default();
+        let mut left = Vec::new();
         for (name, number) in &self.index {
             if taken.contains(number) {
                 continue;
@@ -254,7 +253,7 @@ impl ForeignModel {
                 let path = self.path().to_owned();
                 return Err(InteropError::Extra { path, name });
             }
-            left.tensors.push(name.clone());
+            left.push(name.clone());
         }
         Ok(left)
     }
@@ -283,19 +282,25 @@ impl ForeignModel {
     /// Whether a tensor is a buffer that follows from the config, or a head that is the embedding.
     fn is_no_weight(&self, config: &ModelConfig, name: &str) -> bool {
         let is_head = config.tie_embeddings && name == self.naming.tensor("lm_head.weight");
-        let is_buffer = [
-            ".rotary_emb.inv_freq",
+        // Masks, and tables of angles, by the names that modules of others have for them.
+        const BUFFERS: &[&str] = &[
+            "inv_freq",
             ".attn.bias",
-            ".attn.masked_bias",
-            ".attention.rotary_emb.inv_freq",
-        ]
-        .iter()
-        .any(|end| name.ends_with(end));
-        is_head || is_buffer || name == "rope_freqs.weight"
+            ".masked_bias",
+            "mask",
+            ".cos",
+            ".sin",
+            "cos_cached",
+            "sin_cached",
+            "cos_cache",
+            "sin_cache",
+        ];
+        let is_buffer = BUFFERS.iter().any(|end| name.ends_with(end));
+        is_head || is_buffer || name == gguf::ROPE_FREQS
     }
 
     fn place(&self, config: &ModelConfig, parameter: &Parameter) -> Place {
-        let is_vector = parameter.shape().len() == 1;
+        let is_vector = parameter.is_vector();
         let rows = if is_vector {
             parameter.cols
         } else {
@@ -322,13 +327,13 @@ impl ForeignModel {
             problem,
         };
         let mut wanted = vec![place.total_rows];
-        if parameter.shape().len() == 2 {
+        if !parameter.is_vector() {
             wanted.push(parameter.cols);
         }
         if place.is_transposed {
             wanted.reverse();
         }
-        let has_more = place.may_have_more
+        let has_more = parameter.may_be_longer()
             && info.shape.len() == wanted.len()
             && info.shape[0] >= wanted[0]
             && info.shape[1..] == wanted[1..];
@@ -365,7 +370,7 @@ impl ForeignModel {
             name: info.name.clone(),
             problem,
         })?;
-        let cols = if parameter.shape().len() == 1 {
+        let cols = if parameter.is_vector() {
             1
         } else {
             parameter.cols

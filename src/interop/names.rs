@@ -30,10 +30,8 @@ pub struct Place {
     pub tensor: String,
     /// Rows of it, `[out, in]`, that are the parameter's; elements, of a vector.
     pub rows: Range<usize>,
-    /// All its rows; [`Place::may_have_more`] says whether there may be more in the file.
+    /// All its rows.
     pub total_rows: usize,
-    /// Whether the file may have more rows behind these, as of positions that are not used.
-    pub may_have_more: bool,
     /// Whether the file has `[in, out]`.
     pub is_transposed: bool,
     /// The width of each head, where its rows lie as halves, `x0 x1 .. y0 y1 ..`, and ours lie as pairs,
@@ -201,7 +199,6 @@ impl Naming {
                 true => query_rows + 2 * kv_rows,
                 false => rows,
             },
-            may_have_more: name == "position_embeddings.weight",
             is_transposed: self.is_transposed() && is_matrix_of_layer,
             half_split: (self.is_half_split() && is_turned).then_some(head_dim),
         }

@@ -3,13 +3,14 @@
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::names::Naming;
 use super::safetensors::Safetensors;
+use super::shape::Shape;
 use super::torch::TorchFile;
 use super::{ForeignModel, InteropError, TensorSource, gguf, hugging_face, llama2c, plain};
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Settings};
 
 /// What a file or folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub fn kind_of(path: &Path) -> Result<Kind, InteropError> {
     };
     if path.is_dir() {
         return match hugging_face::is_one(path) {
+            true if path.join("checkpoints").is_dir() => Err(unknown(
+                "the folder of a run, whose model is checkpoints/latest.safetensors",
+            )),
             true => Ok(Kind::HuggingFace),
             false => Err(unknown("a folder without config.json")),
         };
@@ -50,9 +54,11 @@ pub fn kind_of(path: &Path) -> Result<Kind, InteropError> {
     let len = file.metadata().map_err(unreadable)?.len();
     file.take(32).read_to_end(&mut start).map_err(unreadable)?;
     match start[..] {
-        [_, _, _, _, _, _, 0, 0, b'{', ..] => Ok(Kind::Safetensors),
         _ if start.starts_with(&gguf::MAGIC) => Ok(Kind::Gguf),
-        [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => Ok(Kind::Torch),
+        [b'P', b'K', 3, 4, ..] => Ok(Kind::Torch),
+        // The length of a header and its first character. A pickle begins by two bytes that may begin a length.
+        [_, _, _, _, _, _, 0, 0, b'{', ..] => Ok(Kind::Safetensors),
+        [0x80, 2..=5, ..] => Ok(Kind::Torch),
         _ if path.extension().is_some_and(|e| e == "safetensors") => Ok(Kind::Safetensors),
         _ if llama2c::may_be_one(&start, len) => Ok(Kind::Llama2c),
         _ => Err(unknown("a file of no format that is known")),
@@ -69,25 +75,20 @@ pub fn open(path: &Path) -> Result<ForeignModel, InteropError> {
         Kind::Torch => open_torch(path),
         Kind::Gguf => {
             let (config, naming, source) = gguf::open(path)?;
-            let keys = keys_of(&config);
-            ForeignModel::of_gguf(naming, keys, source)
+            ForeignModel::of_gguf(naming, Shape::of(&config), source)
         }
         Kind::Llama2c => {
             let source = llama2c::Llama2cFile::open(path)?;
             let config = source.header().config();
-            config.check().map_err(|source| InteropError::BadModel {
-                path: path.to_owned(),
-                source,
-            })?;
             let format = match source.version() {
                 llama2c::Version::Zero => "llama2.c, version 0",
                 llama2c::Version::One => "llama2.c, version 1",
             };
-            let keys = keys_of(&config);
+            let shape = Shape::of(&config);
             Ok(ForeignModel::new(
                 format,
                 Naming::Plain,
-                keys,
+                shape,
                 Box::new(source),
             ))
         }
@@ -102,7 +103,7 @@ pub fn open(path: &Path) -> Result<ForeignModel, InteropError> {
                 _ => Ok(ForeignModel::new(
                     "safetensors",
                     Naming::Plain,
-                    plain::known(&source),
+                    Shape::told(plain::known(&source)),
                     Box::new(source),
                 )),
             }
@@ -112,44 +113,31 @@ pub fn open(path: &Path) -> Result<ForeignModel, InteropError> {
 
 fn open_folder(path: &Path) -> Result<ForeignModel, InteropError> {
     let (config, naming, source) = hugging_face::open(path)?;
-    Ok(ForeignModel::new(
-        "Hugging Face folder",
-        naming,
-        keys_of(&config),
-        source,
-    ))
+    let shape = Shape::of(&config);
+    let mut model = ForeignModel::new("Hugging Face folder", naming, shape, source);
+    model.untie_where_heads_differ()?;
+    Ok(model)
 }
 
 /// A checkpoint of PyTorch, whose metadata may have keys of the model's shape, itself or in an object such as
 /// `config`.
 fn open_torch(path: &Path) -> Result<ForeignModel, InteropError> {
     let file = TorchFile::open(path)?;
-    let mut known = plain::known(&file);
+    let mut shape = Shape::told(plain::known(&file));
     let of = |name: &str| file.tensors().iter().position(|t| t.name == name);
     if let (Some(embedding), Some(head)) = (of("token_embeddings.weight"), of("lm_head.weight")) {
-        known.insert(
-            "tie_embeddings".to_owned(),
-            (file.tied()[head] == embedding).into(),
-        );
+        let is_tied = file.tied()[head] == embedding;
+        shape.tell("tie_embeddings", is_tied.into());
     }
     let metadata = file.metadata();
     let objects = metadata.values().filter_map(Value::as_object);
     for object in objects.chain([metadata]) {
         for (key, value) in object {
-            if ModelConfig::is_of_shape(key) && !value.is_null() {
-                known.entry(key.clone()).or_insert_with(|| value.clone());
+            // Others may mean something else by a name.
+            if ModelConfig::is_of_shape(key) && !value.is_null() && Settings::takes(key, value) {
+                shape.hint(key, value);
             }
         }
     }
-    Ok(ForeignModel::of_torch(Naming::Plain, known, file))
-}
-
-/// The keys of a whole shape. Precision is how we compute, and no part of it.
-fn keys_of(config: &ModelConfig) -> Map<String, Value> {
-    let mut keys = match serde_json::to_value(config) {
-        Ok(Value::Object(keys)) => keys,
-        _ => Map::new(),
-    };
-    keys.remove("precision");
-    keys
+    Ok(ForeignModel::of_torch(shape, file))
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::names::Naming;
-use super::torch::{Moment, TorchFile};
+use serde_json::{Map, Value};
+
+use super::torch::{Moment, OptimizerState, TorchFile};
 use super::{InteropError, TensorInfo, TensorSource, elements};
 use crate::weights::{HostTensor, Parameter, ParameterTable};
 
@@ -15,12 +16,13 @@ pub struct StoredMoments {
     pub moments: [Vec<HostTensor>; 2],
     /// Steps that were made.
     pub steps: u64,
+    /// AdamW's settings, as keys of a run's config.
+    pub settings: Map<String, Value>,
 }
 
 /// The moments of the parameters of `table`; none where the file has none.
 pub(super) fn moments(
     file: &TorchFile,
-    naming: Naming,
     table: &ParameterTable,
 ) -> Result<Option<StoredMoments>, InteropError> {
     let Some(optimizer) = file.optimizer() else {
@@ -34,12 +36,6 @@ pub(super) fn moments(
         name: name.to_owned(),
         problem,
     };
-    if naming != Naming::Plain {
-        return Err(InteropError::Unsupported {
-            path: file.path().to_owned(),
-            what: "an optimizer's state for a model with the names of transformers".to_owned(),
-        });
-    }
     let is_parameter = |info: &TensorInfo| table.iter().any(|p| p.name == info.name);
     let matched = file.match_optimizer(is_parameter)?;
     let mut all = [Vec::new(), Vec::new()];
@@ -69,7 +65,30 @@ pub(super) fn moments(
     Ok(Some(StoredMoments {
         moments: all,
         steps,
+        settings: settings(optimizer),
     }))
+}
+
+/// Those of the first group, with the largest decay of all.
+fn settings(optimizer: &OptimizerState) -> Map<String, Value> {
+    let mut settings = Map::new();
+    let groups = || optimizer.groups.iter().map(|group| &group.settings);
+    let first = groups().next();
+    let of = |key: &str| first.and_then(|group| group.get(key));
+    for (ours, theirs) in [("learning_rate", of("lr")), ("eps", of("eps"))] {
+        if let Some(value) = theirs {
+            settings.insert(ours.to_owned(), value.clone());
+        }
+    }
+    if let Some([beta1, beta2]) = of("betas").and_then(Value::as_array).map(Vec::as_slice) {
+        settings.insert("beta1".to_owned(), beta1.clone());
+        settings.insert("beta2".to_owned(), beta2.clone());
+    }
+    let decays = groups().filter_map(|group| group.get("weight_decay")?.as_f64());
+    if let Some(decay) = decays.reduce(f64::max) {
+        settings.insert("weight_decay".to_owned(), decay.into());
+    }
+    settings
 }
 
 fn read(

@@ -1,16 +1,14 @@
 //! Safetensors files of other programs: one, or several with an index that says what is in which.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use safetensors::tensor::View;
+use serde_json::{Map, Value, json};
 
-use super::elements::StoredType;
-use super::export::Exported;
 use super::{ElementType, InteropError, TensorInfo, TensorSource};
-use crate::files;
+use crate::files::WholeFile;
 use crate::weights::{WeightsError, WeightsFile};
 
 /// The tensors of one or several files.
@@ -135,7 +133,7 @@ impl TensorSource for Safetensors {
     }
 }
 
-fn of_weights(error: WeightsError) -> InteropError {
+pub(crate) fn of_weights(error: WeightsError) -> InteropError {
     match error {
         WeightsError::Unreadable { path, source } => InteropError::Unreadable { path, source },
         WeightsError::Damaged { path, reason } => InteropError::Damaged {
@@ -165,56 +163,60 @@ fn element_type(dtype: Dtype) -> ElementType {
         Dtype::I32 => ElementType::Other("I32"),
         Dtype::U8 => ElementType::Other("U8"),
         Dtype::I8 => ElementType::Other("I8"),
+        Dtype::I16 => ElementType::Other("I16"),
+        Dtype::U16 => ElementType::Other("U16"),
+        Dtype::U32 => ElementType::Other("U32"),
+        Dtype::U64 => ElementType::Other("U64"),
         Dtype::F8_E4M3 => ElementType::Other("F8_E4M3"),
         Dtype::F8_E5M2 => ElementType::Other("F8_E5M2"),
-        _ => ElementType::Other("of another type"),
+        _ => ElementType::Other("a type that is not known"),
     }
 }
 
-/// Writes tensors and metadata, whole or not at all.
+/// Writes tensors and metadata, whole or not at all; `bytes` gives the elements of each tensor as they are stored,
+/// in their order, so that no more than one is in memory.
 ///
 /// # Errors
-/// When the disk says no.
+/// Those of `bytes`, or when the disk says no.
 pub(crate) fn write(
     path: &Path,
-    tensors: Vec<Exported>,
     metadata: &[(&str, &str)],
+    tensors: &[TensorInfo],
+    mut bytes: impl FnMut(usize) -> Result<Vec<u8>, InteropError>,
 ) -> Result<(), InteropError> {
     let unwritable = |source| InteropError::Unwritable {
         path: path.to_owned(),
         source,
     };
-    let metadata = metadata
+    let metadata: Map<String, Value> = metadata
         .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    let tensors = tensors
-        .into_iter()
-        .map(|tensor| (tensor.name.clone(), tensor));
-    let bytes = safetensors::serialize(tensors, Some(metadata.collect()))
-        .map_err(|e| unwritable(std::io::Error::other(e)))?;
-    files::write(path, bytes).map_err(unwritable)
+        .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+        .collect();
+    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
+    let mut end = 0;
+    for tensor in tensors {
+        let len = tensor.element_type.bytes(tensor.shape.iter().product());
+        let offsets = [end, end + len.unwrap_or(0)];
+        end = offsets[1];
+        let entry = json!({
+            "dtype": tensor.element_type.name(), "shape": tensor.shape, "data_offsets": offsets,
+        });
+        header.insert(tensor.name.clone(), entry);
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+    let mut out = BufWriter::new(WholeFile::begin(path).map_err(unwritable)?);
+    let len = header.len() as u64;
+    out.write_all(&len.to_le_bytes()).map_err(unwritable)?;
+    out.write_all(&header).map_err(unwritable)?;
+    for index in 0..tensors.len() {
+        out.write_all(&bytes(index)?).map_err(unwritable)?;
+    }
+    let file = out
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error);
+    file.and_then(WholeFile::commit).map_err(unwritable)
 }
 
-impl View for Exported {
-    fn dtype(&self) -> Dtype {
-        match self.stored {
-            StoredType::F32 => Dtype::F32,
-            StoredType::F16 => Dtype::F16,
-            StoredType::Bf16 => Dtype::BF16,
-            // Whoever writes such a file has refused them.
-            StoredType::Q8_0 | StoredType::Q4_0 => Dtype::U8,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
-}
+/// Where a header ends a multiple of, as the safetensors crate has it.
+const ALIGNMENT: usize = 8;

@@ -13,11 +13,11 @@ use super::step_plan::StepPlan;
 use super::trainer::{Ending, RunOptions, Trainer};
 use crate::Error;
 use crate::checkpoint::Checkpoint;
-use crate::config::{ModelConfig, Resolved, Settings, TrainConfig};
+use crate::config::{ConfigError, ModelConfig, Resolved, Settings, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::data::tokenizer::Tokenizer;
 use crate::gpu::{Device, DeviceOptions};
-use crate::interop::InteropError;
+use crate::interop::{ForeignModel, InteropError};
 use crate::tuner;
 
 /// How a run is started, besides its settings.
@@ -72,12 +72,14 @@ impl Run {
             None => Claim::Begin,
         };
         let logdir = Logdir::open(&logdir, claim)?;
+        let initial = open_initial(&mut resolved)?;
+        let settings = &resolved.settings;
         let floor = if settings.train_path.is_none() {
+            expect_no_tokenizer(initial.as_ref())?;
             Some(use_builtin_data(&mut resolved, logdir.path())?)
         } else {
             None
         };
-        let initial = open_initial(&mut resolved)?;
         let settings = &mut resolved.settings;
         let tokenizer = settings.tokenizer.as_deref().map(Tokenizer::load);
         let tokenizer = tokenizer.transpose()?;
@@ -111,7 +113,7 @@ impl Run {
             for dataset in std::iter::once(&data).chain(&validation) {
                 dataset.file().expect_tokenizer(hash)?;
             }
-            if let Some(checkpoint) = &resume {
+            for checkpoint in resume.iter().chain(&initial) {
                 checkpoint.expect_tokenizer(Some(hash))?;
             }
         }
@@ -276,6 +278,20 @@ pub fn open_initial(resolved: &mut Resolved) -> Result<Option<Checkpoint>, Error
     }
     resolved.fill(&known, &format!("init_from {}", path.display()))?;
     Ok(Some(checkpoint))
+}
+
+/// The built-in stories come with a tokenizer of their own.
+fn expect_no_tokenizer(initial: Option<&Checkpoint>) -> Result<(), ConfigError> {
+    let foreign = initial.and_then(Checkpoint::foreign);
+    match foreign.map(ForeignModel::tokenizer) {
+        None | Some(Ok(None)) => Ok(()),
+        Some(_) => Err(ConfigError::Invalid {
+            key: "train_path",
+            found: "not given".to_owned(),
+            rule: "the model of init_from has a tokenizer of its own; encode a text with it"
+                .to_owned(),
+        }),
+    }
 }
 
 /// Writes what followed from other keys into the settings, so that `config.json` is complete.

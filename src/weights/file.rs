@@ -178,6 +178,12 @@ impl WeightsFile {
         names.filter_map(tensor).collect()
     }
 
+    /// Whether the name of any tensor begins so.
+    pub fn has_any(&self, prefix: &str) -> bool {
+        let names = self.header.offset_keys();
+        names.iter().any(|name| name.starts_with(prefix))
+    }
+
     /// The bytes of the tensor `name`.
     ///
     /// # Errors
@@ -227,7 +233,12 @@ impl WeightsFile {
             return Err(WeightsError::Missing { path: path(), name });
         };
         let storage = parameter.storage;
-        if tensor.dtype != dtype(storage) || tensor.shape != parameter.shape() {
+        let wanted = parameter.shape();
+        let has_more = parameter.may_be_longer()
+            && tensor.shape.len() == wanted.len()
+            && tensor.shape[0] >= wanted[0]
+            && tensor.shape[1..] == wanted[1..];
+        if tensor.dtype != dtype(storage) || tensor.shape != wanted && !has_more {
             return Err(WeightsError::WrongTensor {
                 path: path(),
                 name,
@@ -235,7 +246,8 @@ impl WeightsFile {
                 wanted: format!("{} {:?}", storage.name(), parameter.shape()),
             });
         }
-        let bytes = self.read_bytes(&name)?;
+        let mut bytes = self.read_bytes(&name)?;
+        bytes.truncate(parameter.len() * storage.size_bytes());
         Ok(HostTensor::new(storage, bytes))
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn shapes(config: &ModelConfig) -> Vec<Shape> {
     if config.architecture.positions == Positions::Learned {
         let rows = config.context_length;
         let init = normal(POSITION_STD);
-        add("position_embeddings.weight".into(), rows, d_model, init);
+        add(POSITION_EMBEDDINGS.into(), rows, d_model, init);
     }
     for layer in 0..config.num_layers {
         add_block(config, &mut |name, rows, cols, init| {
@@ -50,6 +50,9 @@ pub(super) fn shapes(config: &ModelConfig) -> Vec<Shape> {
     }
     shapes
 }
+
+/// The name of the vectors of positions.
+pub(super) const POSITION_EMBEDDINGS: &str = "position_embeddings.weight";
 
 /// Of vectors for positions, as in GPT-2.
 const POSITION_STD: f64 = 0.02;

@@ -1,7 +1,7 @@
 //! The one table of parameters: name, shape, storage type, role, place, decay and initial
 //! distribution.
 
-use super::shapes::{Shape, shapes};
+use super::shapes::{POSITION_EMBEDDINGS, Shape, shapes};
 use super::{FlatIds, HostTensor, StorageType};
 use crate::config::ModelConfig;
 use crate::gpu::tensor::{COLUMNS_MULTIPLE, align_words};
@@ -96,6 +96,16 @@ impl Parameter {
         self.len() == 0
     }
 
+    /// Whether a file may have more rows than are needed: vectors of positions that nobody reaches.
+    pub fn may_be_longer(&self) -> bool {
+        self.name == POSITION_EMBEDDINGS
+    }
+
+    /// Whether it is one row: a gain or a bias.
+    pub fn is_vector(&self) -> bool {
+        self.init.is_of_vector()
+    }
+
     /// Writes it to the flat buffers `ids`.
     ///
     /// # Panics
@@ -133,7 +143,7 @@ impl Parameter {
 
     /// The shape as checkpoints write it: `[cols]` for a gain or a bias, `[rows, cols]` for a matrix.
     pub fn shape(&self) -> Vec<usize> {
-        if self.init.is_of_vector() {
+        if self.is_vector() {
             vec![self.cols]
         } else {
             vec![self.rows, self.cols]

@@ -195,8 +195,8 @@ fn wrong_checkpoints_are_refused() {
     refused(
         &project,
         &["--init-from", &checkpoint, "--d-ff", "48"],
-        FAILED,
-        &["ffn.w1.weight", "[40, 32]", "[48, 32]"],
+        BAD_REQUEST,
+        &["has a model with d_ff = 40, and not 48"],
     );
     refused(
         &project,

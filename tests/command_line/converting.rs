@@ -118,6 +118,59 @@ fn an_import_brings_the_tokenizer_and_says_what_it_did() {
         info["hash"].clone()
     };
     assert_eq!(hash(&tokenizer), hash(&other));
+    let third = path("third");
+    let text = path("text.txt");
+    std::fs::write(&text, "quite another text, of which there is too little").unwrap();
+    succeed(&[
+        "tokenizer",
+        "train",
+        "--input",
+        utf8(&text),
+        "--vocab-size",
+        "258",
+        "--out",
+        utf8(&third),
+    ]);
+    let run = gpu_tlm(&[
+        "generate",
+        "--checkpoint",
+        utf8(&to),
+        "--tokenizer",
+        utf8(&third),
+        "--prompt",
+        "a",
+    ]);
+    assert_eq!(run.code, BAD_REQUEST, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("was trained with tokenizer"),
+        "{}",
+        run.stderr
+    );
+    // What has no tokenizer has none to give.
+    export(&path("m.bin"), &["--format", "llama2c"]);
+    let bin = path("m.bin");
+    let run = gpu_tlm(&[
+        "import",
+        utf8(&bin),
+        "--out",
+        utf8(&path("n")),
+        "--tokenizer-out",
+        utf8(&path("t")),
+    ]);
+    assert_eq!(run.code, BAD_REQUEST, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("brings no tokenizer along"),
+        "{}",
+        run.stderr
+    );
+    assert!(!path("n").exists());
+    let run = gpu_tlm(&["import", utf8(&to), "--out", utf8(&path("n"))]);
+    assert_eq!(run.code, BAD_REQUEST, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("is a checkpoint of gpu-tlm already"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]
@@ -158,6 +211,44 @@ fn training_takes_the_shape_of_the_model_that_it_starts_from() {
     // A shorter context is how one trains in less memory; another width is another model.
     let run = train("short", &["--context-length", "16"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
+    // A width of heads that follows from others is no other model, and a null in a config says nothing.
+    let config = project.path("nulls.json");
+    std::fs::write(&config, "{\"head_dim\": null, \"d_ff\": null}").unwrap();
+    let run = train("heads", &["--config", utf8(&config)]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let run = train("explicit", &["--head-dim", "16"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let own = project.checkpoint("explicit");
+    let gguf = dir.path().join("m.gguf");
+    succeed(&[
+        "export",
+        "--checkpoint",
+        &own,
+        "--format",
+        "gguf",
+        "--out",
+        utf8(&gguf),
+    ]);
+    // So it is with a checkpoint of our own: other heads would read the same bytes as another model.
+    let data = project.path("train.npy");
+    let logdir = project.path("own");
+    let args = [
+        "train",
+        "--init-from",
+        &own,
+        "--train-path",
+        utf8(&data),
+        "--logdir",
+        utf8(&logdir),
+    ];
+    let run = gpu_tlm(&[&args[..], &["--num-heads", "4", "--max-iters", "1"]].concat());
+    assert_eq!(run.code, BAD_REQUEST, "{}", run.stderr);
+    assert!(
+        run.stderr
+            .contains("has a model with num_heads = 2, and not 4"),
+        "{}",
+        run.stderr
+    );
     let run = train("other", &["--d-model", "64"]);
     assert_eq!(run.code, BAD_REQUEST, "{}", run.stderr);
     assert!(
@@ -281,8 +372,15 @@ fn every_part_of_an_architecture_trains_and_generates() {
         let one: Value = serde_json::from_str(&succeed(&[&args[..], &tokens].concat())).unwrap();
         assert_eq!(one["tokens"].as_array().unwrap().len(), 20, "{more:?}");
     }
+}
+
+#[test]
+fn a_model_with_a_vector_for_each_position_sees_no_more_of_them() {
+    let project = Project::new();
+    let run = project.train("run", &["--positions", "learned", "--max-iters", "2"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let checkpoint = project.checkpoint("run");
     // No vector for a position behind the context.
-    let checkpoint = project.checkpoint("run-2");
     let args = [
         "generate",
         "--checkpoint",
@@ -299,22 +397,33 @@ fn every_part_of_an_architecture_trains_and_generates() {
         "{}",
         run.stderr
     );
-    let run = gpu_tlm(&[
-        "generate",
-        "--checkpoint",
+    // It sees less where it is told to, and never more than it has vectors for.
+    for context in ["8", "17"] {
+        let args = [
+            "generate",
+            "--checkpoint",
+            &checkpoint,
+            "--prompt-tokens",
+            "0,4",
+        ];
+        succeed(
+            &[
+                &args[..],
+                &["--max-new-tokens", "12", "--context-length", context],
+            ]
+            .concat(),
+        );
+    }
+    let short = [
+        "--init-from",
         &checkpoint,
-        "--prompt-tokens",
-        "0",
+        "--positions",
+        "learned",
         "--context-length",
-        "17",
-    ]);
-    assert_ne!(run.code, Some(0), "{}", run.stderr);
-    assert!(
-        run.stderr
-            .contains("context_length = 16, but the config says 17"),
-        "{}",
-        run.stderr
-    );
+        "8",
+    ];
+    let run = project.train("short", &[&short[..], &["--max-iters", "2"]].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 
 #[test]

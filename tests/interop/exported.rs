@@ -54,12 +54,15 @@ fn write(case: &str, tokens: &[u32], logits: &[f32], vocab_size: usize) {
 /// The largest difference of a logit between one of f32 and the same from blocks: their rounding errors, which the
 /// weights of the fixtures (standard deviation 0.2) make large.
 fn assert_near(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
-    let pairs = got.iter().zip(want);
-    let worst = pairs.map(|(g, w)| (g - w).abs()).fold(0.0, f32::max);
-    assert!(
-        got.len() == want.len() && worst <= tolerance,
-        "{what}: {worst} off"
-    );
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (place, (got, want)) in got.iter().zip(want).enumerate() {
+        let difference = (got - want).abs();
+        // Written so that NaN fails.
+        assert!(
+            difference <= tolerance,
+            "{what}: {got} for {want} at {place}"
+        );
+    }
 }
 
 #[test]
@@ -67,7 +70,7 @@ fn what_is_exported_computes_the_same() {
     let own = tempfile::tempdir().unwrap();
     let own = own.path().join("m.safetensors");
     for case in ["llama_grouped", "llama_tied_head_dim", "qwen3", "gpt2"] {
-        let report = import(&folder(case), &Map::new(), &own).unwrap();
+        let report = import(&folder(case), &Map::new(), &own, None).unwrap();
         assert!(report.parameters > 10_000, "{report}");
         let checkpoint = Checkpoint::open(&own).unwrap();
         let vocab_size = checkpoint.model().unwrap().vocab_size;
@@ -97,7 +100,7 @@ fn rounded_weights_are_rounded_and_no_more() {
     let own = tempfile::tempdir().unwrap();
     let own = own.path().join("m.safetensors");
     // The only case whose rows are whole blocks throughout is GPT-2's.
-    import(&folder("gpt2"), &Map::new(), &own).unwrap();
+    import(&folder("gpt2"), &Map::new(), &own, None).unwrap();
     let checkpoint = Checkpoint::open(&own).unwrap();
     let config = checkpoint.model().unwrap();
     let table = gpu_tlm::weights::ParameterTable::new(&config, &[], usize::MAX);
@@ -142,7 +145,7 @@ fn rounded_weights_are_rounded_and_no_more() {
 fn llama2c_files_come_back_in_both_versions_and_others_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let own = dir.path().join("m.safetensors");
-    import(&folder("llama_grouped"), &Map::new(), &own).unwrap();
+    import(&folder("llama_grouped"), &Map::new(), &own, None).unwrap();
     let path = dir.path().join("m.bin");
     let checkpoint = Checkpoint::open(&own).unwrap();
     let refused = export(

@@ -8,7 +8,7 @@ use gpu_tlm::config::{ModelConfig, Settings};
 use gpu_tlm::data::dataset::Batch;
 use gpu_tlm::decode::{Generator, InferenceModel};
 use gpu_tlm::gpu::{AdapterClass, Device, DeviceOptions, LimitSet};
-use gpu_tlm::interop::{ForeignModel, InteropError, Naming, TensorInfo, TensorSource};
+use gpu_tlm::interop::{ForeignModel, InteropError, Naming, Shape, TensorInfo, TensorSource};
 use gpu_tlm::train::engine::{Engine, Part};
 use safetensors::SafeTensors;
 
@@ -150,7 +150,7 @@ fn train_one_step(case: &str, class: Option<AdapterClass>) {
         false => Naming::Llama,
     };
     let keys = checkpoint.known().unwrap();
-    let gradients = ForeignModel::new("gradients", naming, keys, Box::new(expected));
+    let gradients = ForeignModel::new("gradients", naming, Shape::told(keys), Box::new(expected));
     for (index, parameter) in engine.table().iter().enumerate() {
         let got = engine.read(Part::Gradients, index).unwrap().to_f32();
         let want = gradients.read(&config, parameter).unwrap().to_f32();

@@ -289,3 +289,156 @@ fn what_is_no_model_is_told_so() {
         "{error}"
     );
 }
+
+#[test]
+fn sizes_that_no_model_has_are_refused_before_anything_is_made_of_them() {
+    type Change = fn(&mut Value);
+    let cases: &[(&str, Change, &str)] = &[
+        (
+            "llama_grouped",
+            |c| c["num_hidden_layers"] = json!(16_000_000),
+            "it would have 16000000 layers of",
+        ),
+        (
+            "llama_grouped",
+            |c| c["num_attention_heads"] = json!(0),
+            "key 'num_heads' is 0",
+        ),
+        (
+            "llama_grouped",
+            |c| c["head_dim"] = json!(u64::MAX),
+            "head_dim",
+        ),
+        ("gpt2", |c| c["n_embd"] = json!(u64::MAX), "d_model"),
+    ];
+    for (case, change, want) in cases {
+        let error = Changed::of(case).config(change).error();
+        assert!(error.contains(want), "{case}: {error}");
+    }
+}
+
+/// A GGUF file of `keys` and `tensors`, of f32 zeros.
+fn gguf(keys: &[(&str, u32)], tensors: &[(&str, &[u64])]) -> Vec<u8> {
+    let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes()].concat();
+    bytes.extend((tensors.len() as u64).to_le_bytes());
+    bytes.extend((keys.len() as u64 + 1).to_le_bytes());
+    let text = |bytes: &mut Vec<u8>, text: &str| {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
+    };
+    text(&mut bytes, "general.architecture");
+    bytes.extend(8u32.to_le_bytes());
+    text(&mut bytes, "llama");
+    for (key, value) in keys {
+        text(&mut bytes, &format!("llama.{key}"));
+        bytes.extend(4u32.to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    }
+    let mut offset = 0u64;
+    for (name, sides) in tensors {
+        text(&mut bytes, name);
+        bytes.extend(u32::try_from(sides.len()).unwrap().to_le_bytes());
+        sides
+            .iter()
+            .rev()
+            .for_each(|side| bytes.extend(side.to_le_bytes()));
+        bytes.extend(0u32.to_le_bytes());
+        bytes.extend(offset.to_le_bytes());
+        offset += (4 * sides.iter().product::<u64>()).next_multiple_of(32);
+    }
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes.resize(bytes.len() + usize::try_from(offset).unwrap(), 0);
+    bytes
+}
+
+#[test]
+fn gguf_keys_that_no_model_has_are_refused() {
+    let sound = [
+        ("context_length", 64),
+        ("embedding_length", 32),
+        ("block_count", 1),
+        ("feed_forward_length", 16),
+        ("attention.head_count", 2),
+    ];
+    let tensors: &[(&str, &[u64])] =
+        &[("token_embd.weight", &[8, 32]), ("rope_freqs.weight", &[8])];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    let error = |key: &str, value: u32| {
+        let mut keys = sound.to_vec();
+        keys.retain(|(own, _)| *own != key);
+        keys.push((key, value));
+        std::fs::write(&path, gguf(&keys, tensors)).unwrap();
+        error_of(&path)
+    };
+    for (key, value, want) in [
+        ("attention.head_count", 0, "key 'num_heads' is 0"),
+        ("attention.key_length", 1 << 30, "head_dim"),
+        ("embedding_length", u32::MAX, "key 'd_model' is"),
+        ("attention.scale", 1, "llama.attention.scale = 1"),
+        (
+            "attention.key_length",
+            64,
+            "has the shape [8] where the model wants [32]",
+        ),
+        (
+            "rope.scaling.factor",
+            2,
+            "rope_freqs.weight beside another scaling",
+        ),
+        ("attention.head_count", 2, "is none of Llama 3's scaling"),
+    ] {
+        let error = error(key, value);
+        assert!(error.contains(want), "{key} = {value}: {error}");
+    }
+    // 123 tensors: the byte that begins a safetensors header.
+    let names: Vec<String> = (0..122).map(|i| format!("t{i}")).collect();
+    let mut many: Vec<(&str, &[u64])> =
+        names.iter().map(|name| (name.as_str(), &[1][..])).collect();
+    many.push(tensors[0]);
+    std::fs::write(&path, gguf(&sound, &many)).unwrap();
+    let error = error_of(&path);
+    assert!(
+        error.contains("has no tensor 'blk.0.attn_norm.weight'"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_head_that_differs_from_a_tied_embedding_is_the_head() {
+    let with_head = |change: fn(&mut Vec<u8>)| {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            let from = folder("llama_tied_head_dim").join(name);
+            std::fs::copy(from, dir.path().join(name)).unwrap();
+        }
+        let path = dir.path().join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let embedding = tensors.tensor("model.embed_tokens.weight").unwrap();
+        let mut head = embedding.data().to_vec();
+        change(&mut head);
+        let shape = embedding.shape().to_vec();
+        let head = TensorView::new(embedding.dtype(), shape, &head).unwrap();
+        let mut all = tensors.tensors();
+        all.push(("lm_head.weight".to_owned(), head));
+        std::fs::write(&path, safetensors::serialize(all, None).unwrap()).unwrap();
+        let model = Checkpoint::open(dir.path()).unwrap().model().unwrap();
+        assert_eq!(error_of(dir.path()), "no error");
+        model.tie_embeddings
+    };
+    assert!(with_head(|_| {}));
+    assert!(!with_head(|head| head[1] ^= 1));
+}
+
+#[test]
+fn a_folder_of_a_run_names_its_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
+    std::fs::write(dir.path().join("config.json"), "{}").unwrap();
+    let error = error_of(dir.path());
+    assert!(
+        error.contains("whose model is checkpoints/latest.safetensors"),
+        "{error}"
+    );
+}

@@ -6,13 +6,13 @@ use super::super::elements::{StoredType, to_f32};
 use super::super::family::Family;
 use super::super::hugging_face::gpt2_architecture;
 use super::super::names::Naming;
-use super::super::{InteropError, TensorSource};
-use super::{GgufFile, GgufValue};
+use super::super::{ElementType, InteropError, TensorInfo, TensorSource};
+use super::{FORMAT, GgufFile, GgufValue};
 use crate::config::{Architecture, ModelConfig, Precision, RopeScaling};
 use crate::model::positions;
 
 /// What Llama 3's angles are divided by, one a pair.
-const ROPE_FREQS: &str = "rope_freqs.weight";
+pub(in super::super) const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// Opens the file at `path`.
 ///
@@ -21,16 +21,20 @@ const ROPE_FREQS: &str = "rope_freqs.weight";
 pub(in super::super) fn open(path: &Path) -> Result<(ModelConfig, Naming, GgufFile), InteropError> {
     let file = GgufFile::open(path)?;
     let keys = Keys::of(&file)?;
-    let (model, naming) = match keys.architecture.as_str() {
+    let (mut model, naming) = match keys.architecture.as_str() {
         "llama" => (llama(&keys)?, Naming::GgufLlama),
         "qwen3" => (llama(&keys)?, Naming::GgufQwen3),
         "gpt2" => (gpt2(&keys)?, Naming::GgufGpt2),
         other => return Err(keys.unsupported(format!("an architecture of \"{other}\""))),
     };
-    model.check().map_err(|source| InteropError::BadModel {
-        path: path.to_owned(),
-        source,
-    })?;
+    model = model.normalised();
+    model
+        .check_but_for_context()
+        .map_err(|source| InteropError::BadModel {
+            path: path.to_owned(),
+            source,
+        })?;
+    take_rope_divisors(&keys, &mut model)?;
     Ok((model, naming, file))
 }
 
@@ -118,7 +122,7 @@ fn llama(keys: &Keys<'_>) -> Result<ModelConfig, InteropError> {
         )));
     }
     let mut architecture = Architecture {
-        head_dim: head_dim.filter(|own| own * num_heads != d_model),
+        head_dim,
         qk_norm: keys.architecture == "qwen3",
         biases: keys.has("blk.0.attn_q.bias"),
         ..Architecture::default()
@@ -140,9 +144,18 @@ fn llama(keys: &Keys<'_>) -> Result<ModelConfig, InteropError> {
         precision: Precision::F32,
         architecture: architecture.clone(),
     };
-    let factor = keys
-        .number("rope.scaling.factor")?
-        .filter(|factor| *factor > 0.0);
+    if let Some(scale) = keys
+        .number("attention.scale")?
+        .filter(|scale| *scale != 0.0)
+    {
+        return Err(keys.unsupported(format!("{}.attention.scale = {scale}", keys.architecture)));
+    }
+    let factor = match keys.number("rope.scaling.factor")? {
+        // Its name before it had a type.
+        None => keys.number("rope.scale_linear")?,
+        own => own,
+    };
+    let factor = factor.filter(|factor| *factor > 0.0);
     match (keys.text("rope.scaling.type")?, factor) {
         (Some("none"), _) | (None | Some("linear"), None) => {}
         // Without a type, llama.cpp's is linear.
@@ -153,12 +166,13 @@ fn llama(keys: &Keys<'_>) -> Result<ModelConfig, InteropError> {
         (Some(other), _) => return Err(keys.unsupported(format!("a rope scaling of \"{other}\""))),
     }
     model.architecture = architecture;
-    take_rope_divisors(keys.file, &mut model)?;
     Ok(model)
 }
 
-/// GGUF has the divisors of Llama 3's angles and not what they were computed from, so that is found again.
-fn take_rope_divisors(file: &GgufFile, model: &mut ModelConfig) -> Result<(), InteropError> {
+/// GGUF has the divisors of Llama 3's angles and not what they were computed from: that is in keys of our own, or
+/// else found again.
+fn take_rope_divisors(keys: &Keys<'_>, model: &mut ModelConfig) -> Result<(), InteropError> {
+    let file = keys.file;
     let Some(index) = file.tensors().iter().position(|t| t.name == ROPE_FREQS) else {
         return Ok(());
     };
@@ -168,17 +182,33 @@ fn take_rope_divisors(file: &GgufFile, model: &mut ModelConfig) -> Result<(), In
         name: ROPE_FREQS.to_owned(),
         problem,
     };
-    let len = info.shape.iter().product();
-    let found = to_f32(info.element_type, &file.read(index)?, len).map_err(refused)?;
-    let factor = found.iter().copied().fold(1.0, f32::max);
-    for context in (5..=20).map(|bits| 1usize << bits) {
-        let a = &mut model.architecture;
-        a.rope_scaling = RopeScaling::Llama3;
-        a.rope_factor = factor.into();
-        a.rope_original_context = context;
+    if keys.architecture != "llama" || model.architecture.rope_scaling != RopeScaling::None {
+        let what = format!(
+            "{ROPE_FREQS} beside another scaling, or of \"{}\"",
+            keys.architecture
+        );
+        return Err(keys.unsupported(what));
+    }
+    let pairs = model.head_dim() / 2;
+    if info.shape != [pairs] {
+        let found = &info.shape;
+        return Err(refused(format!(
+            "has the shape {found:?} where the model wants [{pairs}]"
+        )));
+    }
+    let found = to_f32(info.element_type, &file.read(index)?, pairs).map_err(refused)?;
+    let slowest = found.iter().copied().fold(1.0, f32::max);
+    let guessed = (5..=20).map(|bits| OwnKeys {
+        factor: slowest.into(),
+        low: 1.0,
+        high: 4.0,
+        context: 1 << bits,
+    });
+    for tried in OwnKeys::read(file)?.into_iter().chain(guessed) {
+        tried.put(model);
         let divisors = positions::divisors(model);
         let is_near = |(want, found): (&f64, &f32)| (want / f64::from(*found) - 1.0).abs() < 1e-5;
-        if divisors.len() == found.len() && divisors.iter().zip(&found).all(is_near) {
+        if divisors.iter().zip(&found).all(is_near) {
             return Ok(());
         }
     }
@@ -187,12 +217,87 @@ fn take_rope_divisors(file: &GgufFile, model: &mut ModelConfig) -> Result<(), In
     ))
 }
 
-/// What the angles of a model are divided by, for a file of its own.
-pub(crate) fn rope_divisors(config: &ModelConfig) -> Option<(String, Vec<f32>)> {
-    let is_llama3 = config.architecture.rope_scaling == RopeScaling::Llama3;
+/// What Llama 3's divisors are computed from, in keys of our own.
+struct OwnKeys {
+    factor: f64,
+    low: f64,
+    high: f64,
+    context: usize,
+}
+
+impl OwnKeys {
+    const NAMES: [&str; 4] = [
+        "gpu_tlm.rope_factor",
+        "gpu_tlm.rope_low_freq_factor",
+        "gpu_tlm.rope_high_freq_factor",
+        "gpu_tlm.rope_original_context",
+    ];
+
+    fn read(file: &GgufFile) -> Result<Option<Self>, InteropError> {
+        let metadata = file.metadata();
+        let [factor, low, high, context] = Self::NAMES;
+        let context = metadata.find_u64(context)?;
+        let context = context.and_then(|context| usize::try_from(context).ok());
+        let number = |key: &str| metadata.find_f64(key);
+        let numbers = (number(factor)?, number(low)?, number(high)?, context);
+        let (Some(factor), Some(low), Some(high), Some(context)) = numbers else {
+            return Ok(None);
+        };
+        let own = Self {
+            factor,
+            low,
+            high,
+            context,
+        };
+        Ok((high > low && factor > 0.0).then_some(own))
+    }
+
+    fn of(config: &ModelConfig) -> Self {
+        let a = &config.architecture;
+        Self {
+            factor: a.rope_factor,
+            low: a.rope_low_freq_factor,
+            high: a.rope_high_freq_factor,
+            context: a.rope_original_context,
+        }
+    }
+
+    fn put(&self, model: &mut ModelConfig) {
+        let a = &mut model.architecture;
+        a.rope_scaling = RopeScaling::Llama3;
+        a.rope_factor = self.factor;
+        a.rope_low_freq_factor = self.low;
+        a.rope_high_freq_factor = self.high;
+        a.rope_original_context = self.context;
+    }
+}
+
+/// What the angles of a model are divided by, as a tensor and its bytes.
+///
+/// # Errors
+/// When it is of a family for which llama.cpp has no such tensor.
+pub(crate) fn rope_divisors(
+    config: &ModelConfig,
+    family: Family,
+) -> Result<Option<(TensorInfo, Vec<u8>)>, InteropError> {
+    if config.architecture.rope_scaling != RopeScaling::Llama3 {
+        return Ok(None);
+    }
+    if family != Family::Llama {
+        return Err(InteropError::CannotHold {
+            format: FORMAT,
+            reason: "rope_scaling = llama3 and qk_norm do not go together there".to_owned(),
+        });
+    }
+    let divisors = positions::divisors(config);
+    let info = TensorInfo {
+        name: ROPE_FREQS.to_owned(),
+        element_type: ElementType::F32,
+        shape: vec![divisors.len()],
+    };
     #[allow(clippy::cast_possible_truncation, reason = "the tensor is of f32")]
-    let divisors = || positions::divisors(config).into_iter().map(|d| d as f32);
-    is_llama3.then(|| (ROPE_FREQS.to_owned(), divisors().collect()))
+    let bytes = divisors.iter().flat_map(|d| (*d as f32).to_le_bytes());
+    Ok(Some((info, bytes.collect())))
 }
 
 fn gpt2(keys: &Keys<'_>) -> Result<ModelConfig, InteropError> {
@@ -207,7 +312,9 @@ fn gpt2(keys: &Keys<'_>) -> Result<ModelConfig, InteropError> {
         num_layers: keys.required("block_count")?,
         num_heads,
         num_kv_heads: num_heads,
-        d_ff: keys.size("feed_forward_length")?.unwrap_or(4 * d_model),
+        d_ff: keys
+            .size("feed_forward_length")?
+            .unwrap_or(usize::saturating_mul(4, d_model)),
         rope_theta: 10_000.0,
         norm_eps: keys.number("attention.layer_norm_epsilon")?.unwrap_or(1e-5),
         tie_embeddings: !keys.has("output.weight"),
@@ -265,12 +372,26 @@ pub(crate) fn metadata(
     own("rope.dimension_count", number(config.head_dim()));
     own("rope.freq_base", float(config.rope_theta));
     own("vocab_size", number(config.vocab_size));
-    if config.architecture.rope_scaling == RopeScaling::Linear {
-        own("rope.scaling.type", text("linear"));
-        own(
-            "rope.scaling.factor",
-            float(config.architecture.rope_factor),
-        );
+    match config.architecture.rope_scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear => {
+            own("rope.scaling.type", text("linear"));
+            own(
+                "rope.scaling.factor",
+                float(config.architecture.rope_factor),
+            );
+        }
+        RopeScaling::Llama3 => {
+            let own = OwnKeys::of(config);
+            let values = [
+                float(own.factor),
+                float(own.low),
+                float(own.high),
+                number(own.context),
+            ];
+            let names = OwnKeys::NAMES.map(str::to_owned);
+            keys.extend(names.into_iter().zip(values));
+        }
     }
     keys
 }

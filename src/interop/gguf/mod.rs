@@ -21,7 +21,7 @@ use cursor::Cursor;
 use infos::Place;
 use metadata::Metadata;
 
-pub(super) use config::open;
+pub(super) use config::{ROPE_FREQS, open};
 pub(crate) use config::{metadata, rope_divisors};
 pub(crate) use tokenizer::keys as tokenizer_keys;
 pub(super) use tokenizer::read as read_tokenizer;

@@ -34,10 +34,13 @@ pub(super) fn read(path: &Path) -> Result<HuggingFaceConfig, InteropError> {
         "gpt2" => gpt2(&keys)?,
         _ => return Err(keys.unsupported(format!("a model_type of \"{family}\""))),
     };
-    model.check().map_err(|source| InteropError::BadModel {
-        path: path.to_owned(),
-        source,
-    })?;
+    let model = model.normalised();
+    model
+        .check_but_for_context()
+        .map_err(|source| InteropError::BadModel {
+            path: path.to_owned(),
+            source,
+        })?;
     let naming = match family.as_str() {
         "gpt2" => Naming::Gpt2,
         _ => Naming::Llama,
@@ -119,7 +122,7 @@ fn llama(keys: &Keys<'_>, family: &str) -> Result<ModelConfig, InteropError> {
         own => own,
     };
     let mut architecture = Architecture {
-        head_dim: head_dim.filter(|own| own * num_heads != d_model),
+        head_dim,
         biases,
         qk_norm: family == "qwen3",
         ..Architecture::default()
@@ -220,7 +223,10 @@ fn gpt2(keys: &Keys<'_>) -> Result<ModelConfig, InteropError> {
         num_layers: keys.required("n_layer")?,
         num_heads,
         num_kv_heads: num_heads,
-        d_ff: keys.get("n_inner")?.unwrap_or(4 * d_model),
+        d_ff: match keys.get("n_inner")? {
+            None => usize::saturating_mul(4, d_model),
+            Some(own) => own,
+        },
         rope_theta: 10_000.0,
         norm_eps: keys.get("layer_norm_epsilon")?.unwrap_or(1e-5),
         tie_embeddings: keys.get("tie_word_embeddings")?.unwrap_or(true),

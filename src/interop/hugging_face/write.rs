@@ -4,15 +4,24 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::InteropError;
 use super::super::family::Family;
-use super::{CONFIG, WEIGHTS};
+use super::super::{InteropError, TensorInfo};
+use super::{CONFIG, INDEX, WEIGHTS};
 use crate::config::{ModelConfig, RopeScaling};
 use crate::data::tokenizer::TokenRoles;
 use crate::files;
 use crate::interop::elements::StoredType;
-use crate::interop::export::Exported;
 use crate::interop::safetensors;
+
+const FORMAT: &str = "a Hugging Face folder";
+
+/// What a folder says of a model.
+pub(crate) struct Model<'a> {
+    pub(crate) config: &'a ModelConfig,
+    pub(crate) roles: &'a TokenRoles,
+    /// How its tensors are stored.
+    pub(crate) stored: StoredType,
+}
 
 /// Writes the configs and weights of `model` into the folder at `path`, which is made if needed.
 ///
@@ -20,18 +29,27 @@ use crate::interop::safetensors;
 /// When the model is of no family that `transformers` has, or the disk says no.
 pub(crate) fn write(
     path: &Path,
-    config: &ModelConfig,
-    roles: &TokenRoles,
-    stored: StoredType,
-    tensors: Vec<Exported>,
+    model: &Model<'_>,
+    tensors: &[TensorInfo],
+    bytes: impl FnMut(usize) -> Result<Vec<u8>, InteropError>,
 ) -> Result<(), InteropError> {
     let unwritable = |source| InteropError::Unwritable {
         path: path.to_owned(),
         source,
     };
+    let Model {
+        config,
+        roles,
+        stored,
+    } = *model;
     let config_json = config_json(config, roles, stored)?;
+    if path.join(INDEX).exists() {
+        let other = format!("it holds {INDEX} of another model; take another folder");
+        let kind = std::io::ErrorKind::AlreadyExists;
+        return Err(unwritable(std::io::Error::new(kind, other)));
+    }
     files::create_folder(path).map_err(unwritable)?;
-    safetensors::write(&path.join(WEIGHTS), tensors, &[("format", "pt")])?;
+    safetensors::write(&path.join(WEIGHTS), &[("format", "pt")], tensors, bytes)?;
     let generation = json!({
         "_from_model_config": true, "bos_token_id": roles.bos, "eos_token_id": eos(roles),
     });
@@ -58,10 +76,10 @@ fn config_json(
     roles: &TokenRoles,
     stored: StoredType,
 ) -> Result<Value, InteropError> {
-    let family = Family::of(config, "a Hugging Face folder")?;
+    let family = Family::of(config, FORMAT)?;
     let mut keys = match family {
         Family::Gpt2 => gpt2(config),
-        Family::Llama | Family::Qwen3 => llama(config, family),
+        Family::Llama | Family::Qwen3 => llama(config, family)?,
     };
     // Both spellings of the type: that of version 5 of transformers, and the one before.
     for (key, value) in [
@@ -78,11 +96,20 @@ fn config_json(
     Ok(keys)
 }
 
-fn llama(config: &ModelConfig, family: Family) -> Value {
+fn llama(config: &ModelConfig, family: Family) -> Result<Value, InteropError> {
     let a = &config.architecture;
+    let has_whole_heads = config.d_model.is_multiple_of(config.num_heads);
     let (class, kind) = match family {
         Family::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
-        _ => ("LlamaForCausalLM", "llama"),
+        _ if has_whole_heads => ("LlamaForCausalLM", "llama"),
+        // The class of Llama wants a width that is a multiple, even where heads have their own.
+        _ if !a.biases => ("MistralForCausalLM", "mistral"),
+        _ => {
+            return Err(InteropError::CannotHold {
+                format: FORMAT,
+                reason: "with biases, num_heads has to divide d_model there".to_owned(),
+            });
+        }
     };
     let scaling = match a.rope_scaling {
         RopeScaling::None => None,
@@ -104,10 +131,12 @@ fn llama(config: &ModelConfig, family: Family) -> Value {
         "rope_parameters": parameters, "rope_theta": config.rope_theta, "rope_scaling": scaling,
         "attention_bias": a.biases, "attention_dropout": 0.0, "initializer_range": 0.02,
     });
-    if family == Family::Llama {
-        keys["mlp_bias"] = json!(a.biases);
+    match kind {
+        "llama" => keys["mlp_bias"] = json!(a.biases),
+        "mistral" => keys["sliding_window"] = Value::Null,
+        _ => {}
     }
-    keys
+    Ok(keys)
 }
 
 fn gpt2(config: &ModelConfig) -> Value {
