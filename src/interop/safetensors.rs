@@ -1,15 +1,13 @@
 //! Safetensors files of other programs: one, or several with an index that says what is in which.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use serde_json::{Map, Value, json};
 
 use super::{ElementType, InteropError, TensorInfo, TensorSource};
-use crate::files::WholeFile;
-use crate::weights::{WeightsError, WeightsFile};
+use crate::weights::{Entry, WeightsError, WeightsFile, write_tensors};
 
 /// The tensors of one or several files.
 pub(super) struct Safetensors {
@@ -184,39 +182,29 @@ pub(crate) fn write(
     tensors: &[TensorInfo],
     mut bytes: impl FnMut(usize) -> Result<Vec<u8>, InteropError>,
 ) -> Result<(), InteropError> {
-    let unwritable = |source| InteropError::Unwritable {
-        path: path.to_owned(),
-        source,
-    };
-    let metadata: Map<String, Value> = metadata
+    let len = |tensor: &TensorInfo| tensor.element_type.bytes(tensor.shape.iter().product());
+    let entries: Vec<Entry<'_>> = tensors
         .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+        .map(|tensor| Entry {
+            name: &tensor.name,
+            element_type: tensor.element_type.name(),
+            shape: &tensor.shape,
+            len: len(tensor).unwrap_or(0),
+        })
         .collect();
-    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
-    let mut end = 0;
-    for tensor in tensors {
-        let len = tensor.element_type.bytes(tensor.shape.iter().product());
-        let offsets = [end, end + len.unwrap_or(0)];
-        end = offsets[1];
-        let entry = json!({
-            "dtype": tensor.element_type.name(), "shape": tensor.shape, "data_offsets": offsets,
-        });
-        header.insert(tensor.name.clone(), entry);
-    }
-    let mut header = Value::Object(header).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
-    let mut out = BufWriter::new(WholeFile::begin(path).map_err(unwritable)?);
-    let len = header.len() as u64;
-    out.write_all(&len.to_le_bytes()).map_err(unwritable)?;
-    out.write_all(&header).map_err(unwritable)?;
-    for index in 0..tensors.len() {
-        out.write_all(&bytes(index)?).map_err(unwritable)?;
-    }
-    let file = out
-        .into_inner()
-        .map_err(std::io::IntoInnerError::into_error);
-    file.and_then(WholeFile::commit).map_err(unwritable)
+    let metadata = metadata
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    let written = write_tensors(path, metadata, &entries, |index| {
+        bytes(index).map(Cow::Owned).map_err(std::io::Error::other)
+    });
+    written.map_err(|error| {
+        error
+            .downcast::<InteropError>()
+            .unwrap_or_else(|source| InteropError::Unwritable {
+                path: path.to_owned(),
+                source,
+            })
+    })
 }
-
-/// Where a header ends a multiple of, as the safetensors crate has it.
-const ALIGNMENT: usize = 8;

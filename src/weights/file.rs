@@ -1,16 +1,14 @@
 //! Tensors in a safetensors file: a header of names, types, shapes and places, then the bytes. Each
 //! tensor has a checksum in the header's metadata, and that one too.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crc::{CRC_32_ISCSI, Crc, Table};
-use safetensors::tensor::{Dtype, Metadata, View};
+use safetensors::tensor::{Dtype, Metadata};
 
 use super::{HostTensor, Parameter, StorageType};
 use crate::data::positional::PositionalFile;
-use crate::files;
 
 /// An error of a file of weights.
 #[derive(Debug, thiserror::Error)]
@@ -55,18 +53,18 @@ pub enum WeightsError {
 
 /// CRC-32C (Castagnoli) of a tensor's bytes and of the metadata: finds every flipped bit, and all
 /// but one in four billion of other damages.
-const CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+pub(super) const CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 /// Key of the metadata that holds the checksum of each tensor.
-const TENSOR_CHECKSUMS: &str = "tensor_crc32c";
+pub(super) const TENSOR_CHECKSUMS: &str = "tensor_crc32c";
 /// Key of the metadata that holds the checksum of all its other entries.
-const METADATA_CHECKSUM: &str = "metadata_crc32c";
+pub(super) const METADATA_CHECKSUM: &str = "metadata_crc32c";
 /// Bytes before the header: its length.
 const HEADER_START: usize = 8;
 /// Bytes that a header may have, as the safetensors crate has it.
 const MOST_HEADER: u64 = 100_000_000;
 
 /// Checksum of the entries of a file's metadata, its own aside, in the order of their keys.
-fn metadata_checksum(map: &HashMap<String, String>) -> u32 {
+pub(super) fn metadata_checksum(map: &HashMap<String, String>) -> u32 {
     let entries: BTreeMap<_, _> = map.iter().collect();
     let mut digest = CRC32C.digest();
     for (key, value) in entries {
@@ -253,11 +251,11 @@ impl WeightsFile {
 }
 
 /// The entries of a header but for that of the metadata, with those that are there twice.
-struct Entries(Vec<(String, Entry)>);
+struct Entries(Vec<(String, Noted)>);
 
 /// What is looked at of an entry for a better message than the safetensors crate has.
 #[derive(serde::Deserialize)]
-struct Entry {
+struct Noted {
     dtype: Dtype,
     shape: Vec<usize>,
     data_offsets: (usize, usize),
@@ -322,57 +320,8 @@ impl<'de> serde::Deserialize<'de> for Entries {
     }
 }
 
-/// Writes tensors with their names and shapes, and `metadata` with the checksums: to a temporary file
-/// that is synced and renamed, so that a crash leaves what was there whole.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write<'t>(
-    path: &Path,
-    tensors: impl Iterator<Item = (String, Vec<usize>, &'t HostTensor)>,
-    mut metadata: HashMap<String, String>,
-) -> std::io::Result<()> {
-    let tensors: Vec<_> = tensors
-        .map(|(name, shape, tensor)| (name, Shaped { shape, tensor }))
-        .collect();
-    let checksums: BTreeMap<_, _> = tensors
-        .iter()
-        .map(|(name, shaped)| (name, CRC32C.checksum(shaped.tensor.bytes())))
-        .collect();
-    let checksums = serde_json::json!(checksums).to_string();
-    metadata.insert(TENSOR_CHECKSUMS.to_owned(), checksums);
-    let checksum = metadata_checksum(&metadata).to_string();
-    metadata.insert(METADATA_CHECKSUM.to_owned(), checksum);
-    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(std::io::Error::other)?;
-    files::write(path, &bytes)
-}
-
 fn dtype(storage: StorageType) -> Dtype {
     match storage {
         StorageType::F32 => Dtype::F32,
-    }
-}
-
-/// A tensor as the safetensors crate takes it.
-struct Shaped<'t> {
-    shape: Vec<usize>,
-    tensor: &'t HostTensor,
-}
-
-impl View for Shaped<'_> {
-    fn dtype(&self) -> Dtype {
-        dtype(self.tensor.storage())
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.tensor.bytes())
-    }
-
-    fn data_len(&self) -> usize {
-        self.tensor.bytes().len()
     }
 }

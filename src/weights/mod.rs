@@ -8,10 +8,13 @@ mod shapes;
 mod state;
 mod storage;
 mod table;
+mod write;
 
-pub use file::{WeightsError, WeightsFile, write};
+pub use file::{WeightsError, WeightsFile};
 pub use host::HostTensor;
 pub use memory::{FlatIds, ParameterMemory};
 pub use state::EngineState;
 pub use storage::StorageType;
 pub use table::{Init, Parameter, ParameterId, ParameterPart, ParameterTable, Role};
+pub use write::write;
+pub(crate) use write::{Entry, write_tensors};
