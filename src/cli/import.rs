@@ -14,8 +14,8 @@ use crate::convert;
     gpu-tlm import SmolLM2-135M/ --out smollm2.safetensors\n  \
     gpu-tlm import model.gguf --out model.safetensors --tokenizer-out tokenizer\n  \
     gpu-tlm import checkpoint.pt --num-heads 16 --context-length 256 --out model.safetensors\n\n\
-    train --init-from, generate, eval, score and serve take the same files as they are; importing one keeps\n\
-    it in one place, in f32, with a checksum of each tensor. docs/interop.md has the formats.")]
+    train --init-from, generate, eval, score and serve take the same files as they are; importing one keeps it in \
+    one place, in f32, with a checksum of each tensor. docs/interop.md has the formats.")]
 pub struct ImportArgs {
     /// File or folder of the model
     #[arg(value_name = "FROM")]
