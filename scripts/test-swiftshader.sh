@@ -29,6 +29,6 @@ case $names in
 esac
 
 # Forcing each variant in turn is for the machine's own adapter: here the tiles of GPUs take minutes. What
-# is frozen and what a state holds is the host's doing on any.
-"$cargo" test --locked --test main -- --skip by_every_variant --skip frozen --skip anothers_state \
+# is frozen, what a state holds and what is in files of others is the host's doing on any.
+"$cargo" test --locked --test main -- --skip by_every_variant --skip frozen --skip anothers_state --skip converting \
     parity:: engine:: oracle_fixtures:: command_line::
