@@ -73,8 +73,10 @@ rm -rf "$run"
 mkdir -p "$run"
 cat >"$run/config.json" <<'JSON'
 {"vocab_size": 97, "context_length": 32, "d_model": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,
- "d_ff": 96, "batch_size": 8, "max_iters": 100, "learning_rate": 0.003, "min_learning_rate": 0.0003,
- "warmup_iters": 10, "cosine_cycle_iters": 100, "grad_clip": 1.0, "sampling": "sequential"}
+ "d_ff": 96, "rope_theta": 10000.0, "tie_embeddings": false, "batch_size": 8, "max_iters": 100,
+ "learning_rate": 0.003, "min_learning_rate": 0.0003, "warmup_iters": 10, "cosine_cycle_iters": 100,
+ "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "grad_clip": 1.0, "sampling": "sequential",
+ "seed": 0}
 JSON
 "$python" -c "
 import numpy as np
