@@ -67,7 +67,9 @@ pub fn export(
     let left = checkpoint.check(&config)?;
     let has_type = match stored {
         StoredType::F32 => true,
-        StoredType::F16 | StoredType::Bf16 => !format.name().contains("llama2.c"),
+        StoredType::F16 | StoredType::Bf16 => {
+            !matches!(format, ExportFormat::Llama2c | ExportFormat::Llama2cV1)
+        }
         StoredType::Q8_0 | StoredType::Q4_0 => format == ExportFormat::Gguf,
     };
     if !has_type {

@@ -63,6 +63,37 @@ fn a_model_says_the_same_in_every_format() {
     is_same(&path("hf/model.safetensors"), &[]);
     export(&path("m.gguf"), &["--format", "gguf"]);
     is_same(&path("m.gguf"), &[]);
+    // Other commands take it as it is, too.
+    let text = path("held-out.txt");
+    std::fs::write(&text, "Once upon a time there was a train.").unwrap();
+    let score = |checkpoint: &Path, more: &[&str]| {
+        let args = [
+            "score",
+            "--checkpoint",
+            utf8(checkpoint),
+            "--text",
+            utf8(&text),
+            "--json",
+        ];
+        let json: Value = serde_json::from_str(&succeed(&[&args[..], more].concat())).unwrap();
+        json["documents"].clone()
+    };
+    assert_eq!(score(&path("m.gguf"), &[]), score(&own, &tokenizer));
+    let data = Project::new();
+    let eval = |checkpoint: &Path| {
+        let data = data.path("val.npy");
+        let args = [
+            "eval",
+            "--checkpoint",
+            utf8(checkpoint),
+            "--data",
+            utf8(&data),
+            "--json",
+        ];
+        let json: Value = serde_json::from_str(&succeed(&args)).unwrap();
+        json["loss"].clone()
+    };
+    assert_eq!(eval(&path("hf")), eval(&own));
     // Without.
     export(&path("m.bin"), &["--format", "llama2c"]);
     is_same(&path("m.bin"), &tokenizer);
