@@ -302,15 +302,16 @@ fn a_frozen_parameter_has_no_gradient_no_moments_and_no_update() {
 /// Trains a step without the parameters `frozen`, whose absence leaves the gradients of the others within
 /// `tolerance`.
 fn without_gradients(frozen: &[&str], tolerance: f64) {
-    let (model, train) = (tiny_model(16, false), train_config(4, 2));
+    let model = tiny_model(16, false);
     let batch = random_batch(&model, 4);
     let frozen: Vec<String> = frozen.iter().map(|&part| part.to_owned()).collect();
     let build = |frozen: &[String]| {
         let device = Device::open(&DeviceOptions::default()).unwrap();
-        let target = device.target();
-        let table =
-            ParameterTable::with_frozen(&model, &train.no_decay, frozen, target.max_binding_words);
-        let plan = StepPlan::with_table(&model, &train, table, target);
+        let train = TrainConfig {
+            freeze: frozen.to_vec(),
+            ..train_config(4, 2)
+        };
+        let plan = StepPlan::new(&model, &train, device.target());
         let bytes = |part: &str| -> u64 {
             let parts = plan.memory.parts();
             parts

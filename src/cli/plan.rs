@@ -66,6 +66,7 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
     let vocab_size = tokenizer.map_or(builtin::DEFAULT_VOCAB_SIZE, |t| t.vocab_size());
     let model = settings.model(settings.vocab_size.is_none().then_some(vocab_size))?;
     let train = settings.train()?;
+    ParameterTable::for_training(&model, &train, usize::MAX)?;
     let options = DeviceOptions {
         request: settings.adapter_request()?,
         ..DeviceOptions::default()

@@ -181,6 +181,29 @@ pub struct TrainConfig {
     pub grad_clip: f64,
     /// Whether blocks run forward once more in the backward pass, to keep less.
     pub activation_checkpointing: bool,
+    /// Patterns of names of parameters that stay as they are.
+    pub freeze: Vec<String>,
+    /// Adapters that are trained in place of the model's own parameters.
+    pub lora: Option<LoraConfig>,
+}
+
+/// Low-rank adapters `y += alpha / rank * (x A^T) B^T` beside linear layers (Hu et al. 2021).
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraConfig {
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    /// What an adapter adds is scaled by `alpha / rank`.
+    pub alpha: f64,
+    /// Patterns of names of the layers that get one.
+    pub targets: Vec<String>,
+}
+
+impl LoraConfig {
+    /// `alpha / rank`.
+    #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
+    pub fn scale(&self) -> f32 {
+        (self.alpha / self.rank as f64) as f32
+    }
 }
 
 /// Settings with the source of each.

@@ -194,6 +194,16 @@ settings! {
         /// Parts of parameter names that do not decay, `*` for anything, separated by commas.
         @arg(value_delimiter = ',', value_name = "PATTERN")
         no_decay: Vec<String> = Vec::new(),
+        /// Parts of names of parameters that stay as they are, `*` for anything, separated by commas.
+        @arg(value_delimiter = ',', value_name = "PATTERN")
+        freeze: Vec<String> = Vec::new(),
+        /// Rank of low-rank adapters (LoRA), which are trained in place of the model of init_from; 0 has none.
+        lora_rank: usize = 0,
+        /// Parts of names of the linear layers that get adapters, `*` for anything, separated by commas.
+        @arg(value_delimiter = ',', value_name = "PATTERN")
+        lora_targets: Vec<String> = vec!["q_proj".to_owned(), "v_proj".to_owned()],
+        /// Dropout in front of adapters; only 0 is supported.
+        lora_dropout: f64 = 0.0,
         /// Decay of AdamW's first moment.
         beta1: f64 = 0.9,
         /// Decay of AdamW's second moment.
@@ -231,6 +241,8 @@ settings! {
         tokenizer: PathBuf,
         /// Sequences of one pass; gradients add up to batch_size. By default batch_size.
         micro_batch_size: usize,
+        /// What an adapter adds is scaled by lora_alpha / lora_rank; by default lora_rank.
+        lora_alpha: f64,
         /// Learning rate at the end of the schedule; by default a tenth of the peak.
         min_learning_rate: f64,
         /// Steps of linear warm-up; by default a twentieth of max_iters.

@@ -1,8 +1,8 @@
 //! Checks settings against each other, once, so that everything behind can rely on them.
 
 use super::{
-    Activation, Architecture, ConfigError, ModelConfig, Positions, RopeScaling, Settings,
-    TrainConfig,
+    Activation, Architecture, ConfigError, LoraConfig, ModelConfig, Positions, RopeScaling,
+    Settings, TrainConfig,
 };
 use crate::gpu::AdapterRequest;
 use crate::kernels::attention::MAX_HEAD_DIM;
@@ -90,9 +90,12 @@ impl Settings {
             eps: self.eps,
             grad_clip: self.grad_clip,
             activation_checkpointing: self.activation_checkpointing,
+            freeze: self.freeze.clone(),
+            lora: self.lora()?,
         };
         train.check()?;
-        if self.load_checkpoint.is_some() && self.init_from.is_some() {
+        // A run of adapters goes on from theirs, and from the model that they adapt.
+        if self.load_checkpoint.is_some() && self.init_from.is_some() && train.lora.is_none() {
             return invalid(
                 "init_from",
                 "given",
@@ -100,6 +103,32 @@ impl Settings {
             );
         }
         Ok(train)
+    }
+
+    fn lora(&self) -> Result<Option<LoraConfig>, ConfigError> {
+        if self.lora_dropout != 0.0 {
+            let rule = "there is no dropout; leave it out, or lower lora_rank against overfitting";
+            return invalid("lora_dropout", self.lora_dropout, rule);
+        }
+        if self.lora_rank == 0 {
+            return match self.lora_alpha {
+                None => Ok(None),
+                Some(alpha) => invalid("lora_alpha", alpha, "lora_rank is not given; set it too"),
+            };
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a rank is small")]
+        let alpha = self.lora_alpha.unwrap_or(self.lora_rank as f64);
+        positive("lora_alpha", alpha)?;
+        if !self.freeze.is_empty() {
+            let rule =
+                "with lora_rank all of the model's own parameters stay as they are; leave it out";
+            return invalid("freeze", self.freeze.join(","), rule);
+        }
+        Ok(Some(LoraConfig {
+            rank: self.lora_rank,
+            alpha,
+            targets: self.lora_targets.clone(),
+        }))
     }
 
     /// Which adapter to open.

@@ -19,6 +19,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::gpu::{Device, DeviceOptions};
 use crate::interop::{ForeignModel, InteropError};
 use crate::tuner;
+use crate::weights::ParameterTable;
 
 /// How a run is started, besides its settings.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +85,7 @@ impl Run {
         let tokenizer = settings.tokenizer.as_deref().map(Tokenizer::load);
         let tokenizer = tokenizer.transpose()?;
         let model = settings.model(tokenizer.as_ref().map(|t| t.vocab_size()))?;
+        ParameterTable::for_training(&model, &train, usize::MAX)?;
         let resume = settings.load_checkpoint.as_deref().map(Checkpoint::open);
         let resume = resume.transpose()?;
         if let Some(checkpoint) = &resume {

@@ -84,18 +84,12 @@ pub fn adamw_settings(config: &TrainConfig) -> AdamwSettings {
 
 impl StepPlan {
     /// Plans the steps of `train` for `model`, in time linear in the number of layers.
+    ///
+    /// # Panics
+    /// If what `train` freezes or adapts is not the model's: [`ParameterTable::for_training`] tells before.
     pub fn new(model: &ModelConfig, train: &TrainConfig, target: Target) -> Self {
-        let table = ParameterTable::new(model, &train.no_decay, target.max_binding_words);
-        Self::with_table(model, train, table, target)
-    }
-
-    /// [`StepPlan::new`] for a table of `model` of whose parameters some may stay as they are.
-    pub fn with_table(
-        model: &ModelConfig,
-        train: &TrainConfig,
-        table: ParameterTable,
-        target: Target,
-    ) -> Self {
+        let table = ParameterTable::for_training(model, train, target.max_binding_words);
+        let table = table.expect("what is frozen and adapted was checked");
         let shape = BatchShape {
             batch: train.micro_batch_size,
             time: model.context_length,

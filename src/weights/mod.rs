@@ -1,6 +1,7 @@
 //! Weights: what there are of a model's, by name, shape, storage type and role; where they lie on a
 //! device; and how files hold them. Below checkpoints, training and decoding, and above the device.
 
+mod adapters;
 mod file;
 mod host;
 mod memory;
@@ -10,6 +11,7 @@ mod storage;
 mod table;
 mod write;
 
+pub use adapters::{Adapter, adapted_name, adapter_name};
 pub use file::{WeightsError, WeightsFile};
 pub use host::HostTensor;
 pub use memory::{FlatIds, ParameterMemory};

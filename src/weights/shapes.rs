@@ -12,6 +12,13 @@ pub(super) struct Shape {
     pub(super) init: Init,
 }
 
+impl Shape {
+    /// Whether it is the matrix of a linear layer of a block.
+    pub(super) fn is_linear(&self) -> bool {
+        self.name.starts_with("layers.") && !self.init.is_of_vector()
+    }
+}
+
 /// The parameters of a model of `config`.
 pub(super) fn shapes(config: &ModelConfig) -> Vec<Shape> {
     let mut shapes = Vec::new();

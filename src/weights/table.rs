@@ -1,9 +1,12 @@
 //! The one table of parameters: name, shape, storage type, role, place, decay and initial
 //! distribution.
 
+use std::collections::BTreeMap;
+
+use super::adapters::{self, Adapter};
 use super::shapes::{POSITION_EMBEDDINGS, Shape, shapes};
 use super::{FlatIds, HostTensor, StorageType};
-use crate::config::ModelConfig;
+use crate::config::{ConfigError, LoraConfig, ModelConfig, TrainConfig};
 use crate::gpu::tensor::{COLUMNS_MULTIPLE, align_words};
 use crate::gpu::{Buffers, Device, GpuError, Memory, Plan, Tensor};
 use crate::parallel;
@@ -21,15 +24,22 @@ pub enum Init {
         /// Before cutting.
         std: f64,
     },
-    /// All ones.
+    /// Uniform in `[-bound, bound)`.
+    Uniform {
+        /// Largest magnitude.
+        bound: f64,
+    },
+    /// A vector of ones.
     Ones,
-    /// All zeros.
+    /// A vector of zeros.
     Zeros,
+    /// A matrix of zeros.
+    ZeroMatrix,
 }
 
 impl Init {
     /// Whether it is that of a vector: a gain or a bias.
-    fn is_of_vector(self) -> bool {
+    pub(super) fn is_of_vector(self) -> bool {
         matches!(self, Self::Ones | Self::Zeros)
     }
 }
@@ -160,6 +170,8 @@ const PART_ROWS: usize = COLUMNS_MULTIPLE;
 pub struct ParameterTable {
     config: ModelConfig,
     parameters: Vec<Parameter>,
+    /// By the place of the weight that each is beside.
+    adapters: BTreeMap<usize, Adapter>,
     buffers: Vec<FlatBuffer>,
 }
 
@@ -178,47 +190,102 @@ impl ParameterTable {
     /// `no_decay` holds patterns of names without weight decay: a part of the name, in which `*`
     /// stands for anything.
     pub fn new(config: &ModelConfig, no_decay: &[String], max_buffer_words: usize) -> Self {
-        Self::with_frozen(config, no_decay, &[], max_buffer_words)
+        let mut table = Self::empty(config);
+        for shape in shapes(config) {
+            table.add(shape, no_decay, |_| false);
+        }
+        table.placed(max_buffer_words)
     }
 
-    /// [`ParameterTable::new`] with parameters that stay as they are: those whose names match one of
-    /// the patterns `frozen`.
-    pub fn with_frozen(
+    /// [`ParameterTable::new`] for `train`, in which some parameters stay as they are, and adapters may be
+    /// trained in place of the model's own.
+    ///
+    /// # Errors
+    /// When a pattern matches nothing, nothing is left to train, or the rank of adapters is over the width of
+    /// a layer.
+    pub fn for_training(
         config: &ModelConfig,
-        no_decay: &[String],
-        frozen: &[String],
+        train: &TrainConfig,
         max_buffer_words: usize,
-    ) -> Self {
-        let mut table = Self {
+    ) -> Result<Self, ConfigError> {
+        let mut table = Self::empty(config);
+        let shapes = shapes(config);
+        expect_matches(&shapes, &train.freeze)?;
+        let matches = |name: &str| train.freeze.iter().any(|p| matches_pattern(name, p));
+        let mut of_adapters = Vec::new();
+        if let Some(lora) = &train.lora {
+            for index in adapters::targets(&shapes, lora)? {
+                of_adapters.push((index, adapters::matrices(&shapes[index], lora.rank)));
+            }
+        }
+        let is_adapted = train.lora.is_some();
+        for shape in shapes {
+            table.add(shape, &train.no_decay, |name| is_adapted || matches(name));
+        }
+        for (weight, matrices) in of_adapters {
+            let [a, b] = matrices.map(|shape| table.add(shape, &train.no_decay, |_| false));
+            let scale = train.lora.as_ref().map_or(1.0, LoraConfig::scale);
+            table.adapters.insert(weight, Adapter { a, b, scale });
+        }
+        if table.iter().all(|p| p.role == Role::Frozen) {
+            return Err(ConfigError::Invalid {
+                key: "freeze",
+                found: train.freeze.join(","),
+                rule: "nothing would be left to train; freeze less".to_owned(),
+            });
+        }
+        Ok(table.placed(max_buffer_words))
+    }
+
+    fn empty(config: &ModelConfig) -> Self {
+        Self {
             config: config.clone(),
             parameters: Vec::new(),
+            adapters: BTreeMap::new(),
             buffers: Vec::new(),
-        };
-        for Shape {
+        }
+    }
+
+    fn add(
+        &mut self,
+        shape: Shape,
+        no_decay: &[String],
+        is_frozen: impl Fn(&str) -> bool,
+    ) -> ParameterId {
+        let Shape {
             name,
             rows,
             cols,
             init,
-        } in shapes(config)
-        {
-            let matches = |patterns: &[String]| patterns.iter().any(|p| matches_pattern(&name, p));
-            let decays = !matches(no_decay);
-            let role = Role::of(matches(frozen));
-            table.parameters.push(Parameter {
-                name,
-                rows,
-                cols,
-                storage: StorageType::F32,
-                role,
-                decays,
-                init,
-                parts: Vec::new(),
-            });
+        } = shape;
+        self.parameters.push(Parameter {
+            storage: StorageType::F32,
+            role: Role::of(is_frozen(&name)),
+            decays: !no_decay.iter().any(|p| matches_pattern(&name, p)),
+            name,
+            rows,
+            cols,
+            init,
+            parts: Vec::new(),
+        });
+        ParameterId(self.parameters.len() - 1)
+    }
+
+    fn placed(mut self, max_buffer_words: usize) -> Self {
+        for index in self.in_memory() {
+            self.place(index, max_buffer_words);
         }
-        for index in table.in_memory() {
-            table.place(index, max_buffer_words);
-        }
-        table
+        self
+    }
+
+    /// The adapter beside a weight, if it has one.
+    pub fn adapter(&self, weight: ParameterId) -> Option<Adapter> {
+        self.adapters.get(&weight.0).copied()
+    }
+
+    /// Whether there are adapters, which are all that is trained.
+    pub fn is_adapted(&self) -> bool {
+        !self.adapters.is_empty()
     }
 
     /// Places in the table in the order in which parameters lie in memory: those of layers that read the
@@ -299,7 +366,14 @@ impl ParameterTable {
         let parameter = &self.parameters[index];
         let values = match parameter.init {
             Init::Ones => vec![1.0; parameter.len()],
-            Init::Zeros => vec![0.0; parameter.len()],
+            Init::Zeros | Init::ZeroMatrix => vec![0.0; parameter.len()],
+            Init::Uniform { bound } => {
+                let random = Philox::new(seed, Stream::Init);
+                let first = (index as u64) << 40;
+                parallel::map_indices(parameter.len(), |i| {
+                    ((2.0 * random.uniform(first + i as u64) - 1.0) * bound) as f32
+                })
+            }
             Init::TruncatedNormal { std } => {
                 let random = Philox::new(seed, Stream::Init);
                 let first = (index as u64) << 40;
@@ -404,8 +478,30 @@ impl ParameterId {
     }
 }
 
+/// Refuses patterns of which one matches no parameter.
+fn expect_matches(shapes: &[Shape], freeze: &[String]) -> Result<(), ConfigError> {
+    let matches = |pattern: &&String| shapes.iter().any(|s| matches_pattern(&s.name, pattern));
+    match freeze.iter().find(|pattern| !matches(pattern)) {
+        None => Ok(()),
+        Some(pattern) => {
+            let first = shapes
+                .iter()
+                .filter(|s| !s.name.starts_with("layers.") || s.name.starts_with("layers.0."));
+            let names: Vec<&str> = first.map(|shape| shape.name.as_str()).collect();
+            Err(ConfigError::Invalid {
+                key: "freeze",
+                found: freeze.join(","),
+                rule: format!(
+                    "no parameter has '{pattern}' in its name; there are {}",
+                    names.join(", ")
+                ),
+            })
+        }
+    }
+}
+
 /// Whether `name` contains `pattern`, in which `*` stands for any text.
-fn matches_pattern(name: &str, pattern: &str) -> bool {
+pub(super) fn matches_pattern(name: &str, pattern: &str) -> bool {
     let mut rest = name;
     pattern.split('*').all(|part| match rest.find(part) {
         Some(at) => {
@@ -419,7 +515,7 @@ fn matches_pattern(name: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Architecture, Precision};
+    use crate::config::{Architecture, Precision, Settings};
 
     #[test]
     fn patterns_match_parts_of_names() {
@@ -459,5 +555,88 @@ mod tests {
         let covered: usize = table.decay_ranges().iter().map(|r| r.2).sum();
         let words: usize = table.buffers.iter().map(|buffer| buffer.words).sum();
         assert_eq!(covered, words);
+    }
+
+    fn for_training(settings: Settings) -> Result<ParameterTable, ConfigError> {
+        let settings = Settings {
+            vocab_size: Some(64),
+            d_model: 32,
+            num_layers: 2,
+            num_heads: 2,
+            d_ff: Some(48),
+            ..settings
+        };
+        ParameterTable::for_training(&settings.model(None)?, &settings.train()?, 1 << 25)
+    }
+
+    #[test]
+    fn with_adapters_nothing_else_is_trained() {
+        let table = for_training(Settings {
+            lora_rank: 4,
+            lora_alpha: Some(6.0),
+            lora_targets: vec!["attn.v".to_owned(), "layers.1.ffn.w2".to_owned()],
+            ..Settings::default()
+        });
+        let table = table.unwrap();
+        let trained = table.iter().filter(|p| p.role == Role::Trainable);
+        let trained: Vec<(&str, usize, usize)> =
+            trained.map(|p| (p.name.as_str(), p.rows, p.cols)).collect();
+        let wanted = [
+            ("layers.0.attn.v_proj.lora_A.weight", 4, 32),
+            ("layers.0.attn.v_proj.lora_B.weight", 32, 4),
+            ("layers.1.attn.v_proj.lora_A.weight", 4, 32),
+            ("layers.1.attn.v_proj.lora_B.weight", 32, 4),
+            ("layers.1.ffn.w2.lora_A.weight", 4, 48),
+            ("layers.1.ffn.w2.lora_B.weight", 32, 4),
+        ];
+        assert_eq!(trained, wanted);
+        let adapter = table.adapter(table.id("layers.1.ffn.w2.weight")).unwrap();
+        assert_eq!(table[adapter.a].name, wanted[4].0);
+        assert_eq!(table[adapter.b].name, wanted[5].0);
+        assert_eq!(adapter.scale, 1.5);
+        assert_eq!(table.adapter(table.id("layers.0.ffn.w2.weight")), None);
+    }
+
+    #[test]
+    fn patterns_that_match_nothing_are_errors_that_name_what_there_is() {
+        let patterns = |patterns: &[&str]| patterns.iter().map(|&p| p.to_owned()).collect();
+        let lora = |rank, targets: &[&str]| Settings {
+            lora_rank: rank,
+            lora_targets: patterns(targets),
+            ..Settings::default()
+        };
+        let freeze = |names: &[&str]| Settings {
+            freeze: patterns(names),
+            ..Settings::default()
+        };
+        for (settings, wanted) in [
+            (
+                lora(4, &["q_proj", "gate"]),
+                "no linear layer has 'gate' in its name; a layer has attn.q_proj, ",
+            ),
+            (lora(4, &["ln1"]), "no linear layer has 'ln1' in its name"),
+            (
+                lora(4, &["embeddings"]),
+                "no linear layer has 'embeddings' in its name",
+            ),
+            (lora(4, &[]), "no layer would be trained"),
+            (
+                lora(33, &["ffn"]),
+                "layers.0.ffn.w1 is a matrix of 48 x 32, whose rank is not higher than 32",
+            ),
+            (
+                freeze(&["ln1", "bias"]),
+                "no parameter has 'bias' in its name; there are token_embeddings.weight, ",
+            ),
+            (freeze(&["weight"]), "nothing would be left to train"),
+        ] {
+            let error = for_training(settings).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+        for targets in [&["all-linear"][..], &["attn", "ffn"]] {
+            let table = for_training(lora(8, targets)).unwrap();
+            let trained = table.iter().filter(|p| p.role == Role::Trainable);
+            assert_eq!(trained.count(), 2 * 2 * 7);
+        }
     }
 }
