@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod adapter_pages;
+mod adapters;
 mod barriers;
 mod bench_rows;
 mod command_line;

@@ -21,6 +21,7 @@ pub mod probe;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sample;
+pub mod scale;
 pub mod softmax;
 pub mod sum;
 pub mod swiglu;
@@ -128,6 +129,8 @@ pub static ALL: &[&Kernel] = &[
     &gelu::FORWARD_QUADS,
     &gelu::BACKWARD,
     &gelu::BACKWARD_QUADS,
+    &scale::SCALE,
+    &scale::SCALE_QUADS,
     &bias::FORWARD,
     &bias::FORWARD_QUADS,
     &bias::BACKWARD,

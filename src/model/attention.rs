@@ -147,30 +147,37 @@ impl Attention {
         }
     }
 
-    /// Gradient for the normed input from that of the residual stream, an operand.
+    /// Whether anything of it is trained.
+    pub fn is_trained(&self, pass: &Pass<'_>) -> bool {
+        let of_heads = |norm: HeadNorm| {
+            let gains = [norm.query, norm.key];
+            gains.iter().any(|&id| !pass.gradient(id).is_empty())
+        };
+        self.qkv_proj.is_trained(pass)
+            || self.output_proj.is_trained(pass)
+            || self.head_norm.is_some_and(of_heads)
+    }
+
+    /// Gradient for the normed input from that of the residual stream, an operand, if it is wanted.
     pub fn backward(
         &self,
         pass: &mut Pass<'_>,
         saved: Saved,
         d_y: Tensor,
         shape: AttentionShape,
-    ) -> Tensor {
-        let accumulate = pass.accumulates();
+        is_wanted: bool,
+    ) -> Option<Tensor> {
         let attended = saved.attended;
-        self.output_proj
-            .backward_weight(pass, attended.output, d_y, accumulate);
-        let d_output = pass.scratch_operand("d_attended", d_y.rows, attended.output.cols);
-        self.output_proj.backward_input(pass, d_y, d_output);
+        let d_output = self
+            .output_proj
+            .backward_to_operand(pass, attended.output, d_y);
         let mut d_qkv = attention::backward(pass.plan, attended, d_output, shape).tensor;
         if let (Some(norm), Some(saved)) = (self.head_norm, saved.normed) {
             d_qkv = norm.backward(pass, saved, d_qkv);
         }
-        let d_x = pass
-            .plan
-            .scratch("d_normed", saved.input.rows, saved.input.cols);
-        self.qkv_proj.backward_input(pass, d_qkv, d_x);
-        self.qkv_proj
-            .backward_weight(pass, saved.input, d_qkv, accumulate);
+        let input = saved.input;
+        let d_x = is_wanted.then(|| pass.plan.scratch("d_normed", input.rows, input.cols));
+        self.qkv_proj.backward(pass, input, d_qkv, d_x);
         d_x
     }
 }

@@ -45,6 +45,13 @@ impl Block {
                 true => names.iter().map(|name| bias(name)).collect(),
                 false => Vec::new(),
             },
+            adapters: {
+                let adapters = names.iter().map(|name| table.adapter(weight(name)));
+                let numbered = adapters.enumerate();
+                numbered
+                    .filter_map(|(i, adapter)| Some((i, adapter?)))
+                    .collect()
+            },
         };
         let norm = |name: &str| Norm::new(config, table, &format!("{scope}.{name}"));
         #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
@@ -146,22 +153,37 @@ impl Block {
         self.ffn.forward(pass, normed, x).0
     }
 
+    /// Whether anything of it is trained.
+    pub fn is_trained(&self, pass: &Pass<'_>) -> bool {
+        self.ln1.is_trained(pass)
+            || self.attn.is_trained(pass)
+            || self.ln2.is_trained(pass)
+            || self.linears().iter().any(|linear| linear.is_trained(pass))
+    }
+
     /// Turns `d_x`, the gradient of the block's output, into that of its input, in place: each
-    /// half adds its own share to the residual stream's. Takes and returns it as an operand too.
+    /// half adds its own share to the residual stream's. Takes and returns it as an operand too. Where nothing
+    /// below the block is trained (`is_lowest`), what only that would take is left out.
     pub fn backward(
         &self,
         pass: &mut Pass<'_>,
         saved: Saved,
-        d_x: Tensor,
-        d_operand: Tensor,
+        (d_x, d_operand): (Tensor, Tensor),
         shape: AttentionShape,
+        is_lowest: bool,
     ) -> Tensor {
         pass.plan.set_scope(format!("{}.ffn", self.scope));
         let d_normed = self.ffn.backward(pass, saved.ffn, d_operand);
-        let d_operand = self.ln2.backward(pass, saved.ln2, d_normed, d_x, true);
-        pass.plan.set_scope(format!("{}.attn", self.scope));
-        let d_normed = self.attn.backward(pass, saved.attn, d_operand, shape);
-        let d_operand = self.ln1.backward(pass, saved.ln1, d_normed, d_x, true);
+        let mut d_operand = self.ln2.backward(pass, saved.ln2, d_normed, d_x, true);
+        let is_ln1_wanted = !is_lowest || self.ln1.is_trained(pass);
+        if is_ln1_wanted || self.attn.is_trained(pass) {
+            pass.plan.set_scope(format!("{}.attn", self.scope));
+            let attn = &self.attn;
+            let d_normed = attn.backward(pass, saved.attn, d_operand, shape, is_ln1_wanted);
+            if let Some(d_normed) = d_normed {
+                d_operand = self.ln1.backward(pass, saved.ln1, d_normed, d_x, true);
+            }
+        }
         pass.sums.flush(pass.plan);
         d_operand
     }

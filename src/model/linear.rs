@@ -12,7 +12,7 @@ use crate::kernels::half::in_words;
 use crate::kernels::matmul::{Epilogue, Form, Product, matmul, matmul_before, takes_any_epilogue};
 use crate::kernels::rope::{self, RopeTable};
 use crate::kernels::swiglu;
-use crate::weights::ParameterId;
+use crate::weights::{Adapter, ParameterId};
 
 /// Linear layers of the same input, whose outputs lie side by side in the rows of one tensor. Where their
 /// weights lie one behind the other in memory they make one product.
@@ -22,6 +22,8 @@ pub struct Linear {
     pub weights: Vec<ParameterId>,
     /// `[out]` each, one a weight; or none at all.
     pub biases: Vec<ParameterId>,
+    /// Adapters beside some of the weights, with the weight's place among them.
+    pub adapters: Vec<(usize, Adapter)>,
 }
 
 /// A matrix that one product takes: some rows of a weight, or several weights that follow each other.
@@ -52,13 +54,14 @@ impl Linear {
         Self {
             weights: vec![weight],
             biases: Vec::new(),
+            adapters: Vec::new(),
         }
     }
 
     /// `[rows, in]`, an operand, to a given `[rows, out]`.
     pub fn forward_into(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor) {
         self.push_forward(pass, x, y, Epilogue::Store);
-        self.add_biases(pass, y);
+        self.add_to_products(pass, x, y);
     }
 
     /// `[rows, in]`, an operand, to `[rows, out]` of f32 in any precision.
@@ -82,7 +85,7 @@ impl Linear {
             .plan
             .scratch("projected", x.rows, self.output_cols(pass));
         self.push_forward(pass, x, y, Epilogue::Residual(residual));
-        self.add_biases(pass, y);
+        self.add_to_products(pass, x, y);
         y
     }
 
@@ -97,7 +100,7 @@ impl Linear {
     ) -> Tensor {
         let head_dim = table.angles.cols;
         let whole_heads = |matrix: &Matrix| matrix.first.is_multiple_of(head_dim);
-        let can_turn = takes_any_epilogue(x.cols) && self.biases.is_empty();
+        let can_turn = takes_any_epilogue(x.cols) && self.is_products_alone();
         if can_turn && self.matrices(pass).iter().all(whole_heads) {
             let y = self.output(pass, x);
             let epilogue = Epilogue::Rotate {
@@ -134,8 +137,8 @@ impl Linear {
             panic!("a gate and up: {self:?}");
         };
         let cols = self.output_cols(pass) - up_first;
-        let has_biases = !self.biases.is_empty();
-        if self.matrices(pass).len() == 1 && takes_any_epilogue(x.cols) && !has_biases {
+        let is_one = self.matrices(pass).len() == 1 && self.is_products_alone();
+        if is_one && takes_any_epilogue(x.cols) {
             let gate_up = self.output(pass, x);
             let hidden = pass.scratch_operand_rows("gated", x.rows, cols);
             let epilogue = Epilogue::Gate { hidden, up_first };
@@ -148,18 +151,20 @@ impl Linear {
         (pass.operand(gate_up), pass.operand(hidden))
     }
 
-    /// Gradients for a gate and for up, which lie as `gate_up` does, where the layer's input is
-    /// `silu(gate) * up`.
+    /// Gradients for the layer's parameters, and those for a gate and for up, which lie as `gate_up` does, where
+    /// the layer's input `x`, an operand, is `silu(gate) * up`.
     pub fn backward_gated(
         &self,
         pass: &mut Pass<'_>,
-        d_y: Tensor,
+        (x, d_y): (Tensor, Tensor),
         gate_up: Tensor,
         up_first: usize,
     ) -> Tensor {
         if let [matrix] = &self.matrices(pass)[..]
             && takes_any_epilogue(d_y.cols)
+            && self.adapters.is_empty()
         {
+            self.backward_weight(pass, x, d_y, pass.accumulates());
             let weight = pass.matrix(matrix);
             let d_gate_up = pass.plan.scratch_like("d_gate_up", gate_up);
             let epilogue = Epilogue::GateBackward { gate_up, up_first };
@@ -169,9 +174,19 @@ impl Linear {
         let gate_up = in_words(pass.plan, gate_up);
         let cols = gate_up.cols - up_first;
         let d_hidden = pass.plan.scratch_rows("d_hidden", d_y.rows, cols);
-        self.backward_input(pass, d_y, d_hidden);
+        self.backward(pass, x, d_y, Some(d_hidden));
         let d_gate_up = swiglu::backward(pass.plan, gate_up, up_first, d_hidden);
         pass.operand(d_gate_up)
+    }
+
+    /// Whether a weight, a bias or an adapter is trained.
+    pub fn is_trained(&self, pass: &Pass<'_>) -> bool {
+        let own = self.weights.iter().chain(&self.biases).copied();
+        let adapters = self
+            .adapters
+            .iter()
+            .flat_map(|(_, adapter)| [adapter.a, adapter.b]);
+        own.chain(adapters).any(|id| !pass.gradient(id).is_empty())
     }
 
     /// Column of the output where that of each layer begins.
@@ -182,9 +197,44 @@ impl Linear {
         begin.map(|part| part.first).collect()
     }
 
-    /// Gradient for the input, `[rows, in]`, from that of the output, `[rows, out]`.
+    /// Gradients for the layer's parameters, and that for its input, from the input `x` `[rows, in]` and the
+    /// output's gradient `d_y` `[rows, out]`, operands both. That of the input goes to `d_x` `[rows, in]`, if
+    /// anybody wants it; the others are whole when the pass's sums are flushed.
+    pub fn backward(&self, pass: &mut Pass<'_>, x: Tensor, d_y: Tensor, d_x: Option<Tensor>) {
+        self.backward_weight(pass, x, d_y, pass.accumulates());
+        if let Some(d_x) = d_x {
+            self.backward_input(pass, d_y, d_x);
+        }
+        self.backward_adapters(pass, x, d_y, d_x);
+    }
+
+    /// [`Linear::backward`] with the gradient for the input as a new operand.
+    pub fn backward_to_operand(&self, pass: &mut Pass<'_>, x: Tensor, d_y: Tensor) -> Tensor {
+        // What adapters add is added in f32.
+        let d_x = match self.adapters.is_empty() {
+            true => pass.scratch_operand("d_input", d_y.rows, x.cols),
+            false => pass.plan.scratch("d_input", d_y.rows, x.cols),
+        };
+        self.backward(pass, x, d_y, Some(d_x));
+        match d_x.is_halves() {
+            true => d_x,
+            false => pass.operand(d_x),
+        }
+    }
+
+    /// Gradient for the input, `[rows, in]`, from that of the output, `[rows, out]`: without what adapters add to
+    /// it.
     pub fn backward_input(&self, pass: &mut Pass<'_>, d_y: Tensor, d_x: Tensor) {
-        let mut epilogue = Epilogue::Store;
+        self.push_backward_input(pass, d_y, d_x, Epilogue::Store);
+    }
+
+    pub(super) fn push_backward_input(
+        &self,
+        pass: &mut Pass<'_>,
+        d_y: Tensor,
+        d_x: Tensor,
+        mut epilogue: Epilogue,
+    ) {
         for matrix in self.matrices(pass) {
             let weight = pass.matrix(&matrix);
             let d_y = d_y.columns(matrix.first, matrix.rows);
@@ -215,6 +265,16 @@ impl Linear {
             }
         }
         self.backward_biases(pass, d_y, accumulate);
+    }
+
+    /// Whether the output is that of the products, with nothing added behind them.
+    fn is_products_alone(&self) -> bool {
+        self.biases.is_empty() && self.adapters.is_empty()
+    }
+
+    fn add_to_products(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor) {
+        self.add_adapters(pass, x, y);
+        self.add_biases(pass, y);
     }
 
     fn add_biases(&self, pass: &mut Pass<'_>, y: Tensor) {
@@ -251,7 +311,13 @@ impl Linear {
     }
 
     /// Each matrix of weights makes some columns of the output.
-    fn push_forward(&self, pass: &mut Pass<'_>, x: Tensor, y: Tensor, epilogue: Epilogue) {
+    pub(super) fn push_forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Tensor,
+        y: Tensor,
+        epilogue: Epilogue,
+    ) {
         let matrices = self.matrices(pass);
         for matrix in &matrices {
             let weight = pass.matrix(matrix);
@@ -285,8 +351,10 @@ impl Linear {
         for &weight in &self.weights {
             for (number, &part) in pass.weight(weight).iter().enumerate() {
                 let joined = whole.and_then(|before| before.followed_by(part));
-                let joined =
-                    joined.filter(|joined| number == 0 && pass.can_bind_rows(*joined, next));
+                let can_join = |joined: &Tensor| {
+                    number == 0 && self.can_begin(next) && pass.can_bind_rows(*joined, next)
+                };
+                let joined = joined.filter(can_join);
                 if joined.is_none() {
                     if number == 0 {
                         next = next.next_multiple_of(COLUMNS_MULTIPLE);
@@ -309,6 +377,11 @@ impl Linear {
             }
         }
         matrices
+    }
+
+    /// Whether the output of a weight may begin at column `first`: what adapters add to is bound alone.
+    fn can_begin(&self, first: usize) -> bool {
+        self.adapters.is_empty() || first.is_multiple_of(COLUMNS_MULTIPLE)
     }
 
     /// Columns of the output without gaps in between.

@@ -49,29 +49,26 @@ impl Mlp {
 
     /// Gradient for the normed input from that of the residual stream, an operand.
     pub fn backward(&self, pass: &mut Pass<'_>, saved: Saved, d_y: Tensor) -> Tensor {
-        let accumulate = pass.accumulates();
         let Saved {
             input,
             projected,
             hidden,
         } = saved;
-        self.down.backward_weight(pass, hidden, d_y, accumulate);
         let d_projected = match self.activation {
             Activation::Swiglu => {
                 let up_first = projected.cols - hidden.cols;
-                self.down.backward_gated(pass, d_y, projected, up_first)
+                self.down
+                    .backward_gated(pass, (hidden, d_y), projected, up_first)
             }
             Activation::Gelu => {
                 let d_hidden = pass.plan.scratch_like("d_hidden", projected);
-                self.down.backward_input(pass, d_y, d_hidden);
+                self.down.backward(pass, hidden, d_y, Some(d_hidden));
                 let d_up = gelu::backward(pass.plan, projected, d_hidden);
                 pass.operand(d_up)
             }
         };
         let d_x = pass.plan.scratch("d_normed", input.rows, input.cols);
-        self.up.backward_input(pass, d_projected, d_x);
-        self.up
-            .backward_weight(pass, input, d_projected, accumulate);
+        self.up.backward(pass, input, d_projected, Some(d_x));
         d_x
     }
 }

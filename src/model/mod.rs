@@ -1,5 +1,6 @@
 //! The decoder: layers with forward beside backward.
 
+mod adapter;
 pub mod attention;
 pub mod block;
 pub mod inputs;

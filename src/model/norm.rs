@@ -43,6 +43,12 @@ impl Norm {
         }
     }
 
+    /// Whether its gain or bias is trained.
+    pub fn is_trained(&self, pass: &Pass<'_>) -> bool {
+        let is_trained = |id| !pass.gradient(id).is_empty();
+        is_trained(self.weight) || self.bias.is_some_and(is_trained)
+    }
+
     /// Normalises `x` `[rows, d_model]` to an operand.
     pub fn forward(&self, pass: &mut Pass<'_>, x: Tensor) -> (Tensor, Saved) {
         let weight = pass.vector(self.weight);

@@ -198,6 +198,12 @@ impl Transformer {
         x
     }
 
+    fn is_embedding_trained(&self, pass: &Pass<'_>) -> bool {
+        let ids = [Some(self.embedding), self.position_embeddings];
+        let mut ids = ids.into_iter().flatten();
+        ids.any(|id| !pass.gradient(id).is_empty())
+    }
+
     /// Adds up `d_x` `[rows, d_model]` over the sequences of a batch.
     ///
     /// # Panics
@@ -305,7 +311,16 @@ impl Transformer {
         let mut d_operand = self.ln_final.backward(pass, ln_final, d_hidden, d_x, false);
         pass.sums.flush(pass.plan);
         let attention_shape = self.attention_shape(shape.batch);
-        for (block, kept) in self.blocks.iter().zip(&forward.blocks).rev() {
+        // Nothing below the lowest parameter that is trained takes a gradient.
+        let is_embedding_trained = self.is_embedding_trained(pass);
+        let lowest = match is_embedding_trained {
+            true => Some(0),
+            false => self.blocks.iter().position(|block| block.is_trained(pass)),
+        };
+        let Some(lowest) = lowest else { return };
+        let blocks = self.blocks.iter().zip(&forward.blocks).enumerate();
+        for (index, (block, kept)) in blocks.skip(lowest).rev() {
+            let is_lowest = index == lowest && !is_embedding_trained;
             let saved = match *kept {
                 Kept::All(saved) => saved,
                 Kept::Input(x) => {
@@ -314,7 +329,8 @@ impl Transformer {
                     block.forward(pass, x, attention_shape, shape.positions).1
                 }
             };
-            d_operand = block.backward(pass, saved, d_x, d_operand, attention_shape);
+            let gradients = (d_x, d_operand);
+            d_operand = block.backward(pass, saved, gradients, attention_shape, is_lowest);
         }
         self.positions_backward(pass, d_x, shape.batch.time);
         pass.plan.set_scope("token_embeddings");

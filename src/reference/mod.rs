@@ -25,6 +25,7 @@ pub mod probe;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sample;
+pub mod scale;
 pub mod softmax;
 pub mod sum;
 pub mod swiglu;

@@ -6,7 +6,7 @@ use crate::kernels::attention::Qkv;
 use crate::kernels::head_norm::{Gains, HeadNormShape};
 use crate::kernels::rope::RopeTable;
 use crate::kernels::sum::Sums;
-use crate::kernels::{Gradient, bias, gelu, head_norm, layernorm, rmsnorm, rope, swiglu};
+use crate::kernels::{Gradient, bias, gelu, head_norm, layernorm, rmsnorm, rope, scale, swiglu};
 use crate::reference;
 
 /// `[rows, cols]` of a medium model.
@@ -43,6 +43,13 @@ pub(super) fn rows(table: &mut Table) {
     }
     gelu_rows(table);
     bias_rows(table);
+    // What adapters of these ranks make of the rows.
+    for (kernel, rank) in [(&scale::SCALE, 9), (&scale::SCALE_QUADS, 16)] {
+        table.add(kernel, format!("{ROWS}x{rank}"), move |case| {
+            let values = tensor(case, ROWS, rank);
+            scale::scale(&mut case.plan, values, 0.5);
+        });
+    }
 }
 
 fn gelu_rows(table: &mut Table) {

@@ -19,6 +19,7 @@ mod optimiser;
 mod probe;
 mod rmsnorm;
 mod sample;
+mod scale;
 mod split;
 
 use super::{Build, Case, Data, Row};
@@ -32,6 +33,7 @@ pub(super) fn all() -> Vec<Row> {
     gelu::rows(&mut table);
     head_norm::rows(&mut table);
     bias::rows(&mut table);
+    scale::rows(&mut table);
     matmul_stage::rows(&mut table);
     matmul_epilogue::rows(&mut table);
     matmul::rows(&mut table);
