@@ -248,6 +248,7 @@ fn saved_model(fixture: &Fixture, folder: &Path) -> PathBuf {
         train_loss: None,
         val_loss: None,
         best_val_loss: None,
+        base: None,
         tuning: None,
     };
     let path = folder.join("init.safetensors");

@@ -34,6 +34,40 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// Adapters without the model that they are of.
+    #[error(
+        "'{}' holds adapters of the model '{base}', which is not there; put it there, or say where it is",
+        path.display()
+    )]
+    NoBase {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where the model should be, or its name.
+        base: String,
+    },
+    /// Adapters beside another model than the one that they were trained with.
+    #[error(
+        "'{}' holds adapters of another model than '{}', whose '{name}' has other values; give the model that \
+         they were trained with",
+        path.display(),
+        base.display()
+    )]
+    OtherBase {
+        /// The file.
+        path: PathBuf,
+        /// The model.
+        base: PathBuf,
+        /// The parameter that differs.
+        name: String,
+    },
+    /// Adapters of adapters, and so on.
+    #[error("'{}' is one of more than {most} adapters beside each other; merge some by an export", path.display())]
+    TooDeep {
+        /// The file.
+        path: PathBuf,
+        /// How many may be.
+        most: usize,
+    },
     /// The settings in the metadata are damaged.
     #[error("'{}' has a damaged config: {reason}; take another checkpoint", path.display())]
     Config {
@@ -90,7 +124,10 @@ impl CheckpointError {
     /// Whether the request was wrong, rather than the run failed.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::OtherModel { .. } | Self::OtherTokenizer { .. } => true,
+            Self::OtherModel { .. }
+            | Self::OtherTokenizer { .. }
+            | Self::NoBase { .. }
+            | Self::OtherBase { .. } => true,
             Self::Interop(error) => error.is_usage(),
             _ => false,
         }

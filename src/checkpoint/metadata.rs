@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::Base;
 use crate::tuner::Record;
 
 /// What a checkpoint knows besides tensors.
@@ -21,14 +22,19 @@ pub struct Metadata {
     pub val_loss: Option<f64>,
     /// Lowest validation loss so far, in nats.
     pub best_val_loss: Option<f64>,
+    /// The model that the parameters are adapters of, if they are.
+    pub base: Option<Base>,
     /// Which kernels the run was planned with, if it says so.
     pub tuning: Option<Record>,
 }
 
+/// Key of the model that adapters are of.
+const BASE: &str = "base";
+
 impl Metadata {
     pub(super) fn to_map(&self) -> HashMap<String, String> {
         let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
-        HashMap::from([
+        let mut map = HashMap::from([
             ("iteration".to_owned(), self.iteration.to_string()),
             (
                 "config".to_owned(),
@@ -50,7 +56,12 @@ impl Metadata {
                 "tuning".to_owned(),
                 serde_json::to_string(&self.tuning).unwrap_or_default(),
             ),
-        ])
+        ]);
+        if let Some(base) = &self.base {
+            let text = serde_json::to_string(base).unwrap_or_default();
+            map.insert(BASE.to_owned(), text);
+        }
+        map
     }
 
     pub(super) fn from_map(map: &HashMap<String, String>) -> Option<Self> {
@@ -65,6 +76,10 @@ impl Metadata {
             train_loss: number("train_loss"),
             val_loss: number("val_loss"),
             best_val_loss: number("best_val_loss"),
+            base: match map.get(BASE) {
+                None => None,
+                Some(text) => Some(serde_json::from_str(text).ok()?),
+            },
             // A file of an earlier version has none.
             tuning: map
                 .get("tuning")

@@ -1,5 +1,6 @@
 //! Checkpoints: one safetensors file with parameters, moments and what a run needs to go on.
 
+mod adapters;
 mod error;
 mod metadata;
 
@@ -7,14 +8,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use adapters::{Adapted, Adapters};
+
 use crate::config::ModelConfig;
 use crate::data::tokenizer::{TokenRoles, Tokenizer, TokenizerError};
-use crate::interop::{self, ForeignModel, InteropError, shape};
+use crate::interop::{self, ForeignModel, InteropError, PeftFolder, shape};
 use crate::kernels::loss_scale::LossScale;
 use crate::weights::{
-    self, EngineState, HostTensor, Parameter, ParameterTable, Role, WeightsError, WeightsFile,
+    self, AdapterValues, EngineState, HostTensor, Parameter, ParameterTable, Role, WeightsError,
+    WeightsFile,
 };
 
+pub use adapters::{Base, save_adapters};
 pub use error::CheckpointError;
 pub use metadata::Metadata;
 
@@ -32,7 +37,12 @@ pub struct Checkpoint {
 enum Weights {
     Own(WeightsFile),
     Foreign(Box<ForeignModel>),
+    /// Adapters, of a run or of another program.
+    Adapted(Box<Adapted>),
 }
+
+/// Adapters that may be beside a model, those of one being beside those of another.
+const MOST_ADAPTERS: usize = 8;
 
 impl Checkpoint {
     /// Opens a checkpoint, or a model of another program in any format that is read.
@@ -40,6 +50,38 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing, damaged, or of no format that is known.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        Self::open_beside(path, None)
+    }
+
+    /// [`Checkpoint::open`], where the model that adapters are of is `base`, if it does not lie where they say.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_beside(path: &Path, base: Option<&Path>) -> Result<Self, CheckpointError> {
+        Self::open_within(path, base, MOST_ADAPTERS)
+    }
+
+    fn open_within(path: &Path, base: Option<&Path>, most: usize) -> Result<Self, CheckpointError> {
+        let adapted = |adapters: Adapters, metadata| {
+            let Some(most) = most.checked_sub(1) else {
+                return Err(CheckpointError::TooDeep {
+                    path: path.to_owned(),
+                    most: MOST_ADAPTERS,
+                });
+            };
+            let base_path =
+                base.map_or_else(|| adapters.base_path(), |base| Ok(base.to_owned()))?;
+            let adapted = Adapted {
+                adapters,
+                base: Box::new(Self::open_within(&base_path, None, most)?),
+                base_path,
+            };
+            Ok(Self {
+                weights: Weights::Adapted(Box::new(adapted)),
+                metadata,
+                context_length: None,
+            })
+        };
         let unreadable = |error| match error {
             InteropError::Unreadable { path, source } => {
                 WeightsError::Unreadable { path, source }.into()
@@ -51,12 +93,23 @@ impl Checkpoint {
             metadata,
             context_length: None,
         };
-        if interop::kind_of(path).map_err(unreadable)? == interop::Kind::Safetensors {
-            let weights = WeightsFile::open(path)?;
-            let metadata = weights.metadata().and_then(Metadata::from_map);
-            if metadata.is_some() {
-                return Ok(of(Weights::Own(weights), metadata));
+        match interop::kind_of(path).map_err(unreadable)? {
+            interop::Kind::Safetensors => {
+                let weights = WeightsFile::open(path)?;
+                let metadata = weights.metadata().and_then(Metadata::from_map);
+                if let Some(noted) = metadata {
+                    return match Adapters::of_run(weights, &noted) {
+                        Ok(adapters) => adapted(adapters, Some(noted)),
+                        Err(weights) => Ok(of(Weights::Own(weights), Some(noted))),
+                    };
+                }
             }
+            interop::Kind::Peft => {
+                let folder = PeftFolder::open(path)?;
+                let opened = adapted(Adapters::Peft(folder), None)?;
+                return Ok(opened);
+            }
+            _ => {}
         }
         let foreign = interop::open(path).map_err(unreadable)?;
         Ok(of(Weights::Foreign(Box::new(foreign)), None))
@@ -65,8 +118,24 @@ impl Checkpoint {
     /// The model of another program, if it is one.
     pub fn foreign(&self) -> Option<&ForeignModel> {
         match &self.weights {
-            Weights::Own(_) => None,
+            Weights::Own(_) | Weights::Adapted(_) => None,
             Weights::Foreign(model) => Some(model),
+        }
+    }
+
+    /// The model that it holds adapters of, if it holds adapters.
+    pub fn base(&self) -> Option<&Checkpoint> {
+        match &self.weights {
+            Weights::Adapted(adapted) => Some(&adapted.base),
+            _ => None,
+        }
+    }
+
+    /// Where that model was opened.
+    pub fn base_path(&self) -> Option<&Path> {
+        match &self.weights {
+            Weights::Adapted(adapted) => Some(&adapted.base_path),
+            _ => None,
         }
     }
 
@@ -77,7 +146,8 @@ impl Checkpoint {
     pub fn known(&self) -> Result<Map<String, Value>, CheckpointError> {
         match &self.weights {
             Weights::Foreign(model) => Ok(model.known()),
-            Weights::Own(_) => Ok(self.model()?.shape_keys()),
+            Weights::Adapted(adapted) if self.metadata.is_none() => adapted.base.known(),
+            Weights::Own(_) | Weights::Adapted(_) => Ok(self.model()?.shape_keys()),
         }
     }
 
@@ -90,7 +160,10 @@ impl Checkpoint {
         let path = self.path();
         match &mut self.weights {
             Weights::Foreign(model) => Ok(model.give(keys)?),
-            Weights::Own(_) => Ok(shape::expect(&path, &self.known()?, keys)?),
+            Weights::Adapted(adapted) if self.metadata.is_none() => adapted.base.give(keys),
+            Weights::Own(_) | Weights::Adapted(_) => {
+                Ok(shape::expect(&path, &self.known()?, keys)?)
+            }
         }
     }
 
@@ -108,7 +181,10 @@ impl Checkpoint {
                 let one = Map::from_iter([(key.to_owned(), limited.into())]);
                 model.give(&one)?;
             }
-            Weights::Own(_) => self.context_length = Some(limited),
+            Weights::Adapted(adapted) if self.metadata.is_none() => {
+                adapted.base.limit_context(tokens)?;
+            }
+            Weights::Own(_) | Weights::Adapted(_) => self.context_length = Some(limited),
         }
         self.model().map(|_| ())
     }
@@ -118,6 +194,7 @@ impl Checkpoint {
         match (&self.metadata, &self.weights) {
             (Some(noted), _) => noted.tokenizer_hash.clone(),
             (None, Weights::Own(_)) => None,
+            (None, Weights::Adapted(adapted)) => adapted.base.tokenizer_hash(),
             // One of a kind that is not supported has no hash.
             (None, Weights::Foreign(model)) => {
                 let own = model.tokenizer().ok().flatten();
@@ -135,10 +212,16 @@ impl Checkpoint {
         match &self.weights {
             Weights::Own(_) => Ok(Vec::new()),
             Weights::Foreign(model) => Ok(model.check(config)?),
+            Weights::Adapted(adapted) => {
+                if let Adapters::Peft(folder) = &adapted.adapters {
+                    folder.check(config)?;
+                }
+                adapted.base.check(config)
+            }
         }
     }
 
-    /// A parameter of a model of `config`.
+    /// A parameter of a model of `config`; with adapters, the sum of theirs and the model's that they are of.
     ///
     /// # Errors
     /// When it is missing, of another shape or type, or damaged.
@@ -150,7 +233,29 @@ impl Checkpoint {
         match &self.weights {
             Weights::Own(file) => Ok(file.read("", parameter)?),
             Weights::Foreign(model) => Ok(model.read(config, parameter)?),
+            Weights::Adapted(adapted) => adapted.merged(config, parameter),
         }
+    }
+
+    /// The adapters of a model of `config`, each with the weight that it is beside; none of a model that has none.
+    ///
+    /// # Errors
+    /// When one is damaged or does not fit the model.
+    pub fn adapters(
+        &self,
+        config: &ModelConfig,
+    ) -> Result<Vec<(Parameter, AdapterValues)>, CheckpointError> {
+        let Weights::Adapted(adapted) = &self.weights else {
+            return Ok(Vec::new());
+        };
+        let table = ParameterTable::new(config, &[], usize::MAX);
+        let mut all = Vec::new();
+        for weight in table.iter().filter(|p| p.is_of_linear()) {
+            if let Some(values) = adapted.adapters.read(config, weight)? {
+                all.push((weight.clone(), values));
+            }
+        }
+        Ok(all)
     }
 
     /// The file or folder.
@@ -158,6 +263,7 @@ impl Checkpoint {
         match &self.weights {
             Weights::Own(file) => file.path().to_owned(),
             Weights::Foreign(model) => model.path().to_owned(),
+            Weights::Adapted(adapted) => adapted.adapters.path().to_owned(),
         }
     }
 
@@ -183,7 +289,8 @@ impl Checkpoint {
     pub fn model(&self) -> Result<ModelConfig, CheckpointError> {
         let mut model = match &self.weights {
             Weights::Foreign(model) => model.config()?,
-            Weights::Own(_) => {
+            Weights::Adapted(adapted) if self.metadata.is_none() => adapted.base.model()?,
+            Weights::Own(_) | Weights::Adapted(_) => {
                 let config = Value::Object(self.metadata()?.config.clone());
                 serde_json::from_value(config).map_err(|e| CheckpointError::Config {
                     path: self.path(),
@@ -240,31 +347,65 @@ impl Checkpoint {
     }
 
     fn loss_scale(&self) -> Option<LossScale> {
-        let Weights::Own(file) = &self.weights else {
-            return None;
-        };
+        let file = self.own_file()?;
         let text = file.metadata()?.get(LOSS_SCALE)?;
         serde_json::from_str(text).ok()
     }
 
-    /// What an engine of `table` starts from: the parameters, and the moments too where `moments`
-    /// says so.
+    /// The file of a run.
+    fn own_file(&self) -> Option<&WeightsFile> {
+        match &self.weights {
+            Weights::Own(file) => Some(file),
+            Weights::Foreign(_) => None,
+            Weights::Adapted(adapted) => match &adapted.adapters {
+                Adapters::Own { file, .. } => Some(file),
+                Adapters::Peft(_) => None,
+            },
+        }
+    }
+
+    /// What an engine of `table` starts from: the model's parameters, and new adapters, if the table has some, as
+    /// `seed` has them.
     ///
     /// # Errors
     /// When a tensor is missing, of another shape, or damaged.
-    pub fn state(
+    pub fn initial_state(
         &self,
         table: &ParameterTable,
-        moments: bool,
+        seed: u64,
     ) -> Result<EngineState, CheckpointError> {
-        let parameters = table.iter().map(|p| self.read(table.config(), p));
+        let read = |(index, p): (usize, &Parameter)| match p.is_of_adapter() {
+            true => Ok(table.initial_values(index, seed)),
+            false => self.read(table.config(), p),
+        };
         Ok(EngineState {
-            parameters: parameters.collect::<Result<_, _>>()?,
-            moments: match moments {
-                true => Some([self.moments(table, MOMENT1)?, self.moments(table, MOMENT2)?]),
-                false => None,
+            parameters: table
+                .iter()
+                .enumerate()
+                .map(read)
+                .collect::<Result<_, _>>()?,
+            moments: None,
+            loss_scale: None,
+        })
+    }
+
+    /// What an engine of `table` goes on from, moments included.
+    ///
+    /// # Errors
+    /// When a tensor is missing, of another shape, or damaged.
+    pub fn state(&self, table: &ParameterTable) -> Result<EngineState, CheckpointError> {
+        let config = table.config();
+        let read = |p: &Parameter| match &self.weights {
+            Weights::Adapted(adapted) if !p.is_of_adapter() => adapted.of_base(config, p),
+            _ => match self.own_file() {
+                Some(file) => Ok(file.read("", p)?),
+                None => Err(CheckpointError::NoRun { path: self.path() }),
             },
-            loss_scale: moments.then(|| self.loss_scale()).flatten(),
+        };
+        Ok(EngineState {
+            parameters: table.iter().map(read).collect::<Result<_, _>>()?,
+            moments: Some([self.moments(table, MOMENT1)?, self.moments(table, MOMENT2)?]),
+            loss_scale: self.loss_scale(),
         })
     }
 
@@ -289,6 +430,8 @@ impl Checkpoint {
                 let settings = noted.map(|noted| noted.config.clone());
                 Ok((moments, iteration, settings.unwrap_or_default()))
             }
+            // Those of adapters are of no parameter of the model.
+            Weights::Adapted(_) => Ok((None, 0, Map::new())),
             Weights::Foreign(model) => {
                 let stored = model.moments(&table)?;
                 let iteration = stored.as_ref().map(|stored| stored.steps);
@@ -307,14 +450,13 @@ impl Checkpoint {
         match &self.weights {
             Weights::Own(_) => Ok(None),
             Weights::Foreign(model) => model.tokenizer(),
+            Weights::Adapted(adapted) => adapted.base.tokenizer(),
         }
     }
 
     fn has_moments(&self) -> bool {
-        match &self.weights {
-            Weights::Own(file) => file.has_any(MOMENT1),
-            Weights::Foreign(_) => false,
-        }
+        let file = self.own_file();
+        file.is_some_and(|file| file.has_any(MOMENT1))
     }
 
     fn moments(
@@ -322,10 +464,8 @@ impl Checkpoint {
         table: &ParameterTable,
         prefix: &str,
     ) -> Result<Vec<HostTensor>, CheckpointError> {
-        let file = match &self.weights {
-            Weights::Own(file) if self.has_moments() => file,
-            _ => return Err(CheckpointError::NoMoments { path: self.path() }),
-        };
+        let file = self.own_file().filter(|_| self.has_moments());
+        let file = file.ok_or_else(|| CheckpointError::NoMoments { path: self.path() })?;
         let trained = table.iter().filter(|p| p.role == Role::Trainable);
         Ok(trained
             .map(|p| file.read(prefix, p))
@@ -342,7 +482,7 @@ const LOSS_SCALE: &str = "loss_scale";
 const MOMENT1: &str = "optimizer.moment1.";
 const MOMENT2: &str = "optimizer.moment2.";
 
-/// Writes a checkpoint of `state`, whose parameters `table` names: to a temporary file that is synced
+/// Writes a checkpoint of `state`, whose parameters are those of `table` that a checkpoint holds: to a temporary file that is synced
 /// and renamed, so that a crash leaves the one before whole.
 ///
 /// # Errors
@@ -354,6 +494,7 @@ pub fn save(
     metadata: &Metadata,
 ) -> Result<(), CheckpointError> {
     let named = |prefix: &'static str, tensors, trained_only: bool| {
+        let trained_only = trained_only || table.is_adapted();
         let wanted = move |p: &&Parameter| !trained_only || p.role == Role::Trainable;
         let parameters = table.iter().filter(wanted).zip(tensors);
         parameters.map(move |(p, tensor)| (format!("{prefix}{}", p.name), p.shape(), tensor))

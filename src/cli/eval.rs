@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::AdapterArgs;
-use super::model::ContextArgs;
+use super::model::{BaseArgs, ContextArgs};
 use crate::Error;
-use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::data::dataset::Dataset;
 use crate::decode::{InferenceModel, ScorePlan, Scorer};
@@ -27,6 +26,8 @@ pub struct EvalArgs {
     /// Windows of one pass
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
+    #[command(flatten)]
+    base: BaseArgs,
     /// Go on where another tokenizer made the token file than the checkpoint's
     #[arg(long)]
     ignore_tokenizer_mismatch: bool,
@@ -53,7 +54,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
         ..Settings::default()
     };
     let batch_size = settings.train()?.batch_size;
-    let mut checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let mut checkpoint = args.base.open(&args.checkpoint)?;
     args.context.limit(&mut checkpoint)?;
     let config = checkpoint.model()?;
     let dataset = Dataset::open(&args.data, config.vocab_size, config.context_length)?;

@@ -45,6 +45,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Checkpoint(CheckpointError::NoRun { .. } | CheckpointError::NoMoments { .. }) => {
             Some("--init-from FILE")
         }
+        Error::Checkpoint(CheckpointError::NoBase { .. } | CheckpointError::OtherBase { .. }) => {
+            Some("--base PATH")
+        }
         Error::Interop(error) | Error::Checkpoint(CheckpointError::Interop(error)) => {
             of_interop(error)
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::model::BaseArgs;
 use crate::Error;
 use crate::config::{Resolved, SettingFlags};
 use crate::convert;
@@ -20,6 +21,8 @@ pub struct ImportArgs {
     /// File or folder of the model
     #[arg(value_name = "FROM")]
     from: PathBuf,
+    #[command(flatten)]
+    base: BaseArgs,
     /// Checkpoint to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -60,7 +63,12 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
     };
     let given = Resolved::load(args.config.as_deref(), &flags)?.given_of_model();
     let tokenizer_out = args.tokenizer_out.as_deref();
-    let report = convert::import(&args.from, &given, &args.out, tokenizer_out)?;
+    let report = convert::import(
+        args.base.open(&args.from)?,
+        &given,
+        &args.out,
+        tokenizer_out,
+    )?;
     if args.json {
         let mut value = serde_json::to_value(&report).unwrap_or(Value::Null);
         value["out"] = json!(args.out);

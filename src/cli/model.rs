@@ -1,9 +1,9 @@
 //! Which model, for commands that use one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::data::tokenizer::{TokenRoles, Tokenizer};
 
 /// The model and its tokenizer.
@@ -13,6 +13,8 @@ pub struct ModelArgs {
     /// checkpoint, llama2.c, safetensors
     #[arg(long, value_name = "PATH")]
     pub(super) checkpoint: PathBuf,
+    #[command(flatten)]
+    base: BaseArgs,
     /// Folder of the tokenizer that the model was trained with [default: the checkpoint's own, where it has one]
     #[arg(long, value_name = "DIR")]
     pub(super) tokenizer: Option<PathBuf>,
@@ -25,6 +27,21 @@ pub struct ModelArgs {
 
 /// A tokenizer, and the roles of its tokens.
 pub(super) type ModelTokenizer = (Tokenizer, TokenRoles);
+
+/// Where the model is that adapters are of.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BaseArgs {
+    /// The model that the adapters of a checkpoint are of, where it does not lie where they say
+    #[arg(long, value_name = "PATH")]
+    base: Option<PathBuf>,
+}
+
+impl BaseArgs {
+    /// Opens a checkpoint.
+    pub(super) fn open(&self, checkpoint: &Path) -> Result<Checkpoint, CheckpointError> {
+        Checkpoint::open_beside(checkpoint, self.base.as_deref())
+    }
+}
 
 /// How much of a text a model sees.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -55,7 +72,7 @@ impl ModelArgs {
             }
             None => None,
         };
-        let mut checkpoint = Checkpoint::open(&self.checkpoint)?;
+        let mut checkpoint = self.base.open(&self.checkpoint)?;
         self.context.limit(&mut checkpoint)?;
         let own = match given {
             Some(given) => Some(given),

@@ -13,7 +13,7 @@ use crate::interop::torch::{self, AdamWGroup, AdamWState, Content, TorchCheckpoi
 use crate::interop::{
     ElementType, Exported, Family, InteropError, Naming, StoredType, TensorInfo, tensors,
 };
-use crate::interop::{gguf, hugging_face, llama2c, safetensors};
+use crate::interop::{gguf, hugging_face, llama2c, peft, safetensors};
 use crate::weights::ParameterTable;
 
 /// Formats of other programs that are written.
@@ -21,6 +21,8 @@ use crate::weights::ParameterTable;
 pub enum ExportFormat {
     /// Folder of Hugging Face's transformers: config.json, model.safetensors, tokenizer.json
     Hf,
+    /// Folder of PEFT: the adapters alone, of a checkpoint of adapters; other formats have them added to the model
+    Peft,
     /// One file for llama.cpp, tokenizer included
     Gguf,
     /// PyTorch checkpoint with the names of CS336, with the optimizer's state where there is one
@@ -39,6 +41,7 @@ impl ExportFormat {
     fn name(self) -> &'static str {
         match self {
             Self::Hf => "a Hugging Face folder",
+            Self::Peft => "a PEFT folder",
             Self::Gguf => "GGUF",
             Self::Pt => "a PyTorch checkpoint",
             Self::Llama2c | Self::Llama2cV1 => "a llama2.c file",
@@ -96,6 +99,7 @@ pub fn export(
     };
     let mut report = match format {
         ExportFormat::Hf => work.hugging_face(tokenizer),
+        ExportFormat::Peft => work.peft(),
         ExportFormat::Gguf => work.gguf(tokenizer),
         ExportFormat::Pt => work.torch(),
         ExportFormat::Llama2c => work.llama2c(llama2c::Version::Zero),
@@ -103,6 +107,10 @@ pub fn export(
         ExportFormat::Safetensors => work.safetensors(),
     }?;
     report.left = left;
+    if checkpoint.base().is_some() && format != ExportFormat::Peft {
+        let note = "adapters were added to the weights that they are beside".to_owned();
+        report.notes.push(note);
+    }
     Ok(report)
 }
 
@@ -172,6 +180,32 @@ impl Work<'_> {
             tokenizer.save_with(Format::HuggingFace, self.out, roles)?;
         }
         Ok(self.report(&exported))
+    }
+
+    fn peft(&self) -> Result<Report, Error> {
+        let adapters = self.checkpoint.adapters(&self.config)?;
+        let base = self.checkpoint.base_path();
+        let Some(base) = base.filter(|_| !adapters.is_empty()) else {
+            let reason = "it has no adapters; choose another format".to_owned();
+            return Err(self.format.refused(reason).into());
+        };
+        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        let of = (&self.config, &*base.to_string_lossy());
+        let written = peft::write(self.out, of, &adapters, self.stored)?;
+        let mut report = Report {
+            format: self.format.name().to_owned(),
+            parameters: adapters.iter().map(|(_, values)| values.len()).sum(),
+            ..Report::default()
+        };
+        let types = self.stored.element_type().name().to_owned();
+        report.types.insert(types, 2 * written.len());
+        let note = format!(
+            "adapters of {} modules of '{}'",
+            written.len(),
+            base.display()
+        );
+        report.notes.push(note);
+        Ok(report)
     }
 
     fn safetensors(&self) -> Result<Report, Error> {

@@ -11,7 +11,7 @@ use crate::data::tokenizer::Format;
 use crate::interop::{ForeignModel, InteropError};
 use crate::weights::{EngineState, ParameterTable};
 
-/// Reads the model at `from` and writes it to `out`, with moments and iteration where the file has them, and its
+/// Reads the model of `checkpoint`, which is of another program, and writes it to `out`, with moments and iteration where the file has them, and its
 /// tokenizer to the folder `tokenizer_out` if one is named. `given` are keys of a `ModelConfig` that the file may
 /// not tell.
 ///
@@ -19,28 +19,32 @@ use crate::weights::{EngineState, ParameterTable};
 /// When the file is missing, damaged, of a kind that is not supported or ours already, does not tell all of the
 /// model's shape, has no tokenizer that is wanted, or the disk says no.
 pub fn import(
-    from: &Path,
+    mut checkpoint: Checkpoint,
     given: &Map<String, Value>,
     out: &Path,
     tokenizer_out: Option<&Path>,
 ) -> Result<Report, Error> {
-    let mut checkpoint = Checkpoint::open(from)?;
-    if checkpoint.foreign().is_none() {
-        let path = from.to_owned();
-        return Err(InteropError::Own { path }.into());
+    let from = checkpoint.path();
+    if checkpoint.noted().is_some() {
+        return Err(InteropError::Own { path: from }.into());
     }
     checkpoint.give(given)?;
     let config = checkpoint.model()?;
     let table = ParameterTable::new(&config, &[], usize::MAX);
     let left = checkpoint.check(&config)?;
-    let mut report = match checkpoint.foreign() {
+    let base = checkpoint.base();
+    let foreign = base.map_or(checkpoint.foreign(), Checkpoint::foreign);
+    let mut report = match foreign {
         Some(foreign) => report(foreign, &table, left),
         None => Report::default(),
     };
+    if base.is_some() {
+        let note = "adapters were added to the weights that they are beside".to_owned();
+        report.notes.push(note);
+    }
     let tokenizer = match (checkpoint.tokenizer(), tokenizer_out) {
         (Ok(None), Some(_)) => {
-            let path = from.to_owned();
-            return Err(InteropError::NoTokenizer { path }.into());
+            return Err(InteropError::NoTokenizer { path: from }.into());
         }
         (Err(error), Some(_)) => return Err(error.into()),
         (Err(error), None) => {
@@ -57,7 +61,7 @@ pub fn import(
     }
     let state = EngineState {
         moments,
-        ..checkpoint.state(&table, false)?
+        ..checkpoint.initial_state(&table, 0)?
     };
     let mut noted = match serde_json::to_value(&config) {
         Ok(Value::Object(keys)) => keys,
@@ -71,6 +75,7 @@ pub fn import(
         train_loss: None,
         val_loss: None,
         best_val_loss: None,
+        base: None,
         tuning: None,
     };
     checkpoint::save(out, &table, &state, &metadata)?;

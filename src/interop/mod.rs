@@ -13,6 +13,7 @@ mod model;
 mod names;
 mod open;
 mod optimizer;
+pub(crate) mod peft;
 mod plain;
 mod rows;
 pub(crate) mod safetensors;
@@ -31,6 +32,7 @@ pub use model::{ForeignModel, Taken};
 pub use names::Naming;
 pub use open::{Kind, kind_of, open};
 pub use optimizer::StoredMoments;
+pub use peft::PeftFolder;
 pub use shape::Shape;
 pub use tensors::{ElementType, TensorInfo, TensorSource};
 

@@ -9,7 +9,7 @@ use super::names::Naming;
 use super::safetensors::Safetensors;
 use super::shape::Shape;
 use super::torch::TorchFile;
-use super::{ForeignModel, InteropError, TensorSource, gguf, hugging_face, llama2c, plain};
+use super::{ForeignModel, InteropError, TensorSource, gguf, hugging_face, llama2c, peft, plain};
 use crate::config::{ModelConfig, Settings};
 
 /// What a file or folder is.
@@ -17,6 +17,8 @@ use crate::config::{ModelConfig, Settings};
 pub enum Kind {
     /// A folder of `transformers`.
     HuggingFace,
+    /// A folder of PEFT: adapters of a model that lies elsewhere.
+    Peft,
     /// A safetensors file, ours or another's.
     Safetensors,
     /// A file of llama.cpp.
@@ -42,6 +44,7 @@ pub fn kind_of(path: &Path) -> Result<Kind, InteropError> {
     };
     if path.is_dir() {
         return match hugging_face::is_one(path) {
+            _ if peft::is_one(path) => Ok(Kind::Peft),
             true if path.join("checkpoints").is_dir() => Err(unknown(
                 "the folder of a run, whose model is checkpoints/latest.safetensors",
             )),
@@ -72,6 +75,10 @@ pub fn kind_of(path: &Path) -> Result<Kind, InteropError> {
 pub fn open(path: &Path) -> Result<ForeignModel, InteropError> {
     match kind_of(path)? {
         Kind::HuggingFace => open_folder(path),
+        Kind::Peft => Err(InteropError::Unknown {
+            path: path.to_owned(),
+            found: "a folder of adapters without a model",
+        }),
         Kind::Torch => open_torch(path),
         Kind::Gguf => {
             let (config, naming, source) = gguf::open(path)?;

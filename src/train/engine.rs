@@ -343,13 +343,28 @@ impl Engine {
     /// # Errors
     /// When the device fails.
     pub fn state(&self) -> Result<EngineState, GpuError> {
+        self.state_of(&(0..self.plan.table.iter().count()).collect::<Vec<_>>())
+    }
+
+    /// [`Engine::state`] with those parameters alone that a checkpoint holds: all, or adapters where they are what
+    /// is trained.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn saved_state(&self) -> Result<EngineState, GpuError> {
+        match self.plan.table.is_adapted() {
+            true => self.state_of(&self.trained()),
+            false => self.state(),
+        }
+    }
+
+    fn state_of(&self, parameters: &[usize]) -> Result<EngineState, GpuError> {
         let read = |part: Part, indices: &[usize]| -> Result<Vec<HostTensor>, GpuError> {
             indices
                 .iter()
                 .map(|&index| self.read(part, index))
                 .collect()
         };
-        let all: Vec<usize> = (0..self.plan.table.iter().count()).collect();
         let trained = self.trained();
         let moments = [Part::Moment1, Part::Moment2].map(|part| read(part, &trained));
         let [first, second] = moments;
@@ -359,7 +374,7 @@ impl Engine {
         };
         let metrics: Option<Vec<u32>> = self.plan.is_mixed.then(read_metrics).transpose()?;
         Ok(EngineState {
-            parameters: read(Part::Parameters, &all)?,
+            parameters: read(Part::Parameters, parameters)?,
             moments: Some([first?, second?]),
             loss_scale: metrics.map(|words| loss_scale_of(&words)),
         })

@@ -12,7 +12,9 @@ use super::metrics::TrainRecord;
 use super::step_plan::StepPlan;
 use super::trainer::{Ending, RunOptions, Trainer};
 use crate::Error;
-use crate::checkpoint::Checkpoint;
+use serde_json::{Map, Value};
+
+use crate::checkpoint::{Base, Checkpoint, CheckpointError};
 use crate::config::{ConfigError, ModelConfig, Resolved, Settings, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::data::tokenizer::Tokenizer;
@@ -86,10 +88,18 @@ impl Run {
         let tokenizer = tokenizer.transpose()?;
         let model = settings.model(tokenizer.as_ref().map(|t| t.vocab_size()))?;
         ParameterTable::for_training(&model, &train, usize::MAX)?;
-        let resume = settings.load_checkpoint.as_deref().map(Checkpoint::open);
-        let resume = resume.transpose()?;
+        // Of adapters, init_from is the model that they are of.
+        let base = settings.init_from.as_deref();
+        let resume = settings.load_checkpoint.as_deref();
+        let resume = resume
+            .map(|path| Checkpoint::open_beside(path, base))
+            .transpose()?;
+        if train.lora.is_some() {
+            expect_base(settings, &logdir)?;
+        }
         if let Some(checkpoint) = &resume {
             checkpoint.expect_model(&model)?;
+            expect_adapters(checkpoint, settings)?;
             warn_of_changes(checkpoint, settings)?;
         }
         if let Some(checkpoint) = &initial {
@@ -168,12 +178,28 @@ impl Run {
         let plan = |target| StepPlan::new(&self.model, &self.train, target).plan;
         let device = tuner::tune_plan(device, &tuning, plan)?.device;
         let engine = Engine::new(device, &self.model, &self.train)?;
-        tracing::info!("{} parameters", engine.table().count());
+        let (all, trained) = (engine.table().count(), engine.table().trained_count());
+        match all == trained {
+            true => tracing::info!("{all} parameters"),
+            false => tracing::info!("{all} parameters, {trained} of which are trained"),
+        }
+        let mut base = None;
         match &self.initial {
-            Some(checkpoint) => engine.restore(&checkpoint.state(engine.table(), false)?),
+            _ if self.resume.is_some() => {}
+            Some(checkpoint) => {
+                let state = checkpoint.initial_state(engine.table(), self.train.seed)?;
+                engine.restore(&state);
+                base = engine.table().is_adapted().then(|| {
+                    let all = engine.table().iter().zip(&state.parameters);
+                    let own = all.filter(|(p, _)| !p.is_of_adapter());
+                    // A folder of another program has more than its weights.
+                    let path = self.settings().init_from.clone();
+                    Base::new(&path.unwrap_or_else(|| checkpoint.path()), own)
+                });
+            }
             None => engine.initialise(self.train.seed),
         }
-        let options = self.run_options();
+        let options = self.run_options(base);
         self.logdir.clear()?;
         let data = (self.data, self.validation);
         let trainer = Trainer::new(engine, self.train, options, data, self.resume.as_ref())?;
@@ -183,7 +209,7 @@ impl Run {
         })
     }
 
-    fn run_options(&self) -> RunOptions {
+    fn run_options(&self, base: Option<Base>) -> RunOptions {
         let settings = self.settings();
         RunOptions {
             logdir: self.logdir.path().to_owned(),
@@ -195,6 +221,7 @@ impl Run {
             tokenizer_hash: self.tokenizer_hash.clone(),
             floor: self.floor,
             profile: self.options.profile.clone(),
+            base,
             config: self.resolved.to_json(),
         }
     }
@@ -280,6 +307,50 @@ pub fn open_initial(resolved: &mut Resolved) -> Result<Option<Checkpoint>, Error
     }
     resolved.fill(&known, &format!("init_from {}", path.display()))?;
     Ok(Some(checkpoint))
+}
+
+/// Adapters are beside a model, which stays where it is while they are trained and later on.
+fn expect_base(settings: &Settings, logdir: &Logdir) -> Result<(), ConfigError> {
+    let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match (&settings.init_from, &settings.load_checkpoint) {
+        (None, None) => Err(ConfigError::Invalid {
+            key: "lora_rank",
+            found: settings.lora_rank.to_string(),
+            rule: "there is no model to adapt; set init_from".to_owned(),
+        }),
+        (Some(base), _) if absolute(base).starts_with(absolute(logdir.path())) => {
+            Err(ConfigError::Invalid {
+                key: "init_from",
+                found: base.display().to_string(),
+                rule: "it lies in logdir, whose files the run replaces, and adapters are worth nothing without \
+                       it; choose another logdir"
+                    .to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a run's adapters are is not changed on the way.
+fn expect_adapters(checkpoint: &Checkpoint, settings: &Settings) -> Result<(), Error> {
+    let before = &checkpoint.metadata()?.config;
+    let now = Resolved::of(settings.clone()).to_json();
+    for key in ["lora_rank", "lora_alpha", "lora_targets", "freeze"] {
+        let of = |config: &Map<String, Value>| config.get(key).cloned();
+        // Earlier versions knew none of them.
+        if let (Some(found), Some(wanted)) = (of(before), of(&now))
+            && found != wanted
+        {
+            return Err(CheckpointError::OtherModel {
+                path: checkpoint.path(),
+                key: key.to_owned(),
+                found: found.to_string(),
+                wanted: wanted.to_string(),
+            }
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// The built-in stories come with a tokenizer of their own.

@@ -16,11 +16,12 @@ use super::prefetch::Prefetch;
 use super::profile::Profiler;
 use super::{TrainError, schedule};
 use crate::Error;
-use crate::checkpoint::{self, Checkpoint, Metadata};
+use crate::checkpoint::{self, Base, Checkpoint, CheckpointError, Metadata};
 use crate::config::TrainConfig;
 use crate::data::batches::BatchOrder;
 use crate::data::dataset::Dataset;
 use crate::files;
+use crate::interop::InteropError;
 use crate::kernels::loss_scale::LossScale;
 use crate::tuner::Record;
 use crate::weights::EngineState;
@@ -49,6 +50,8 @@ pub struct RunOptions {
     pub floor: Option<f64>,
     /// Where a trace of one step goes.
     pub profile: Option<PathBuf>,
+    /// The model that adapters are trained of, if they are.
+    pub base: Option<Base>,
     /// The resolved settings, as `config.json` and checkpoints keep them.
     pub config: Map<String, Value>,
 }
@@ -99,15 +102,17 @@ impl Trainer {
             train_loss: None,
             val_loss: None,
             best_val_loss: None,
+            base: options.base.clone(),
             tuning: Some(Record::of(engine.device())),
         };
         if let Some(checkpoint) = resume {
-            engine.restore(&checkpoint.state(engine.table(), true)?);
+            engine.restore(&checkpoint.state(engine.table())?);
             let before = checkpoint.metadata()?;
             state.iteration = before.iteration;
             state.train_loss = before.train_loss;
             state.val_loss = before.val_loss;
             state.best_val_loss = before.best_val_loss;
+            state.base.clone_from(&before.base);
             if state.iteration >= train.max_iters {
                 return Err(TrainError::AlreadyDone {
                     done: state.iteration,
@@ -321,7 +326,7 @@ impl Trainer {
         self.state.val_loss = Some(loss);
         if self.state.best_val_loss.is_none_or(|best| loss < best) {
             self.state.best_val_loss = Some(loss);
-            self.save("best.safetensors", &self.engine.state()?)?;
+            self.save("best.safetensors", &self.engine.saved_state()?)?;
         }
         Ok(())
     }
@@ -329,10 +334,27 @@ impl Trainer {
     fn checkpoint(&mut self) -> Result<(), Error> {
         self.report(0)?;
         let numbered = format!("iter-{:08}.safetensors", self.state.iteration);
-        let state = self.engine.state()?;
+        let state = self.engine.saved_state()?;
         self.save(&numbered, &state)?;
         self.save("latest.safetensors", &state)?;
+        self.save_adapters(&state)?;
         self.remove_old()
+    }
+
+    /// Adapters as other programs take them, where there are some.
+    fn save_adapters(&self, state: &EngineState) -> Result<(), Error> {
+        let Some(base) = &self.state.base else {
+            return Ok(());
+        };
+        let folder = self.options.logdir.join("adapter");
+        let saved = checkpoint::save_adapters(&folder, self.engine.table(), state, base);
+        match saved {
+            Err(CheckpointError::Interop(InteropError::CannotHold { reason, .. })) => {
+                tracing::warn!("no folder of PEFT is written: {reason}");
+                Ok(())
+            }
+            saved => Ok(saved?),
+        }
     }
 
     fn save(&self, name: &str, state: &EngineState) -> Result<(), Error> {

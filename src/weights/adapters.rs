@@ -4,6 +4,7 @@ use super::shapes::Shape;
 use super::table::matches_pattern;
 use super::{Init, ParameterId};
 use crate::config::{ConfigError, LoraConfig};
+use crate::parallel;
 
 /// The adapter of a layer: `y += scale * (x A^T) B^T`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +15,53 @@ pub struct Adapter {
     pub b: ParameterId,
     /// `alpha / rank`.
     pub scale: f32,
+}
+
+/// The values of an adapter, in the host's memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterValues {
+    /// `[rank, in]`.
+    pub a: Vec<f32>,
+    /// `[out, rank]`.
+    pub b: Vec<f32>,
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    /// What it adds is scaled by `alpha / rank`.
+    pub alpha: f64,
+}
+
+impl AdapterValues {
+    /// Number of elements of both matrices.
+    pub fn len(&self) -> usize {
+        self.a.len() + self.b.len()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `alpha / rank`.
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+
+    /// `weight + scale * B A`, summed in f64, for a weight `[out, in]`.
+    #[allow(clippy::cast_possible_truncation, reason = "a weight is f32")]
+    pub fn added_to(&self, weight: &[f32]) -> Vec<f32> {
+        let cols = self.a.len() / self.rank.max(1);
+        let scale = self.scale();
+        let element = |index: usize| {
+            let (row, col) = (index / cols, index % cols);
+            let product = |k: usize| {
+                let (b, a) = (self.b[row * self.rank + k], self.a[k * cols + col]);
+                f64::from(b) * f64::from(a)
+            };
+            let delta: f64 = (0..self.rank).map(product).sum();
+            (f64::from(weight[index]) + scale * delta) as f32
+        };
+        parallel::map_indices(weight.len(), element)
+    }
 }
 
 /// What PEFT calls every linear layer but the head.

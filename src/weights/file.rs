@@ -220,6 +220,23 @@ impl WeightsFile {
         Ok(bytes)
     }
 
+    /// The elements of the tensor `name`, of any shape.
+    ///
+    /// # Errors
+    /// When it is missing, not of f32, or damaged, as its checksum tells.
+    pub fn read_floats(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let bytes = self.read_bytes(name)?;
+        match self.header.info(name) {
+            Some(tensor) if tensor.dtype != Dtype::F32 => Err(WeightsError::WrongTensor {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                found: format!("{:?} {:?}", tensor.dtype, tensor.shape),
+                wanted: "F32".to_owned(),
+            }),
+            _ => Ok(bytemuck::pod_collect_to_vec(&bytes)),
+        }
+    }
+
     /// The tensor of `parameter`, whose name in the file is `prefix` and its own.
     ///
     /// # Errors

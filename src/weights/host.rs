@@ -1,6 +1,7 @@
 //! A tensor's elements in the host's memory.
 
 use super::StorageType;
+use super::file::CRC32C;
 
 /// Elements of one tensor as they are stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +33,11 @@ impl HostTensor {
         match self.storage {
             StorageType::F32 => bytemuck::pod_collect_to_vec(&self.bytes),
         }
+    }
+
+    /// CRC-32C of the elements as they are stored.
+    pub fn checksum(&self) -> u32 {
+        CRC32C.checksum(&self.bytes)
     }
 
     /// How the elements are stored.

@@ -11,7 +11,7 @@ mod storage;
 mod table;
 mod write;
 
-pub use adapters::{Adapter, adapted_name, adapter_name};
+pub use adapters::{Adapter, AdapterValues, adapted_name, adapter_name};
 pub use file::{WeightsError, WeightsFile};
 pub use host::HostTensor;
 pub use memory::{FlatIds, ParameterMemory};

@@ -111,6 +111,16 @@ impl Parameter {
         self.name == POSITION_EMBEDDINGS
     }
 
+    /// Whether it is the matrix of a linear layer of a block, which an adapter may be beside.
+    pub fn is_of_linear(&self) -> bool {
+        self.name.starts_with("layers.") && !self.is_vector() && !self.is_of_adapter()
+    }
+
+    /// Whether it is a matrix of an adapter.
+    pub fn is_of_adapter(&self) -> bool {
+        adapters::adapted_name(&self.name).is_some()
+    }
+
     /// Whether it is one row: a gain or a bias.
     pub fn is_vector(&self) -> bool {
         self.init.is_of_vector()
@@ -349,6 +359,12 @@ impl ParameterTable {
     /// Number of elements over all parameters.
     pub fn count(&self) -> usize {
         self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// Number of elements over the parameters that are trained.
+    pub fn trained_count(&self) -> usize {
+        let trained = self.parameters.iter().filter(|p| p.role == Role::Trainable);
+        trained.map(Parameter::len).sum()
     }
 
     /// The parameter of that name.

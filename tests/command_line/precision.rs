@@ -80,7 +80,7 @@ fn rescale(checkpoint: &str, scale: f32) {
     let path = Path::new(checkpoint);
     let opened = Checkpoint::open(path).unwrap();
     let table = ParameterTable::new(&opened.model().unwrap(), &[], 1 << 25);
-    let mut state = opened.state(&table, true).unwrap();
+    let mut state = opened.state(&table).unwrap();
     let before = state.loss_scale.unwrap();
     state.loss_scale = Some(LossScale { scale, ..before });
     let metadata = opened.metadata().unwrap().clone();

@@ -70,7 +70,13 @@ fn what_is_exported_computes_the_same() {
     let own = tempfile::tempdir().unwrap();
     let own = own.path().join("m.safetensors");
     for case in ["llama_grouped", "llama_tied_head_dim", "qwen3", "gpt2"] {
-        let report = import(&folder(case), &Map::new(), &own, None).unwrap();
+        let report = import(
+            Checkpoint::open(&folder(case)).unwrap(),
+            &Map::new(),
+            &own,
+            None,
+        )
+        .unwrap();
         assert!(report.parameters > 10_000, "{report}");
         let checkpoint = Checkpoint::open(&own).unwrap();
         let vocab_size = checkpoint.model().unwrap().vocab_size;
@@ -100,7 +106,13 @@ fn rounded_weights_are_rounded_and_no_more() {
     let own = tempfile::tempdir().unwrap();
     let own = own.path().join("m.safetensors");
     // The only case whose rows are whole blocks throughout is GPT-2's.
-    import(&folder("gpt2"), &Map::new(), &own, None).unwrap();
+    import(
+        Checkpoint::open(&folder("gpt2")).unwrap(),
+        &Map::new(),
+        &own,
+        None,
+    )
+    .unwrap();
     let checkpoint = Checkpoint::open(&own).unwrap();
     let config = checkpoint.model().unwrap();
     let table = gpu_tlm::weights::ParameterTable::new(&config, &[], usize::MAX);
@@ -145,7 +157,13 @@ fn rounded_weights_are_rounded_and_no_more() {
 fn llama2c_files_come_back_in_both_versions_and_others_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let own = dir.path().join("m.safetensors");
-    import(&folder("llama_grouped"), &Map::new(), &own, None).unwrap();
+    import(
+        Checkpoint::open(&folder("llama_grouped")).unwrap(),
+        &Map::new(),
+        &own,
+        None,
+    )
+    .unwrap();
     let path = dir.path().join("m.bin");
     let checkpoint = Checkpoint::open(&own).unwrap();
     let refused = export(
@@ -189,6 +207,7 @@ fn llama2c_files_come_back_in_both_versions_and_others_are_refused() {
             train_loss: None,
             val_loss: None,
             best_val_loss: None,
+            base: None,
             tuning: None,
         };
         let plain = dir.path().join("plain.safetensors");

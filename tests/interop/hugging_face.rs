@@ -134,7 +134,7 @@ fn train_one_step(case: &str, class: Option<AdapterClass>) {
     };
     let train = settings.train().unwrap();
     let mut engine = Engine::new(device(class), &config, &train).unwrap();
-    engine.restore(&checkpoint.state(engine.table(), false).unwrap());
+    engine.restore(&checkpoint.initial_state(engine.table(), 0).unwrap());
     let batch = Batch {
         tokens: expected.words("input_ids"),
         targets: expected.words("targets"),

@@ -48,7 +48,13 @@ fn hugging_face_folders_come_back_byte_for_byte() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (ours, theirs) = (dir.path().join("m.safetensors"), dir.path().join("hf"));
-        let report = import(&folder(case), &Map::new(), &ours, None).unwrap();
+        let report = import(
+            Checkpoint::open(&folder(case)).unwrap(),
+            &Map::new(),
+            &ours,
+            None,
+        )
+        .unwrap();
         assert_eq!(report.format, "Hugging Face folder");
         let checkpoint = Checkpoint::open(&ours).unwrap();
         export(&checkpoint, None, ExportFormat::Hf, stored, &theirs).unwrap();
@@ -108,7 +114,13 @@ fn older_spellings_of_a_config_mean_the_same() {
 fn an_import_says_what_was_permuted_transposed_and_joined() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("m.safetensors");
-    let report = import(&folder("qwen3"), &Map::new(), &out, None).unwrap();
+    let report = import(
+        Checkpoint::open(&folder("qwen3")).unwrap(),
+        &Map::new(),
+        &out,
+        None,
+    )
+    .unwrap();
     let text = report.to_string();
     assert!(
         report
@@ -125,7 +137,13 @@ fn an_import_says_what_was_permuted_transposed_and_joined() {
         report.transposed.is_empty() && report.joined.is_empty(),
         "{text}"
     );
-    let report = import(&folder("gpt2"), &Map::new(), &out, None).unwrap();
+    let report = import(
+        Checkpoint::open(&folder("gpt2")).unwrap(),
+        &Map::new(),
+        &out,
+        None,
+    )
+    .unwrap();
     let text = report.to_string();
     assert_eq!(report.joined.len(), 4, "{text}");
     assert!(
@@ -150,7 +168,13 @@ fn plain_safetensors_come_back_and_tell_what_they_do_not_know() {
         dir.path().join("plain.safetensors"),
         dir.path().join("again.safetensors"),
     );
-    import(&folder("llama_grouped"), &Map::new(), &ours, None).unwrap();
+    import(
+        Checkpoint::open(&folder("llama_grouped")).unwrap(),
+        &Map::new(),
+        &ours,
+        None,
+    )
+    .unwrap();
     let checkpoint = Checkpoint::open(&ours).unwrap();
     let config = checkpoint.model().unwrap();
     export(
@@ -161,7 +185,7 @@ fn plain_safetensors_come_back_and_tell_what_they_do_not_know() {
         &plain,
     )
     .unwrap();
-    let error = import(&plain, &Map::new(), &again, None)
+    let error = import(Checkpoint::open(&plain).unwrap(), &Map::new(), &again, None)
         .unwrap_err()
         .to_string();
     assert!(
@@ -173,7 +197,13 @@ fn plain_safetensors_come_back_and_tell_what_they_do_not_know() {
         "norm_eps": config.norm_eps, "rope_scaling": "llama3", "rope_factor": 8.0,
         "rope_original_context": 32,
     });
-    import(&plain, given.as_object().unwrap(), &again, None).unwrap();
+    import(
+        Checkpoint::open(&plain).unwrap(),
+        given.as_object().unwrap(),
+        &again,
+        None,
+    )
+    .unwrap();
     let again = Checkpoint::open(&again).unwrap();
     assert_eq!(again.model().unwrap(), config);
     let table = gpu_tlm::weights::ParameterTable::new(&config, &[], usize::MAX);
