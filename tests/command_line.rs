@@ -1,6 +1,7 @@
 //! The program as its users run it: a whole small run, stopping and going on, and every kind of
 //! bad input.
 
+mod adapters;
 mod bad_input;
 mod converting;
 mod generating;

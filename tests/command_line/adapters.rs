@@ -1,0 +1,291 @@
+//! Runs that train adapters beside a model, or a part of it: what they leave, that they go on with the same
+//! bits, and that every command takes the result.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::runs::{self, without_run};
+use super::{Project, gpu_tlm, succeed, utf8};
+
+/// A request that makes no sense.
+const USAGE: Option<i32> = Some(2);
+const MIXED: [&str; 2] = ["--precision", "mixed"];
+const LORA: [&str; 6] = [
+    "--lora-rank",
+    "3",
+    "--lora-alpha",
+    "5",
+    "--lora-targets",
+    "q_proj,v_proj,w2",
+];
+
+/// The tensors of a checkpoint, by name.
+fn tensors(path: &str) -> BTreeMap<String, Vec<u8>> {
+    runs::tensors(path).into_iter().collect()
+}
+
+/// A project with a model to start from, and its checkpoint.
+fn with_a_model() -> (Project, String) {
+    let project = Project::new();
+    project.write_config(json!({ "eval_iters": 0 }));
+    trained(&project, "model", &["--max-iters", "10"]);
+    let model = project.checkpoint("model");
+    (project, model)
+}
+
+fn trained(project: &Project, logdir: &str, more: &[&str]) {
+    let run = project.train(logdir, more);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+fn last_val_loss(project: &Project, logdir: &str) -> f64 {
+    let lines = project.metrics(logdir);
+    let evals = lines.iter().filter(|line| line["kind"] == "eval");
+    evals.last().unwrap()["val_loss"].as_f64().unwrap()
+}
+
+fn loss(project: &Project, checkpoint: &str, more: &[&str]) -> f64 {
+    let data = project.path("val.npy");
+    let eval = [
+        "eval",
+        "--checkpoint",
+        checkpoint,
+        "--data",
+        utf8(&data),
+        "--json",
+    ];
+    let text = succeed(&[&eval[..], more].concat());
+    let evaluated: Value = serde_json::from_str(&text).unwrap();
+    evaluated["loss"].as_f64().unwrap()
+}
+
+fn goes_on_with_the_same_bits(project: &Project, model: &str, settings: &[&str]) {
+    let settings = [&["--init-from", model, "--learning-rate", "0.02"], settings].concat();
+    for logdir in ["whole", "parts"] {
+        let _ = std::fs::remove_dir_all(project.path(logdir));
+    }
+    trained(project, "whole", &settings);
+    let to_half = [&settings[..], &["--max-iters", "20"]].concat();
+    trained(project, "parts", &to_half);
+    let half = project.checkpoint("parts");
+    let half_tensors = tensors(&half);
+    let go_on = [&settings[..], &["--load-checkpoint", &half]].concat();
+    trained(project, "parts", &go_on);
+    let of = |logdir| tensors(&project.checkpoint(logdir));
+    assert!(of("whole") == of("parts"));
+    assert!(of("whole") != half_tensors);
+    let [whole, parts] = ["whole", "parts"].map(|logdir| without_run(project.metrics(logdir)));
+    assert_eq!(whole, parts);
+}
+
+#[test]
+fn adapters_go_on_with_the_same_bits() {
+    let (project, model) = with_a_model();
+    goes_on_with_the_same_bits(&project, &model, &LORA);
+    goes_on_with_the_same_bits(&project, &model, &[&LORA[..], &MIXED].concat());
+}
+
+#[test]
+fn a_partly_frozen_run_goes_on_with_the_same_bits_and_leaves_the_rest_as_it_was() {
+    let (project, model) = with_a_model();
+    // A new run of its own weights may load no other one's.
+    let frozen = ["--freeze", "embeddings,layers.0"];
+    trained(
+        &project,
+        "whole",
+        &[&["--init-from", &model][..], &frozen].concat(),
+    );
+    trained(
+        &project,
+        "parts",
+        &[&["--init-from", &model, "--max-iters", "20"][..], &frozen].concat(),
+    );
+    let half = project.checkpoint("parts");
+    trained(
+        &project,
+        "parts",
+        &[&["--load-checkpoint", &half][..], &frozen].concat(),
+    );
+    let after = tensors(&project.checkpoint("whole"));
+    assert!(after == tensors(&project.checkpoint("parts")));
+    for (name, before) in tensors(&model) {
+        let is_frozen = name.contains("embeddings") || name.contains("layers.0");
+        match name.strip_prefix("optimizer.") {
+            Some(_) => assert_eq!(after.contains_key(&name), !is_frozen, "{name}"),
+            None => assert_eq!(after[&name] == before, is_frozen, "{name}"),
+        }
+    }
+    // Another part of it would have no moments.
+    let other = ["--freeze", "embeddings", "--load-checkpoint", &half];
+    let run = project.train("parts", &other);
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    assert!(run.stderr.contains("freeze"), "{}", run.stderr);
+}
+
+#[test]
+fn a_run_of_adapters_leaves_these_alone_and_every_command_adds_them_to_their_model() {
+    let (project, model) = with_a_model();
+    let from = ["--init-from", &model, "--learning-rate", "0.02"];
+    trained(&project, "run", &[&from[..], &LORA].concat());
+    let checkpoint = project.checkpoint("run");
+    let names: Vec<String> = tensors(&checkpoint).into_keys().collect();
+    assert!(
+        names.iter().all(|name| name.contains(".lora_")),
+        "{names:?}"
+    );
+    // Training evaluates the sum of two products, and others the product with the sum.
+    let trained_to = last_val_loss(&project, "run");
+    assert!(trained_to < loss(&project, &model, &[]) - 0.01);
+    let is_same = |checkpoint: &str, more: &[&str]| {
+        let found = loss(&project, checkpoint, more);
+        assert!(
+            (found / trained_to - 1.0).abs() < 1e-5,
+            "{checkpoint}: {found}, not {trained_to}"
+        );
+    };
+    is_same(&checkpoint, &[]);
+    let adapter = project.path("run").join("adapter");
+    is_same(utf8(&adapter), &[]);
+    for format in ["hf", "safetensors", "peft"] {
+        let out = project.path(format);
+        let export = [
+            "export",
+            "--checkpoint",
+            &checkpoint,
+            "--format",
+            format,
+            "--out",
+            utf8(&out),
+        ];
+        let said = succeed(&export);
+        assert!(said.contains("adapters"), "{said}");
+        match format {
+            // Its heads are told by nothing but the checkpoint.
+            "safetensors" => {}
+            _ => is_same(utf8(&out), &[]),
+        }
+    }
+    let prompt = [
+        "--prompt-tokens",
+        "0,4,6",
+        "--max-new-tokens",
+        "4",
+        "--temperature",
+        "0",
+    ];
+    let [own, merged] = [&checkpoint, utf8(&project.path("hf"))]
+        .map(|path| succeed(&[&["generate", "--checkpoint", path][..], &prompt].concat()));
+    assert_eq!(own, merged);
+    // They may be trained further as a new run, which adapts the sum.
+    let again = [
+        "--init-from",
+        utf8(&adapter),
+        "--max-iters",
+        "1",
+        "--learning-rate",
+        "1e-9",
+    ];
+    trained(&project, "again", &[&again[..], &LORA].concat());
+    is_same(&project.checkpoint("again"), &[]);
+
+    // The model is looked for where it was, and is held against what it was.
+    let moved = project.path("moved.safetensors");
+    std::fs::rename(&model, &moved).unwrap();
+    let data = project.path("val.npy");
+    let eval = [
+        "eval",
+        "--checkpoint",
+        &checkpoint,
+        "--data",
+        utf8(&data),
+        "--json",
+    ];
+    let run = gpu_tlm(&eval);
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("which is not there") && run.stderr.contains("--base"),
+        "{}",
+        run.stderr
+    );
+    is_same(&checkpoint, &["--base", utf8(&moved)]);
+    let other = project.checkpoint("model").replace("latest", "other");
+    trained(&project, "others", &["--max-iters", "1"]);
+    std::fs::rename(project.checkpoint("others"), &other).unwrap();
+    let run = gpu_tlm(&[&eval[..], &["--base", &other]].concat());
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("adapters of another model"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn what_cannot_be_adapted_or_frozen_is_told_before_anything_is_written() {
+    let (project, model) = with_a_model();
+    let init = ["--init-from", &model[..]];
+    for (settings, wanted) in [
+        (
+            &["--lora-rank", "4"][..],
+            "there is no model to adapt; set init_from",
+        ),
+        (
+            &["--lora-rank", "4000", init[0], init[1]],
+            "whose rank is not higher than",
+        ),
+        (
+            &[
+                "--lora-rank",
+                "2",
+                "--lora-targets",
+                "gate_proj",
+                init[0],
+                init[1],
+            ],
+            "no linear layer has 'gate_proj'",
+        ),
+        (
+            &[
+                "--lora-rank",
+                "2",
+                "--lora-dropout",
+                "0.1",
+                init[0],
+                init[1],
+            ],
+            "there is no dropout",
+        ),
+        (&["--lora-alpha", "2"], "lora_rank is not given"),
+        (
+            &["--lora-rank", "2", "--freeze", "ln", init[0], init[1]],
+            "stay as they are; leave it out",
+        ),
+        (&["--freeze", "gate_proj"], "no parameter has 'gate_proj'"),
+        (&["--freeze", "weight"], "nothing would be left to train"),
+    ] {
+        let run = project.train("new", settings);
+        assert_eq!(run.code, USAGE, "{settings:?}: {}", run.stderr);
+        assert!(run.stderr.contains(wanted), "{settings:?}: {}", run.stderr);
+        let folder = project.path("new");
+        assert!(!folder.join("config.json").exists(), "{settings:?}");
+    }
+    // A run would replace the model that its adapters are worth nothing without.
+    let settings = [&init[..], &["--lora-rank", "2", "--overwrite"]].concat();
+    let run = project.train("model", &settings);
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    assert!(run.stderr.contains("it lies in logdir"), "{}", run.stderr);
+    assert!(Path::new(&model).is_file());
+    let run = gpu_tlm(&[
+        "export",
+        "--checkpoint",
+        &model,
+        "--format",
+        "peft",
+        "--out",
+        utf8(&project.path("out")),
+    ]);
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    assert!(run.stderr.contains("it has no adapters"), "{}", run.stderr);
+}
