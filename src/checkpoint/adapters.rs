@@ -23,15 +23,19 @@ pub struct Base {
 }
 
 impl Base {
-    /// The model at `path`, whose parameters have these names and values.
-    pub fn new<'a>(
-        path: &Path,
-        parameters: impl Iterator<Item = (&'a Parameter, &'a HostTensor)>,
-    ) -> Self {
-        let checksums = parameters.map(|(p, tensor)| (p.name.clone(), tensor.checksum()));
+    /// The model at `path`, of whose parameters none is noted yet.
+    pub fn new(path: &Path) -> Self {
         Self {
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-            crc32c: checksums.collect(),
+            crc32c: BTreeMap::new(),
+        }
+    }
+
+    /// Notes the value of a parameter, unless it is an adapter's.
+    pub fn note(&mut self, parameter: &Parameter, tensor: &HostTensor) {
+        if !parameter.is_of_adapter() {
+            let checksum = tensor.checksum();
+            self.crc32c.insert(parameter.name.clone(), checksum);
         }
     }
 }

@@ -374,19 +374,30 @@ impl Checkpoint {
         table: &ParameterTable,
         seed: u64,
     ) -> Result<EngineState, CheckpointError> {
-        let read = |(index, p): (usize, &Parameter)| match p.is_of_adapter() {
-            true => Ok(table.initial_values(index, seed)),
-            false => self.read(table.config(), p),
-        };
+        let read = |(index, p)| self.initial_value(table, index, p, seed);
+        let parameters = table.iter().enumerate().map(read);
         Ok(EngineState {
-            parameters: table
-                .iter()
-                .enumerate()
-                .map(read)
-                .collect::<Result<_, _>>()?,
+            parameters: parameters.collect::<Result<_, _>>()?,
             moments: None,
             loss_scale: None,
         })
+    }
+
+    /// [`Checkpoint::initial_state`] of one parameter.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn initial_value(
+        &self,
+        table: &ParameterTable,
+        index: usize,
+        parameter: &Parameter,
+        seed: u64,
+    ) -> Result<HostTensor, CheckpointError> {
+        match parameter.is_of_adapter() {
+            true => Ok(table.initial_values(index, seed)),
+            false => self.read(table.config(), parameter),
+        }
     }
 
     /// What an engine of `table` goes on from, moments included.
@@ -394,19 +405,42 @@ impl Checkpoint {
     /// # Errors
     /// When a tensor is missing, of another shape, or damaged.
     pub fn state(&self, table: &ParameterTable) -> Result<EngineState, CheckpointError> {
-        let config = table.config();
-        let read = |p: &Parameter| match &self.weights {
-            Weights::Adapted(adapted) if !p.is_of_adapter() => adapted.of_base(config, p),
+        let parameters = table.iter().map(|p| self.value(table.config(), p));
+        let (moments, loss_scale) = self.progress(table)?;
+        Ok(EngineState {
+            parameters: parameters.collect::<Result<_, _>>()?,
+            moments: Some(moments),
+            loss_scale,
+        })
+    }
+
+    /// [`Checkpoint::state`] of one parameter: adapters and the model that they are of apart.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn value(
+        &self,
+        config: &ModelConfig,
+        parameter: &Parameter,
+    ) -> Result<HostTensor, CheckpointError> {
+        match &self.weights {
+            Weights::Adapted(adapted) if !parameter.is_of_adapter() => {
+                adapted.of_base(config, parameter)
+            }
             _ => match self.own_file() {
-                Some(file) => Ok(file.read("", p)?),
+                Some(file) => Ok(file.read("", parameter)?),
                 None => Err(CheckpointError::NoRun { path: self.path() }),
             },
-        };
-        Ok(EngineState {
-            parameters: table.iter().map(read).collect::<Result<_, _>>()?,
-            moments: Some([self.moments(table, MOMENT1)?, self.moments(table, MOMENT2)?]),
-            loss_scale: self.loss_scale(),
-        })
+        }
+    }
+
+    /// [`Checkpoint::state`] without the parameters.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn progress(&self, table: &ParameterTable) -> Result<Progress, CheckpointError> {
+        let moments = [self.moments(table, MOMENT1)?, self.moments(table, MOMENT2)?];
+        Ok((moments, self.loss_scale()))
     }
 
     /// Both moments of AdamW of a model of `config`, if the file has them, the iterations that are done, and the
@@ -472,6 +506,9 @@ impl Checkpoint {
             .collect::<Result<_, _>>()?)
     }
 }
+
+/// Both moments of what is trained, and the loss scale of mixed precision.
+pub type Progress = ([Vec<HostTensor>; 2], Option<LossScale>);
 
 /// Moments, iterations that are done, and settings of a run.
 pub type Stored = (Option<[Vec<HostTensor>; 2]>, u64, Map<String, Value>);

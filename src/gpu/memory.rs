@@ -153,6 +153,15 @@ impl Buffers {
             .write_buffer(self.get(id), first as u64 * 4, bytemuck::cast_slice(data));
     }
 
+    /// Waits until everything that was written lies on the device, and the host's copies of it are free.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn flush(&self, device: &Device) -> Result<(), GpuError> {
+        device.queue.submit([]);
+        device.wait()
+    }
+
     /// Reads `len` words of `id` from word `first` on, waiting for all submitted work.
     ///
     /// # Errors

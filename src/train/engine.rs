@@ -56,6 +56,9 @@ pub enum Part {
     Moment2,
 }
 
+/// Bytes of parameters that may be on their way to the device at once.
+const MOST_ON_THEIR_WAY: usize = 128 << 20;
+
 /// A batch as the device reads it: the inputs of its micro-batches, one after the other.
 #[derive(Clone, Debug)]
 pub struct PackedBatch {
@@ -380,6 +383,31 @@ impl Engine {
         })
     }
 
+    /// Fills the parameters with the values that `value` gives for each and its place in the table, a few of which
+    /// are in the host's memory at once.
+    ///
+    /// # Errors
+    /// Those of `value`, and when the device fails.
+    ///
+    /// # Panics
+    /// As [`Engine::write`].
+    pub fn fill<E: From<GpuError>>(
+        &self,
+        mut value: impl FnMut(usize, &Parameter) -> Result<HostTensor, E>,
+    ) -> Result<(), E> {
+        let mut on_their_way = 0;
+        for (index, parameter) in self.plan.table.iter().enumerate() {
+            let tensor = value(index, parameter)?;
+            self.write(Part::Parameters, index, &tensor);
+            on_their_way += tensor.bytes().len();
+            if on_their_way > MOST_ON_THEIR_WAY {
+                self.buffers.flush(&self.device)?;
+                on_their_way = 0;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes over what [`Engine::state`] gave, moments where it has them.
     ///
     /// # Panics
@@ -388,7 +416,19 @@ impl Engine {
         for (index, tensor) in state.parameters.iter().enumerate() {
             self.write(Part::Parameters, index, tensor);
         }
-        if let Some(scale) = state.loss_scale {
+        self.restore_progress(state.moments.as_ref(), state.loss_scale);
+    }
+
+    /// Takes over the moments and the loss scale of a state, as far as there are some.
+    ///
+    /// # Panics
+    /// As [`Engine::restore`].
+    pub fn restore_progress(
+        &self,
+        moments: Option<&[Vec<HostTensor>; 2]>,
+        loss_scale: Option<LossScale>,
+    ) {
+        if let Some(scale) = loss_scale {
             let metrics = self.plan.step.metrics;
             let words = scale.to_words();
             self.buffers
@@ -396,7 +436,7 @@ impl Engine {
         }
         for (part, tensors) in [Part::Moment1, Part::Moment2]
             .iter()
-            .zip(state.moments.iter().flatten())
+            .zip(moments.into_iter().flatten())
         {
             for (&index, tensor) in self.trained().iter().zip(tensors) {
                 self.write(*part, index, tensor);

@@ -187,15 +187,16 @@ impl Run {
         match &self.initial {
             _ if self.resume.is_some() => {}
             Some(checkpoint) => {
-                let state = checkpoint.initial_state(engine.table(), self.train.seed)?;
-                engine.restore(&state);
-                base = engine.table().is_adapted().then(|| {
-                    let all = engine.table().iter().zip(&state.parameters);
-                    let own = all.filter(|(p, _)| !p.is_of_adapter());
-                    // A folder of another program has more than its weights.
-                    let path = self.settings().init_from.clone();
-                    Base::new(&path.unwrap_or_else(|| checkpoint.path()), own)
-                });
+                // A folder of another program has more than its weights.
+                let path = self.settings().init_from.clone();
+                let mut noted = Base::new(&path.unwrap_or_else(|| checkpoint.path()));
+                let table = engine.table();
+                engine.fill(|index, p| -> Result<_, Error> {
+                    let tensor = checkpoint.initial_value(table, index, p, self.train.seed)?;
+                    noted.note(p, &tensor);
+                    Ok(tensor)
+                })?;
+                base = table.is_adapted().then_some(noted);
             }
             None => engine.initialise(self.train.seed),
         }

@@ -106,7 +106,10 @@ impl Trainer {
             tuning: Some(Record::of(engine.device())),
         };
         if let Some(checkpoint) = resume {
-            engine.restore(&checkpoint.state(engine.table())?);
+            let config = engine.table().config();
+            engine.fill(|_, p| Ok::<_, Error>(checkpoint.value(config, p)?))?;
+            let (moments, loss_scale) = checkpoint.progress(engine.table())?;
+            engine.restore_progress(Some(&moments), loss_scale);
             let before = checkpoint.metadata()?;
             state.iteration = before.iteration;
             state.train_loss = before.train_loss;
