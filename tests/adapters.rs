@@ -33,6 +33,11 @@ fn index_of(engine: &Engine, name: &str) -> usize {
     engine.table().iter().position(|p| p.name == name).unwrap()
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "weights are f32")]
+fn as_f32(value: f64) -> f32 {
+    value as f32
+}
+
 fn read(engine: &Engine, part: Part, name: &str) -> Vec<f32> {
     engine.read(part, index_of(engine, name)).unwrap().to_f32()
 }
@@ -84,7 +89,7 @@ fn randomise_adapters(engine: &Engine) {
     for (index, p) in adapters.filter(|(_, p)| adapted_name(&p.name).is_some()) {
         let random = gpu_tlm::random::Philox::new(index as u64, gpu_tlm::random::Stream::Init);
         let values: Vec<f32> = (0..p.len())
-            .map(|i| 0.3 * random.normal(i as u64) as f32)
+            .map(|i| as_f32(0.3 * random.normal(i as u64)))
             .collect();
         write(engine, &p.name, &values);
     }
@@ -125,7 +130,7 @@ fn expect_the_gradients_of_added_weights(
         let sum = own
             .iter()
             .zip(delta)
-            .map(|(own, delta)| own + scale * delta as f32);
+            .map(|(own, delta)| own + scale * as_f32(delta));
         write(&added, &weight.name, &sum.collect::<Vec<f32>>());
     }
     let batch = random_batch(model, train.batch_size);

@@ -92,15 +92,12 @@ pub fn save_adapters(
 }
 
 impl Adapters {
-    /// Those of a run, if its metadata says that it trained adapters.
-    pub(super) fn of_run(file: WeightsFile, noted: &Metadata) -> Result<Self, WeightsFile> {
-        match &noted.base {
-            None => Err(file),
-            Some(base) => Ok(Self::Own {
-                file,
-                alpha: noted.config.get("lora_alpha").and_then(Value::as_f64),
-                base: base.clone(),
-            }),
+    /// Those in the file of a run that trained adapters of `base`.
+    pub(super) fn of_run(file: WeightsFile, noted: &Metadata, base: &Base) -> Self {
+        Self::Own {
+            file,
+            alpha: noted.config.get("lora_alpha").and_then(Value::as_f64),
+            base: base.clone(),
         }
     }
 

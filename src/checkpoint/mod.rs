@@ -98,9 +98,9 @@ impl Checkpoint {
                 let weights = WeightsFile::open(path)?;
                 let metadata = weights.metadata().and_then(Metadata::from_map);
                 if let Some(noted) = metadata {
-                    return match Adapters::of_run(weights, &noted) {
-                        Ok(adapters) => adapted(adapters, Some(noted)),
-                        Err(weights) => Ok(of(Weights::Own(weights), Some(noted))),
+                    return match &noted.base {
+                        Some(base) => adapted(Adapters::of_run(weights, &noted, base), Some(noted)),
+                        None => Ok(of(Weights::Own(weights), Some(noted))),
                     };
                 }
             }

@@ -42,8 +42,8 @@ fn trained(project: &Project, logdir: &str, more: &[&str]) {
 
 fn last_val_loss(project: &Project, logdir: &str) -> f64 {
     let lines = project.metrics(logdir);
-    let evals = lines.iter().filter(|line| line["kind"] == "eval");
-    evals.last().unwrap()["val_loss"].as_f64().unwrap()
+    let mut evals = lines.iter().filter(|line| line["kind"] == "eval");
+    evals.next_back().unwrap()["val_loss"].as_f64().unwrap()
 }
 
 fn loss(project: &Project, checkpoint: &str, more: &[&str]) -> f64 {
@@ -189,8 +189,18 @@ fn a_run_of_adapters_leaves_these_alone_and_every_command_adds_them_to_their_mod
     ];
     trained(&project, "again", &[&again[..], &LORA].concat());
     is_same(&project.checkpoint("again"), &[]);
+}
 
-    // The model is looked for where it was, and is held against what it was.
+#[test]
+fn the_model_of_adapters_is_looked_for_where_it_was_and_held_against_what_it_was() {
+    let (project, model) = with_a_model();
+    trained(
+        &project,
+        "run",
+        &[&["--init-from", &model][..], &LORA].concat(),
+    );
+    let checkpoint = project.checkpoint("run");
+    let trained_to = loss(&project, &checkpoint, &[]);
     let moved = project.path("moved.safetensors");
     std::fs::rename(&model, &moved).unwrap();
     let data = project.path("val.npy");
@@ -209,7 +219,8 @@ fn a_run_of_adapters_leaves_these_alone_and_every_command_adds_them_to_their_mod
         "{}",
         run.stderr
     );
-    is_same(&checkpoint, &["--base", utf8(&moved)]);
+    let found = loss(&project, &checkpoint, &["--base", utf8(&moved)]);
+    assert_eq!(found, trained_to);
     let other = project.checkpoint("model").replace("latest", "other");
     trained(&project, "others", &["--max-iters", "1"]);
     std::fs::rename(project.checkpoint("others"), &other).unwrap();
