@@ -1,5 +1,5 @@
 // Cross-entropy in nats of a chunk of rows, and its gradient in place of the logits:
-// loss = log(sum(exp(logits))) - logits[target]; d_logits = (softmax - onehot) * scale.
+// loss = log(sum(exp(logits))) - logits[target]; d_logits = (softmax - onehot) * scale[0].
 // A row whose target is IGNORED has neither loss nor gradient.
 // Joined with elements_words.wgsl or elements_quads.wgsl, flat_workgroup.wgsl, half_bits.wgsl, most_negative.wgsl.
 // Joined with reduce_max.wgsl, reduce_sum.wgsl.
@@ -8,15 +8,15 @@ struct Params {
     vocab_size: u32,   // columns
     row_stride: u32,   // elements from one row to the next
     half_stride: u32,  // of the 2-byte floats: quads from one row to the next
-    scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;           // [rows]
 @group(0) @binding(2) var<storage, read_write> logits: array<Element>;  // [rows, vocab], then d_logits
 @group(0) @binding(3) var<storage, read_write> losses: array<f32>;      // [rows]
-@group(0) @binding(4) var<storage, read> factor: array<f32>;              // [1]
-@group(0) @binding(5) var<storage, read_write> halves: array<vec2<u32>>;  // d_logits times the factor if HALVES, four a place
+@group(0) @binding(4) var<storage, read> scale: array<f32>;               // [1], read if WRITE_GRADIENT
+@group(0) @binding(5) var<storage, read> factor: array<f32>;              // [1], read if HALVES
+@group(0) @binding(6) var<storage, read_write> halves: array<vec2<u32>>;  // d_logits times the factor if HALVES, four a place
 
 override WORKGROUP_SIZE: u32 = 64u;
 override WRITE_GRADIENT: bool = true;
@@ -60,11 +60,11 @@ fn main(
     if (WRITE_GRADIENT) {
         // Lane 0 has read the target's logit before any lane overwrites it.
         storageBarrier();
-        let scale = select(params.scale, 0.0, target_id == IGNORED);
+        let row_scale = select(scale[0], 0.0, target_id == IGNORED);
         for (var col = lane; col < elements; col += WORKGROUP_SIZE) {
             let probability = exp(logits[base + col] - row_largest) / row_sum;
             let one_hot = select(Element(), Element(1.0), columns_of(col) == Columns(target_id));
-            let gradient = (probability - one_hot) * scale;
+            let gradient = (probability - one_hot) * row_scale;
             if (HALVES) {
                 halves[row * params.half_stride + col] = packed_halves(quad_of(gradient * factor[0]));
             } else {

@@ -2,12 +2,12 @@
 // Joined with reduce_sum.wgsl.
 struct Params {
     rows: u32,
-    scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> losses: array<f32>;       // [rows]
-@group(0) @binding(2) var<storage, read_write> total: array<f32>;  // [1]
+@group(0) @binding(2) var<storage, read> scale: array<f32>;        // [1]
+@group(0) @binding(3) var<storage, read_write> total: array<f32>;  // [1]
 
 override WORKGROUP_SIZE: u32 = 64u;
 override ACCUMULATE: bool = false;
@@ -18,7 +18,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     for (var row = lane; row < params.rows; row += WORKGROUP_SIZE) {
         sum += losses[row];
     }
-    sum = reduce_sum(lane, sum) * params.scale;
+    sum = reduce_sum(lane, sum) * scale[0];
     if (lane == 0u) {
         if (ACCUMULATE) {
             sum += total[0];

@@ -6,6 +6,7 @@ use gpu_tlm::check::step::{self, random_batch, tiny_model, train_config};
 use gpu_tlm::config::{ModelConfig, Precision, TrainConfig};
 use gpu_tlm::decode::ScorePlan;
 use gpu_tlm::gpu::{Device, DeviceOptions};
+use gpu_tlm::kernels::cross_entropy::IGNORED;
 use gpu_tlm::kernels::loss_scale::{GROWTH_INTERVAL, LossScale};
 use gpu_tlm::train::engine::{Engine, Part};
 use gpu_tlm::train::step_plan::StepPlan;
@@ -68,6 +69,51 @@ fn a_step_matches_the_f64_model() {
         );
         let failures: Vec<_> = tensors.into_iter().filter_map(|t| t.failure).collect();
         assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+}
+
+/// The mean is over the targets of the whole step that count, in whichever micro-batch they are.
+#[test]
+fn a_step_whose_targets_count_in_part_matches_the_f64_model() {
+    let device = Device::open(&DeviceOptions::default()).unwrap();
+    let model = tiny_model(16, true);
+    let time = model.context_length;
+    let last_of_first = |i: usize| i < time && i % 4 == 3;
+    let counts: [&dyn Fn(usize) -> bool; 3] = [
+        &|i| i % 3 == 0,
+        // None in the second row, and none in the second micro-batch.
+        &|i| i < time,
+        &last_of_first,
+    ];
+    for counts in counts {
+        let mut batch = random_batch(&model, 4);
+        for (i, target) in batch.targets.iter_mut().enumerate() {
+            if !counts(i) {
+                *target = IGNORED;
+            }
+        }
+        let tensors = step::check_batch(&device, &model, &train_config(4, 2), &batch).unwrap();
+        let failures: Vec<_> = tensors.into_iter().filter_map(|t| t.failure).collect();
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+}
+
+#[test]
+fn a_step_without_any_target_that_counts_has_no_loss_and_no_gradient() {
+    for model in [tiny_model(16, false), mixed(tiny_model(16, false))] {
+        let mut engine = engine(&model, &train_config(4, 2));
+        let mut batch = random_batch(&model, 4);
+        batch.targets.fill(IGNORED);
+        let packed = engine.packer().pack(&batch);
+        engine.submit_step(&packed, 1e-2, 1).unwrap();
+        let metrics = engine.take_metrics().unwrap().unwrap();
+        assert_eq!((metrics.loss, metrics.grad_norm), (0.0, 0.0));
+        assert!(
+            gradients(&engine)
+                .values()
+                .flatten()
+                .all(|&value| value == 0.0)
+        );
     }
 }
 

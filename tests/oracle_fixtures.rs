@@ -11,6 +11,7 @@ use gpu_tlm::config::{ModelConfig, Resolved, SettingFlags, TrainConfig};
 use gpu_tlm::data::dataset::Batch;
 use gpu_tlm::decode::{Generator, InferenceModel};
 use gpu_tlm::gpu::{AdapterClass, Choices, Device, DeviceOptions, LimitSet};
+use gpu_tlm::kernels::cross_entropy::IGNORED;
 use gpu_tlm::kernels::{expect_forced, family_of, takes_halves, variants};
 use gpu_tlm::train::engine::{Engine, Part};
 use gpu_tlm::train::schedule::learning_rate;
@@ -99,7 +100,17 @@ fn floor_device(class: Option<AdapterClass>) -> Device {
 /// An engine with the fixture's initial weights.
 fn engine(fixture: &Fixture, run: &str, device: Device) -> (Engine, ModelConfig, TrainConfig) {
     let (model, train) = fixture.configs(run);
-    let engine = Engine::new(device, &model, &train).unwrap();
+    let engine = engine_of(fixture, &model, &train, device);
+    (engine, model, train)
+}
+
+fn engine_of(
+    fixture: &Fixture,
+    model: &ModelConfig,
+    train: &TrainConfig,
+    device: Device,
+) -> Engine {
+    let engine = Engine::new(device, model, train).unwrap();
     for (index, parameter) in engine.table().iter().enumerate() {
         engine.write(
             Part::Parameters,
@@ -110,7 +121,7 @@ fn engine(fixture: &Fixture, run: &str, device: Device) -> (Engine, ModelConfig,
             ),
         );
     }
-    (engine, model, train)
+    engine
 }
 
 fn relative_l2(got: &[f32], want: &[f32]) -> f64 {
@@ -146,6 +157,46 @@ fn assert_tensors(fixture: &Fixture, engine: &Engine, part: Part, prefix: &str, 
         let name = format!("{prefix}{}", parameter.name);
         let got = engine.read(part, index).unwrap().to_f32();
         assert_within(&name, relative_l2(&got, &fixture.floats(&name)), tolerance);
+    }
+}
+
+/// The mean over some targets alone, as `ignore_index` of PyTorch has it.
+#[test]
+fn a_masked_loss_is_pytorchs() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fixtures/masked.json");
+    let masked: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let fixture = Fixture::load(masked["case"].as_str().unwrap());
+    let masks = masked["masks"].as_object().unwrap();
+    assert_eq!(masks.len(), 4);
+    for (name, want) in masks {
+        for micro_batch_size in [4, 2] {
+            let (model, train) = fixture.configs("unclipped");
+            let train = TrainConfig {
+                micro_batch_size,
+                ..train
+            };
+            let mut engine = engine_of(&fixture, &model, &train, floor_device(None));
+            let mut batch = fixture.batch(0, &model, &train);
+            let counts = want["counts"].as_str().unwrap();
+            assert_eq!(counts.len(), batch.targets.len());
+            for (target, counts) in batch.targets.iter_mut().zip(counts.chars()) {
+                if counts == '0' {
+                    *target = IGNORED;
+                }
+            }
+            engine
+                .submit_step(&engine.packer().pack(&batch), 0.0, 1)
+                .unwrap();
+            let loss = engine.take_metrics().unwrap().unwrap().loss;
+            assert_relative(name, loss, want["loss"].as_f64().unwrap(), LOSS_TOLERANCE);
+            for (index, parameter) in engine.table().iter().enumerate() {
+                let gradient = engine.read(Part::Gradients, index).unwrap().to_f32();
+                let squares = gradient.iter().map(|&v| f64::from(v).powi(2));
+                let norm = squares.sum::<f64>().sqrt();
+                let wanted = want["gradient_norms"][&parameter.name].as_f64().unwrap();
+                assert_within(name, (norm / wanted - 1.0).abs(), GRADIENT_TOLERANCE);
+            }
+        }
     }
 }
 

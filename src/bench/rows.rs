@@ -175,9 +175,9 @@ fn loss_rows(table: &mut Table) {
             let targets: Vec<u32> = (0..ROWS).map(|_| case.below(vocab)).collect();
             let targets = case.words(&targets);
             let logits = tensor(case, ROWS, vocab);
-            let [losses, total] = [ROWS, 1].map(|len| tensor(case, 1, len));
-            cross_entropy::forward(&mut case.plan, logits, targets, losses, Some(1.0), None);
-            cross_entropy::loss_sum(&mut case.plan, losses, total, 1.0, false);
+            let [losses, total, scale] = [ROWS, 1, 1].map(|len| tensor(case, 1, len));
+            cross_entropy::forward(&mut case.plan, logits, targets, losses, Some(scale), None);
+            cross_entropy::loss_sum(&mut case.plan, losses, total, scale, false);
         });
     }
 }

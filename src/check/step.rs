@@ -126,10 +126,22 @@ pub fn check(
     model: &ModelConfig,
     train: &TrainConfig,
 ) -> Result<Vec<TensorReport>, GpuError> {
-    let batch = random_batch(model, train.batch_size);
-    let step = run_step(device, model, train, &batch)?;
-    let again = run_step(device, model, train, &batch)?;
-    let mut reports = compare(&step, model, train, &batch);
+    check_batch(device, model, train, &random_batch(model, train.batch_size))
+}
+
+/// [`check`] of a given batch.
+///
+/// # Errors
+/// As there.
+pub fn check_batch(
+    device: &Device,
+    model: &ModelConfig,
+    train: &TrainConfig,
+    batch: &Batch,
+) -> Result<Vec<TensorReport>, GpuError> {
+    let step = run_step(device, model, train, batch)?;
+    let again = run_step(device, model, train, batch)?;
+    let mut reports = compare(&step, model, train, batch);
     let differing = |report: &TensorReport| match report.name.split_once(" of ") {
         Some(("gradient", name)) => step.gradients[name] != again.gradients[name],
         Some((_, name)) => step.after[name] != again.after[name],

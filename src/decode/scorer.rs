@@ -103,7 +103,7 @@ impl ScorePlan {
             Ending::LossSum => {
                 let loss = LossTarget {
                     total: output,
-                    scale: 1.0,
+                    scale: tensors.scale,
                     accumulate: false,
                     gradient_factor: None,
                 };

@@ -11,13 +11,9 @@ params!(CrossEntropyParams {
     rows: u32,
     vocab_size: u32,
     row_stride: u32,
-    half_stride: u32,
-    scale: f32
+    half_stride: u32
 });
-params!(LossSumParams {
-    rows: u32,
-    scale: f32
-});
+params!(LossSumParams { rows: u32 });
 
 /// A target that counts neither for the loss nor for the gradient.
 pub const IGNORED: u32 = u32::MAX;
@@ -31,6 +27,7 @@ pub static FORWARD: Kernel = Kernel {
         binding("targets", Role::In),
         binding("logits", Role::InOut),
         binding("losses", Role::Out),
+        either("scale", Role::In),
         either("factor", Role::In),
         halves("halves", Role::OutOrUnused),
     ],
@@ -51,6 +48,7 @@ pub static LOSS_SUM: Kernel = Kernel {
     source: shader!("loss_sum.wgsl"),
     bindings: &[
         binding("losses", Role::In),
+        binding("scale", Role::In),
         binding("total", Role::OutOrAccumulate),
     ],
     params: LossSumParams::LAYOUT,
@@ -66,7 +64,7 @@ pub struct Halved {
     pub factor: Tensor,
 }
 
-/// Writes the loss of each row in nats to `losses` `[rows]`. With `gradient_scale`, the gradient of `logits`
+/// Writes the loss of each row in nats to `losses` `[rows]`. With `scale` `[1]`, the gradient of `logits`
 /// `[rows, vocab]`, which may have gaps between rows, times that scale takes their place or, times a factor,
 /// goes to a tensor of halves, in the same pass.
 ///
@@ -77,7 +75,7 @@ pub fn forward(
     logits: Tensor,
     targets: Tensor,
     losses: Tensor,
-    gradient_scale: Option<f32>,
+    scale: Option<Tensor>,
     halved: Option<Halved>,
 ) {
     assert_eq!(
@@ -97,13 +95,13 @@ pub fn forward(
         vocab_size: word(logits.cols),
         row_stride: word(logits.row_stride / width),
         half_stride: word(packed.row_stride / 4),
-        scale: gradient_scale.unwrap_or(0.0),
     };
-    let bindings = [targets, logits, losses, factor, packed].map(Tensor::into);
+    let bound_scale = scale.unwrap_or(targets);
+    let bindings = [targets, logits, losses, bound_scale, factor, packed].map(Tensor::into);
     plan.push(
         Dispatch::new(kernel, params, bindings)
             .constant("WORKGROUP_SIZE", row_lanes(plan))
-            .constant("WRITE_GRADIENT", gradient_scale.is_some().into())
+            .constant("WRITE_GRADIENT", scale.is_some().into())
             .constant("HALVES", stored.is_some().into())
             .workgroups(flat_workgroups(logits.rows, 1))
             .flops(8 * logits.len()),
@@ -113,15 +111,18 @@ pub fn forward(
     }
 }
 
-/// Writes `scale` times the sum of `losses` to `total` `[1]`, or adds it if `accumulate`.
-pub fn loss_sum(plan: &mut Plan, losses: Tensor, total: Tensor, scale: f32, accumulate: bool) {
+/// Writes `scale` `[1]` times the sum of `losses` to `total` `[1]`, or adds it if `accumulate`.
+pub fn loss_sum(plan: &mut Plan, losses: Tensor, total: Tensor, scale: Tensor, accumulate: bool) {
     let params = LossSumParams {
         rows: word(losses.len()),
-        scale,
     };
     plan.push(
-        Dispatch::new(&LOSS_SUM, params, [losses.into(), total.into()])
-            .constant("ACCUMULATE", accumulate.into())
-            .flops(losses.len()),
+        Dispatch::new(
+            &LOSS_SUM,
+            params,
+            [losses.into(), scale.into(), total.into()],
+        )
+        .constant("ACCUMULATE", accumulate.into())
+        .flops(losses.len()),
     );
 }

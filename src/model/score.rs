@@ -2,6 +2,7 @@
 //! one's sum comes back.
 
 use super::InputLayout;
+use super::inputs::counted;
 use crate::gpu::{Buffers, Device, Executable, GpuError, PersistentId, Readback, SectionId};
 use crate::kernels::cross_entropy::IGNORED;
 
@@ -24,7 +25,7 @@ pub struct Score<'a> {
 }
 
 impl Score<'_> {
-    /// Mean loss in nats over the targets of `passes`, each of tokens and as many targets, at most those
+    /// Mean loss in nats over the targets of `passes` that count, each of tokens and as many targets, at most those
     /// of one pass; `readback` has nothing pending.
     ///
     /// # Errors
@@ -38,10 +39,10 @@ impl Score<'_> {
         let (mut total, mut count) = (0.0, 0);
         for pass in passes {
             let (mut tokens, mut targets) = pass?;
-            count += targets.len();
+            count += counted(&targets);
             tokens.resize(rows, 0);
             targets.resize(rows, IGNORED);
-            let packed = self.layout.pack(&tokens, &targets);
+            let packed = self.layout.pack(&tokens, &targets, 1.0);
             self.buffers.write(self.device, self.inputs, 0, &packed);
             self.executable.submit_and_read(
                 self.device,
@@ -56,7 +57,8 @@ impl Score<'_> {
         while readback.pending() > 0 {
             total += self.take(readback)?;
         }
-        Ok(total / count as f64)
+        // No answer has no loss.
+        Ok(total / count.max(1) as f64)
     }
 
     fn take(&self, readback: &mut Readback) -> Result<f64, GpuError> {

@@ -67,8 +67,8 @@ pub struct PassShape {
 pub struct LossTarget {
     /// `[1]`: receives the sum of losses times `scale`.
     pub total: Tensor,
-    /// One over the number of positions that the mean is over.
-    pub scale: f32,
+    /// `[1]`: one over the number of targets that the mean is over.
+    pub scale: Tensor,
     /// Whether the sum is added to what `total` holds.
     pub accumulate: bool,
     /// `[1]`: what every gradient is multiplied with, where products take halves.

@@ -73,7 +73,8 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Cuts a batch into micro-batches, and sorts the positions of each by token.
+    /// Cuts a batch into micro-batches, and sorts the positions of each by token. The loss is the mean over the
+    /// targets of the whole batch that count.
     ///
     /// # Panics
     /// If the batch is no whole number of micro-batches: a bug of the caller.
@@ -82,9 +83,10 @@ impl Packer {
             .tokens
             .chunks(self.rows)
             .zip(batch.targets.chunks(self.rows));
+        let scale = InputLayout::mean_scale(&batch.targets);
         PackedBatch {
             words: micro_batches
-                .flat_map(|(tokens, targets)| self.layout.pack(tokens, targets))
+                .flat_map(|(tokens, targets)| self.layout.pack(tokens, targets, scale))
                 .collect(),
         }
     }

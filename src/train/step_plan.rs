@@ -129,10 +129,8 @@ impl StepPlan {
             loss_scale: loss_scale.map(|state| state.scale()),
             plan,
         };
-        #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
-        let mean = (1.0 / (train.batch_size * shape.time) as f64) as f32;
-        let first = builder.forward_backward(mean, false);
-        let next = builder.forward_backward(mean, true);
+        let first = builder.forward_backward(false);
+        let next = builder.forward_backward(true);
         let evaluate = builder.evaluate();
         let update = push_update(
             &mut builder.plan,
@@ -186,7 +184,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn forward_backward(&mut self, mean: f32, accumulate: bool) -> SectionId {
+    fn forward_backward(&mut self, accumulate: bool) -> SectionId {
         let section = self.plan.section();
         let mut pass = Pass::new(
             &mut self.plan,
@@ -200,7 +198,7 @@ impl Builder {
             .forward(&mut pass, self.inputs.tokens, &self.pass_shape);
         let loss = LossTarget {
             total: self.loss,
-            scale: mean,
+            scale: self.inputs.scale,
             accumulate,
             gradient_factor: self.loss_scale,
         };
@@ -218,7 +216,7 @@ impl Builder {
             .forward(&mut pass, self.inputs.tokens, &self.pass_shape);
         let loss = LossTarget {
             total: self.loss,
-            scale: 1.0,
+            scale: self.inputs.scale,
             accumulate: false,
             gradient_factor: None,
         };

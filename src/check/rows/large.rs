@@ -26,18 +26,19 @@ pub(super) fn rows(table: &mut Table) {
         let targets: Vec<u32> = (0..ROWS).map(|row| u32::from(row % 3 == 0)).collect();
         let targets_tensor = case.words(&targets);
         let losses = case.plan.scratch("losses", 1, ROWS);
-        let (plan, scale) = (&mut case.plan, 0.5);
+        let scale = 0.5;
+        let scale_tensor = case.floats(1, 1, vec![scale]).tensor;
         cross_entropy::forward(
-            plan,
+            &mut case.plan,
             logits.tensor,
             targets_tensor,
             losses,
-            Some(scale),
+            Some(scale_tensor),
             None,
         );
         let want = reference::cross_entropy::forward(&logits.values, &targets);
         case.expect("losses", losses, want);
-        let want = reference::cross_entropy::backward(&logits.values, &targets, scale.into());
+        let want = reference::cross_entropy::backward(&logits.values, &targets, scale);
         case.expect("logits", logits.tensor, want);
     });
     table.add_for(class, &rmsnorm::FORWARD, &shape, |case| {
