@@ -83,6 +83,7 @@ impl Fixture {
         Batch {
             tokens: part("tokens"),
             targets: part("targets"),
+            ..Batch::default()
         }
     }
 }

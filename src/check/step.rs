@@ -101,6 +101,7 @@ pub fn random_batch(model: &ModelConfig, sequences: usize) -> Batch {
     Batch {
         tokens: draw(0),
         targets: draw(1 << 32),
+        ..Batch::default()
     }
 }
 

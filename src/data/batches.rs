@@ -1,7 +1,7 @@
 //! Which windows each iteration reads: a pure function of the seed and the iteration, so that a
 //! run can be resumed anywhere.
 
-use super::dataset::Dataset;
+use super::dataset::{Dataset, Places};
 use crate::config::Sampling;
 use crate::random::{Philox, Stream};
 
@@ -11,24 +11,23 @@ pub struct BatchOrder {
     sampling: Sampling,
     seed: u64,
     batch_size: usize,
-    context_length: usize,
-    tokens: usize,
+    places: Places,
 }
 
 impl BatchOrder {
     /// The order over `dataset`.
     pub fn new(dataset: &Dataset, sampling: Sampling, seed: u64, batch_size: usize) -> Self {
-        let (context_length, tokens) = (dataset.context_length(), dataset.tokens());
         Self {
             sampling,
             seed,
             batch_size,
-            context_length,
-            tokens,
+            places: dataset.places(),
         }
     }
 
-    /// First tokens of the windows of `iteration`, one for each row.
+    /// First tokens of the windows of `iteration`, one for each row; of rows of examples, their numbers.
+    ///
+    /// Of a token file:
     ///
     /// `random`: uniform over `[0, tokens - context_length - 1]`. `sequential`: row `r` of
     /// iteration `i` is window `(i * batch_size + r) mod W` of the `W = (tokens - 1) /
@@ -39,17 +38,21 @@ impl BatchOrder {
         reason = "all below the number of tokens, a usize"
     )]
     pub fn starts(&self, iteration: u64) -> Vec<usize> {
-        let windows = ((self.tokens - 1) / self.context_length) as u64;
+        let Places {
+            windows,
+            stride,
+            random,
+        } = self.places;
+        let windows = windows as u64;
         let first = iteration * self.batch_size as u64;
         let start = |n: u64| match self.sampling {
             Sampling::Random => {
-                let starts = (self.tokens - self.context_length) as u64;
-                Philox::new(self.seed, Stream::Batches).below(n, starts) as usize
+                Philox::new(self.seed, Stream::Batches).below(n, random as u64) as usize
             }
-            Sampling::Sequential => (n % windows) as usize * self.context_length,
+            Sampling::Sequential => (n % windows) as usize * stride,
             Sampling::Shuffle => {
                 let random = Philox::new(self.seed, Stream::Shuffle);
-                random.shuffled(n % windows, windows, n / windows) as usize * self.context_length
+                random.shuffled(n % windows, windows, n / windows) as usize * stride
             }
         };
         (first..first + self.batch_size as u64).map(start).collect()
@@ -67,8 +70,11 @@ mod tests {
             sampling,
             seed: 5,
             batch_size: 3,
-            context_length: 10,
-            tokens: 75,
+            places: Places {
+                windows: 7,
+                stride: 10,
+                random: 65,
+            },
         }
     }
 

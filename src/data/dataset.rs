@@ -1,7 +1,9 @@
-//! A token file seen as windows of one context length, each with its next tokens as targets.
+//! What is trained on: a token file seen as windows of one context length, each with its next tokens as targets,
+//! or rows of examples.
 
 use std::path::{Path, PathBuf};
 
+use super::examples::ExampleRows;
 use super::npy::{NpyError, TokenFile};
 
 /// An error of a token file as training data.
@@ -24,6 +26,37 @@ pub enum DatasetError {
         /// Tokens of a window with its targets.
         needed: usize,
     },
+    /// An example with a token that the model does not have.
+    #[error(
+        "example {number} of '{}' has the token {token}, but the model has {vocab_size}; use the model's own \
+         tokenizer",
+        path.display()
+    )]
+    OutsideOfVocabulary {
+        /// The file.
+        path: PathBuf,
+        /// Which example, counted from 1.
+        number: usize,
+        /// The token.
+        token: u32,
+        /// Tokens of the model.
+        vocab_size: usize,
+    },
+    /// No example has an answer.
+    #[error(
+        "none of the {examples} examples of '{}' has an answer within context_length + 1 = {} tokens; raise \
+         context_length, or shorten the prompts",
+        path.display(),
+        context_length + 1
+    )]
+    NoAnswers {
+        /// The file.
+        path: PathBuf,
+        /// Examples that it has.
+        examples: usize,
+        /// Tokens of a row.
+        context_length: usize,
+    },
     /// A token that was inside of the vocabulary when the file was opened is not any more.
     #[error("'{}' changed while it was read: token {token} near position {position} is outside of the vocabulary", path.display())]
     Changed {
@@ -41,16 +74,40 @@ pub enum DatasetError {
 pub struct Batch {
     /// `[batch, time]`.
     pub tokens: Vec<u32>,
-    /// `[batch, time]`.
+    /// `[batch, time]`: [`IGNORED`](crate::kernels::cross_entropy::IGNORED) where none counts.
     pub targets: Vec<u32>,
+    /// `[batch, time]`: for each position the one of its row where its document begins, where that is known.
+    pub documents: Option<Vec<u32>>,
 }
 
-/// A token file whose every token has been seen to lie inside of the vocabulary.
+/// Tokens that have been seen to lie inside of the vocabulary.
 #[derive(Debug)]
 pub struct Dataset {
-    file: TokenFile,
+    source: Source,
     vocab_size: usize,
     context_length: usize,
+}
+
+/// Where they come from.
+#[derive(Debug)]
+enum Source {
+    Tokens {
+        file: TokenFile,
+        /// Ends a document, where documents are told apart.
+        end_of_document: Option<u32>,
+    },
+    Examples(ExampleRows),
+}
+
+/// Where batches may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Windows that follow each other without overlap, or rows.
+    pub windows: usize,
+    /// From one of these to the next.
+    pub stride: usize,
+    /// Places that a random draw is among: the first so many.
+    pub random: usize,
 }
 
 impl Dataset {
@@ -75,20 +132,65 @@ impl Dataset {
         }
         file.check_vocab(vocab_size)?;
         Ok(Self {
-            file,
+            source: Source::Tokens {
+                file,
+                end_of_document: None,
+            },
             vocab_size,
             context_length,
         })
     }
 
-    /// The token file.
-    pub fn file(&self) -> &TokenFile {
-        &self.file
+    /// The rows of examples for a model of `vocab_size` tokens.
+    pub fn of_examples(rows: ExampleRows, vocab_size: usize) -> Self {
+        Self {
+            vocab_size,
+            context_length: rows.context_length(),
+            source: Source::Examples(rows),
+        }
     }
 
-    /// Number of tokens.
-    pub fn tokens(&self) -> usize {
-        self.file.len()
+    /// Tells documents of a token file apart, each of which ends with `token`; those of examples are known.
+    pub fn with_end_of_document(mut self, token: u32) -> Self {
+        if let Source::Tokens {
+            end_of_document, ..
+        } = &mut self.source
+        {
+            *end_of_document = Some(token);
+        }
+        self
+    }
+
+    /// The token file, if it is one.
+    pub fn file(&self) -> Option<&TokenFile> {
+        match &self.source {
+            Source::Tokens { file, .. } => Some(file),
+            Source::Examples(_) => None,
+        }
+    }
+
+    /// The examples, if it is of these.
+    pub fn examples(&self) -> Option<&ExampleRows> {
+        match &self.source {
+            Source::Tokens { .. } => None,
+            Source::Examples(rows) => Some(rows),
+        }
+    }
+
+    /// Where batches may begin.
+    pub fn places(&self) -> Places {
+        match &self.source {
+            Source::Tokens { file, .. } => Places {
+                windows: self.windows(),
+                stride: self.context_length,
+                random: file.len() - self.context_length,
+            },
+            Source::Examples(rows) => Places {
+                windows: rows.len(),
+                stride: 1,
+                random: rows.len(),
+            },
+        }
     }
 
     /// Tokens of a window.
@@ -96,39 +198,52 @@ impl Dataset {
         self.context_length
     }
 
-    /// Windows that start at multiples of the context length and have all their targets.
+    /// Windows that start at multiples of the context length and have all their targets; or rows.
     pub fn windows(&self) -> usize {
-        (self.file.len() - 1) / self.context_length
+        match &self.source {
+            Source::Tokens { file, .. } => (file.len() - 1) / self.context_length,
+            Source::Examples(rows) => rows.len(),
+        }
     }
 
-    /// Tokens and targets of the first `windows` windows, each of which starts where the one before
+    /// Batches of the first `windows` windows, each of which starts where the one before
     /// ends, in passes of at most `per_pass`; the same windows every time, so that figures compare.
     pub fn passes<E: From<DatasetError>>(
         &self,
         windows: usize,
         per_pass: usize,
-    ) -> impl Iterator<Item = Result<(Vec<u32>, Vec<u32>), E>> {
+    ) -> impl Iterator<Item = Result<Batch, E>> {
+        let stride = self.places().stride;
         (0..windows).step_by(per_pass).map(move |first| {
             let last = windows.min(first + per_pass);
-            let starts: Vec<usize> = (first..last).map(|w| w * self.context_length).collect();
-            let batch = self.batch(&starts)?;
-            Ok((batch.tokens, batch.targets))
+            let starts: Vec<usize> = (first..last).map(|window| window * stride).collect();
+            Ok(self.batch(&starts)?)
         })
     }
 
-    /// The windows that start at `starts`, in that order.
+    /// The windows that start at `starts`, or the rows of these numbers, in that order.
     ///
     /// # Errors
     /// When the file cannot be read any more, or changed since it was checked: shaders index by token without a bounds check.
     pub fn batch(&self, starts: &[usize]) -> Result<Batch, DatasetError> {
-        let mut batch = Batch::default();
+        let (file, end_of_document) = match &self.source {
+            Source::Examples(rows) => return Ok(rows.batch(starts)),
+            Source::Tokens {
+                file,
+                end_of_document,
+            } => (file, *end_of_document),
+        };
+        let mut batch = Batch {
+            documents: end_of_document.map(|_| Vec::new()),
+            ..Batch::default()
+        };
         for &start in starts {
-            let window = self.file.get(start..start + self.context_length + 1)?;
+            let window = file.get(start..start + self.context_length + 1)?;
             if let Some(&token) = window
                 .iter()
                 .find(|&&token| token as usize >= self.vocab_size)
             {
-                let path = self.file.path().to_owned();
+                let path = file.path().to_owned();
                 return Err(DatasetError::Changed {
                     path,
                     token,
@@ -139,7 +254,33 @@ impl Dataset {
                 .tokens
                 .extend_from_slice(&window[..self.context_length]);
             batch.targets.extend_from_slice(&window[1..]);
+            if let (Some(end), Some(documents)) = (end_of_document, &mut batch.documents) {
+                documents.extend(document_starts(&window[..self.context_length], end));
+            }
         }
         Ok(batch)
+    }
+}
+
+/// For each token of a window the place where its document begins: the first, or the one behind an `end`.
+fn document_starts(window: &[u32], end: u32) -> impl Iterator<Item = u32> {
+    let mut first = 0;
+    (0..).zip(window).map(move |(place, &token)| {
+        let own = first;
+        if token == end {
+            first = place + 1;
+        }
+        own
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_begins_behind_the_end_of_another() {
+        let starts: Vec<u32> = document_starts(&[5, 0, 7, 8, 0, 0, 9], 0).collect();
+        assert_eq!(starts, [0, 0, 2, 2, 2, 5, 6]);
     }
 }

@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod dataset;
 pub mod documents;
 pub mod encode_files;
+pub mod examples;
 pub mod input;
 pub mod npy;
 pub mod positional;

@@ -3,6 +3,7 @@
 
 use super::InputLayout;
 use super::inputs::counted;
+use crate::data::dataset::Batch;
 use crate::gpu::{Buffers, Device, Executable, GpuError, PersistentId, Readback, SectionId};
 use crate::kernels::cross_entropy::IGNORED;
 
@@ -33,16 +34,16 @@ impl Score<'_> {
     pub fn mean_loss<E: From<GpuError>>(
         &self,
         readback: &mut Readback,
-        passes: impl Iterator<Item = Result<(Vec<u32>, Vec<u32>), E>>,
+        passes: impl Iterator<Item = Result<Batch, E>>,
     ) -> Result<f64, E> {
         let rows = self.layout.rows();
         let (mut total, mut count) = (0.0, 0);
         for pass in passes {
-            let (mut tokens, mut targets) = pass?;
-            count += counted(&targets);
-            tokens.resize(rows, 0);
-            targets.resize(rows, IGNORED);
-            let packed = self.layout.pack(&tokens, &targets, 1.0);
+            let mut batch = pass?;
+            count += counted(&batch.targets);
+            batch.tokens.resize(rows, 0);
+            batch.targets.resize(rows, IGNORED);
+            let packed = self.layout.pack(&batch.tokens, &batch.targets, 1.0);
             self.buffers.write(self.device, self.inputs, 0, &packed);
             self.executable.submit_and_read(
                 self.device,

@@ -301,7 +301,7 @@ impl Engine {
     /// If a step is pending: a bug of the caller.
     pub fn evaluate<E: From<GpuError>>(
         &mut self,
-        passes: impl Iterator<Item = Result<(Vec<u32>, Vec<u32>), E>>,
+        passes: impl Iterator<Item = Result<Batch, E>>,
     ) -> Result<f64, E> {
         assert_eq!(self.pending(), 0, "metrics of a step are still to be taken");
         let score = Score {

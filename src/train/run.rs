@@ -113,17 +113,19 @@ impl Run {
         let validation = settings.val_path.as_deref().map(open).transpose()?;
         let tokenizer_hash = match tokenizer.map(|t| t.hash()) {
             Some(hash) => Some(hash),
-            None => data
-                .file()
-                .side_car()?
-                .map(|side_car| side_car.tokenizer_hash),
+            None => match data.file() {
+                Some(file) => file.side_car()?.map(|side_car| side_car.tokenizer_hash),
+                None => None,
+            },
         };
         if let Some(hash) = tokenizer_hash
             .as_deref()
             .filter(|_| !options.ignore_tokenizer_mismatch)
         {
             for dataset in std::iter::once(&data).chain(&validation) {
-                dataset.file().expect_tokenizer(hash)?;
+                if let Some(file) = dataset.file() {
+                    file.expect_tokenizer(hash)?;
+                }
             }
             for checkpoint in resume.iter().chain(&initial) {
                 checkpoint.expect_tokenizer(Some(hash))?;

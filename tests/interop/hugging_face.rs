@@ -138,6 +138,7 @@ fn train_one_step(case: &str, class: Option<AdapterClass>) {
     let batch = Batch {
         tokens: expected.words("input_ids"),
         targets: expected.words("targets"),
+        ..Batch::default()
     };
     let packed = engine.packer().pack(&batch);
     engine.submit_step(&packed, 1e-3, 1).unwrap();
