@@ -6,6 +6,7 @@ mod adapter_pages;
 mod adapters;
 mod barriers;
 mod bench_rows;
+mod chat;
 mod command_line;
 mod corpus;
 mod decoding;

@@ -1,6 +1,7 @@
 //! From text to batches: tokenizer, token files, windows, and the built-in corpus.
 
 pub mod batches;
+pub mod chat;
 pub mod corpus;
 pub mod dataset;
 pub mod documents;
