@@ -8,7 +8,7 @@ use super::AdapterArgs;
 use super::model::{BaseArgs, ContextArgs};
 use crate::Error;
 use crate::config::Settings;
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{DataShape, Dataset, is_instruction_data};
 use crate::decode::{InferenceModel, ScorePlan, Scorer};
 use crate::tuner;
 
@@ -18,7 +18,7 @@ pub struct EvalArgs {
     /// Checkpoint to evaluate, or a model of another program in any format that is read
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
-    /// Token file to evaluate on
+    /// Token file to evaluate on, or instruction data (.jsonl), of which answers alone count
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     #[command(flatten)]
@@ -26,6 +26,9 @@ pub struct EvalArgs {
     /// Windows of one pass
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
+    /// Folder of the tokenizer for instruction data [default: the model's own, where it has one]
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
     #[command(flatten)]
     base: BaseArgs,
     /// Go on where another tokenizer made the token file than the checkpoint's
@@ -57,7 +60,20 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let mut checkpoint = args.base.open(&args.checkpoint)?;
     args.context.limit(&mut checkpoint)?;
     let config = checkpoint.model()?;
-    let dataset = Dataset::open(&args.data, config.vocab_size, config.context_length)?;
+    let tokenizer = match (is_instruction_data(&args.data), &args.tokenizer) {
+        (false, _) => None,
+        (true, Some(path)) => Some(super::model::load_tokenizer(path)?),
+        (true, None) => checkpoint.tokenizer()?,
+    };
+    let dataset = Dataset::open_any(
+        &args.data,
+        DataShape {
+            vocab_size: config.vocab_size,
+            context_length: config.context_length,
+            tokenizer: tokenizer.as_ref(),
+            document_mask: false,
+        },
+    )?;
     let noted = checkpoint.noted();
     let iteration = noted.map(|noted| noted.iteration);
     let tokenizer_hash = checkpoint.tokenizer_hash();
@@ -73,7 +89,10 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let mut scorer = Scorer::new(device, &model, batch_size)?;
     let windows = dataset.windows();
     let loss = scorer.mean_loss(&dataset, windows)?;
-    let tokens = windows * config.context_length;
+    let tokens = match dataset.examples() {
+        Some(rows) => rows.answers(),
+        None => windows * config.context_length,
+    };
     let perplexity = loss.exp();
     if args.json {
         return super::print_json(&json!({

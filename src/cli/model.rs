@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::data::tokenizer::{TokenRoles, Tokenizer};
+use crate::data::tokenizer::{TokenRoles, Tokenizer, TokenizerError};
 
 /// The model and its tokenizer.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,6 +43,13 @@ impl BaseArgs {
     }
 }
 
+/// A tokenizer with the roles of its tokens.
+pub(super) fn load_tokenizer(path: &Path) -> Result<ModelTokenizer, TokenizerError> {
+    let tokenizer = Tokenizer::load(path)?;
+    let roles = TokenRoles::load(path, &tokenizer)?;
+    Ok((tokenizer, roles))
+}
+
 /// How much of a text a model sees.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ContextArgs {
@@ -65,11 +72,7 @@ impl ModelArgs {
     /// Opens both, which belong together unless it does not matter.
     pub(super) fn open(&self) -> Result<(Checkpoint, Option<ModelTokenizer>), Error> {
         let given = match &self.tokenizer {
-            Some(path) => {
-                let tokenizer = Tokenizer::load(path)?;
-                let roles = TokenRoles::load(path, &tokenizer)?;
-                Some((tokenizer, roles))
-            }
+            Some(path) => Some(load_tokenizer(path)?),
             None => None,
         };
         let mut checkpoint = self.base.open(&self.checkpoint)?;

@@ -181,6 +181,8 @@ pub struct TrainConfig {
     pub grad_clip: f64,
     /// Whether blocks run forward once more in the backward pass, to keep less.
     pub activation_checkpointing: bool,
+    /// Whether documents that share a row do not see each other.
+    pub document_mask: bool,
     /// Patterns of names of parameters that stay as they are.
     pub freeze: Vec<String>,
     /// Adapters that are trained in place of the model's own parameters.

@@ -175,6 +175,10 @@ settings! {
         precision: Precision = Precision::F32,
         /// Order of the training windows.
         sampling: Sampling = Sampling::Random,
+        /// Keep documents that share a row from seeing each other, as if each had a row of its own. Rows of
+        /// instruction data (.jsonl) then hold as many examples as fit, and one each otherwise.
+        @arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")
+        document_mask: bool = false,
         /// Seed of initial weights, batches and the built-in corpus.
         seed: u64 = 0,
         /// Sequences of a step.
@@ -233,9 +237,10 @@ settings! {
         /// Width of the feed-forward layer; by default 8/3 of d_model, rounded up to a multiple of
         /// 8, or four times d_model without a gate.
         d_ff: usize,
-        /// Token file to train on; by default the built-in corpus.
+        /// Token file to train on, or instruction data (.jsonl, see docs/fine-tuning.md); by default the built-in
+        /// corpus.
         train_path: PathBuf,
-        /// Token file to evaluate on; none evaluates never.
+        /// Token file or instruction data to evaluate on; none evaluates never.
         val_path: PathBuf,
         /// Folder of the tokenizer that made the token files.
         tokenizer: PathBuf,

@@ -90,6 +90,7 @@ impl Settings {
             eps: self.eps,
             grad_clip: self.grad_clip,
             activation_checkpointing: self.activation_checkpointing,
+            document_mask: self.document_mask,
             freeze: self.freeze.clone(),
             lora: self.lora()?,
         };

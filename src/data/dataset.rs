@@ -3,8 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::chat::{ChatError, read_examples};
 use super::examples::ExampleRows;
 use super::npy::{NpyError, TokenFile};
+use super::tokenizer::{END_OF_TEXT, TokenRoles, Tokenizer};
 
 /// An error of a token file as training data.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,29 @@ pub enum DatasetError {
         tokens: usize,
         /// Tokens of a window with its targets.
         needed: usize,
+    },
+    /// Instruction data that cannot be read.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// Instruction data without a tokenizer.
+    #[error(
+        "'{}' is instruction data, which becomes tokens by the model's own tokenizer, and the model brings none \
+         along; name one",
+        path.display()
+    )]
+    NoTokenizer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A token file whose documents are not to see each other, without a way to tell where they end.
+    #[error(
+        "document_mask is set, but nothing tells which token ends a document of '{}'; name the tokenizer that made \
+         it, which has to have {END_OF_TEXT} or a token that ends texts",
+        path.display()
+    )]
+    NoEndOfDocument {
+        /// The file.
+        path: PathBuf,
     },
     /// An example with a token that the model does not have.
     #[error(
@@ -69,6 +94,16 @@ pub enum DatasetError {
     },
 }
 
+impl DatasetError {
+    /// Whether the request was wrong, rather than a file.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoTokenizer { .. } | Self::NoEndOfDocument { .. }
+        )
+    }
+}
+
 /// Tokens of one batch and the token that follows each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -97,6 +132,29 @@ enum Source {
         end_of_document: Option<u32>,
     },
     Examples(ExampleRows),
+}
+
+/// What a run's data is made of, besides the file.
+#[derive(Clone, Copy, Debug)]
+pub struct DataShape<'a> {
+    /// Tokens of the model.
+    pub vocab_size: usize,
+    /// Tokens of a window or row.
+    pub context_length: usize,
+    /// What makes tokens of instruction data, and tells which one ends a document.
+    pub tokenizer: Option<&'a (Tokenizer, TokenRoles)>,
+    /// Whether documents that share a row do not see each other: then rows hold as many examples as fit.
+    pub document_mask: bool,
+}
+
+/// Whether a path names instruction data, by its end: `.jsonl`, and `.gz` or `.zst` behind that.
+pub fn is_instruction_data(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name
+        .strip_suffix(".gz")
+        .or(name.strip_suffix(".zst"))
+        .unwrap_or(&name);
+    [".jsonl", ".ndjson"].iter().any(|end| name.ends_with(end))
 }
 
 /// Where batches may begin.
@@ -139,6 +197,42 @@ impl Dataset {
             vocab_size,
             context_length,
         })
+    }
+
+    /// Opens a token file or, by the end of its name, instruction data.
+    ///
+    /// # Errors
+    /// As those of [`Dataset::open`] and [`read_examples`]; when there is no tokenizer where one is needed, or no
+    /// example has an answer.
+    pub fn open_any(path: &Path, shape: DataShape<'_>) -> Result<Self, DatasetError> {
+        let path_of = || path.to_owned();
+        let (vocab_size, context_length) = (shape.vocab_size, shape.context_length);
+        if !is_instruction_data(path) {
+            let tokens = Self::open(path, vocab_size, context_length)?;
+            if !shape.document_mask {
+                return Ok(tokens);
+            }
+            let end = shape.tokenizer.and_then(|(tokenizer, roles)| {
+                let end_of_text = tokenizer.token_id(END_OF_TEXT);
+                end_of_text.or(roles.eos.first().copied())
+            });
+            let end = end.ok_or_else(|| DatasetError::NoEndOfDocument { path: path_of() })?;
+            return Ok(tokens.with_end_of_document(end));
+        }
+        let (tokenizer, roles) = shape
+            .tokenizer
+            .ok_or_else(|| DatasetError::NoTokenizer { path: path_of() })?;
+        let examples = read_examples(path, tokenizer, roles)?;
+        let packed = shape.document_mask;
+        let rows = ExampleRows::new(path, examples, vocab_size, context_length, packed)?;
+        tracing::info!(
+            "{}: {} examples in {} rows of {context_length} tokens, {} of which are answers",
+            path.display(),
+            rows.examples(),
+            rows.len(),
+            rows.answers()
+        );
+        Ok(Self::of_examples(rows, vocab_size))
     }
 
     /// The rows of examples for a model of `vocab_size` tokens.

@@ -16,8 +16,8 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::{Base, Checkpoint, CheckpointError};
 use crate::config::{ConfigError, ModelConfig, Resolved, Settings, TrainConfig};
-use crate::data::dataset::Dataset;
-use crate::data::tokenizer::Tokenizer;
+use crate::data::dataset::{DataShape, Dataset, is_instruction_data};
+use crate::data::tokenizer::{Format, TokenRoles, Tokenizer, TokenizerError};
 use crate::gpu::{Device, DeviceOptions};
 use crate::interop::{ForeignModel, InteropError};
 use crate::tuner;
@@ -50,9 +50,14 @@ pub struct Run {
     resume: Option<Checkpoint>,
     initial: Option<Checkpoint>,
     tokenizer_hash: Option<String>,
+    /// That of the model, which the run's folder gets.
+    kept_tokenizer: Option<(Tokenizer, TokenRoles)>,
     floor: Option<f64>,
     logdir: Logdir,
 }
+
+/// Folder of the tokenizer in that of a run.
+const TOKENIZER_FOLDER: &str = "tokenizer";
 
 impl Run {
     /// Checks everything that can be checked before a device is opened or a file of the run is written.
@@ -84,9 +89,12 @@ impl Run {
             None
         };
         let settings = &mut resolved.settings;
-        let tokenizer = settings.tokenizer.as_deref().map(Tokenizer::load);
-        let tokenizer = tokenizer.transpose()?;
-        let model = settings.model(tokenizer.as_ref().map(|t| t.vocab_size()))?;
+        let mut tokenizer = settings
+            .tokenizer
+            .as_deref()
+            .map(load_tokenizer)
+            .transpose()?;
+        let model = settings.model(tokenizer.as_ref().map(|(t, _)| t.vocab_size()))?;
         ParameterTable::for_training(&model, &train, usize::MAX)?;
         // Of adapters, init_from is the model that they are of.
         let base = settings.init_from.as_deref();
@@ -105,13 +113,25 @@ impl Run {
         if let Some(checkpoint) = &initial {
             checkpoint.check(&model)?;
         }
-        let open = |path: &Path| Dataset::open(path, model.vocab_size, model.context_length);
+        let own_tokenizer = match (&tokenizer, needs_tokenizer(settings)) {
+            (None, true) => tokenizer_of(initial.as_ref().or(resume.as_ref()))?,
+            _ => None,
+        };
+        let has_own_tokenizer = own_tokenizer.is_some();
+        tokenizer = tokenizer.or(own_tokenizer);
+        let shape = DataShape {
+            vocab_size: model.vocab_size,
+            context_length: model.context_length,
+            tokenizer: tokenizer.as_ref(),
+            document_mask: train.document_mask,
+        };
+        let open = |path: &Path| Dataset::open_any(path, shape);
         let data = match &settings.train_path {
             Some(path) => open(path)?,
             None => unreachable!("the built-in corpus stands in"),
         };
         let validation = settings.val_path.as_deref().map(open).transpose()?;
-        let tokenizer_hash = match tokenizer.map(|t| t.hash()) {
+        let tokenizer_hash = match tokenizer.as_ref().map(|(t, _)| t.hash()) {
             Some(hash) => Some(hash),
             None => match data.file() {
                 Some(file) => file.side_car()?.map(|side_car| side_car.tokenizer_hash),
@@ -132,7 +152,13 @@ impl Run {
             }
         }
         fill_in(&mut resolved, &model);
+        let kept_tokenizer = tokenizer.filter(|_| has_own_tokenizer);
+        if kept_tokenizer.is_some() {
+            resolved.settings.tokenizer = Some(logdir.path().join(TOKENIZER_FOLDER));
+            resolved.note_source("tokenizer", "the model's own");
+        }
         Ok(Self {
+            kept_tokenizer,
             resolved,
             options,
             model,
@@ -204,6 +230,10 @@ impl Run {
         }
         let options = self.run_options(base);
         self.logdir.clear()?;
+        if let Some((tokenizer, roles)) = &self.kept_tokenizer {
+            let folder = self.logdir.path().join(TOKENIZER_FOLDER);
+            tokenizer.save_with(Format::HuggingFace, &folder, roles)?;
+        }
         let data = (self.data, self.validation);
         let trainer = Trainer::new(engine, self.train, options, data, self.resume.as_ref())?;
         Ok(StartedRun {
@@ -310,6 +340,25 @@ pub fn open_initial(resolved: &mut Resolved) -> Result<Option<Checkpoint>, Error
     }
     resolved.fill(&known, &format!("init_from {}", path.display()))?;
     Ok(Some(checkpoint))
+}
+
+fn load_tokenizer(path: &Path) -> Result<(Tokenizer, TokenRoles), TokenizerError> {
+    let tokenizer = Tokenizer::load(path)?;
+    let roles = TokenRoles::load(path, &tokenizer)?;
+    Ok((tokenizer.with_prompts_of(&roles), roles))
+}
+
+fn needs_tokenizer(settings: &Settings) -> bool {
+    let mut paths = settings.train_path.iter().chain(&settings.val_path);
+    settings.document_mask || paths.any(|path| is_instruction_data(path))
+}
+
+/// The tokenizer that a model brings along.
+fn tokenizer_of(
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Option<(Tokenizer, TokenRoles)>, TokenizerError> {
+    let own = checkpoint.map(Checkpoint::tokenizer).transpose()?.flatten();
+    Ok(own.map(|(tokenizer, roles)| (tokenizer.with_prompts_of(&roles), roles)))
 }
 
 /// Adapters are beside a model, which stays where it is while they are trained and later on.
