@@ -6,6 +6,7 @@ use crate::bench::BenchError;
 use crate::check::CheckFailed;
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
+use crate::data::chat::ChatError;
 use crate::data::dataset::DatasetError;
 use crate::data::input::InputError;
 use crate::data::npy::NpyError;
@@ -26,6 +27,8 @@ pub enum Error {
     Config(#[from] ConfigError),
     /// Of a tokenizer or its files.
     Tokenizer(#[from] TokenizerError),
+    /// Of a chat or its template.
+    Chat(#[from] ChatError),
     /// Of text that is read from files.
     Input(#[from] InputError),
     /// Of a token file.
@@ -71,6 +74,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         let usage = match self {
             Self::Gpu(error) => error.is_usage(),
+            Self::Chat(error) => error.is_usage(),
             Self::Config(_) | Self::Kernel(_) | Self::Variant(_) => true,
             Self::Tokenizer(error) => error.is_usage(),
             Self::Npy(error) => error.is_usage(),

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod bad_input;
+mod chatting;
 mod converting;
 mod generating;
 mod measure;

@@ -335,10 +335,9 @@ fn stop_on_interrupt(message: impl Into<Option<&'static str>>) -> Arc<AtomicBool
 
 /// Does something at Ctrl-C, with a message if any; a second Ctrl-C ends the process.
 fn on_interrupt(message: impl Into<Option<&'static str>>, action: impl Fn() + Send + 'static) {
-    const INTERRUPTED: i32 = 130;
     let message = message.into();
     let interrupted = AtomicBool::new(false);
-    let handler = move || {
+    at_interrupt(move || {
         if interrupted.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED);
         }
@@ -346,8 +345,15 @@ fn on_interrupt(message: impl Into<Option<&'static str>>, action: impl Fn() + Se
         if let Some(message) = message {
             tracing::warn!("{message}");
         }
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
+    });
+}
+
+/// Exit code of a process that Ctrl-C has ended.
+const INTERRUPTED: i32 = 130;
+
+/// Does something at each Ctrl-C.
+fn at_interrupt(action: impl FnMut() + Send + 'static) {
+    if let Err(error) = ctrlc::set_handler(action) {
         tracing::warn!("Ctrl-C will stop at once: {error}");
     }
 }

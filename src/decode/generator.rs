@@ -405,7 +405,7 @@ fn taken(sequence: &mut Sequence, drawn: Drawn) -> Event {
     match drawn.token {
         NAN_ROW => Event::Failed(Fault::NotANumber(index)),
         NO_TOKEN => Event::Failed(Fault::NoToken(index)),
-        token if Some(token) == sequence.request.end => Event::Finished(Finish::End),
+        token if sequence.request.end.contains(&token) => Event::Finished(Finish::End),
         id => {
             sequence.tokens.push(id);
             let logprobs = drawn.logprobs;

@@ -38,6 +38,17 @@ pub struct Prompt {
     pub job: Job,
 }
 
+impl Prompt {
+    /// What a job asks for, which stands in no file.
+    pub fn of(job: Job) -> Self {
+        Self {
+            place: None,
+            id: None,
+            job,
+        }
+    }
+}
+
 /// A line of a file.
 #[derive(Clone, Debug)]
 pub struct Place {

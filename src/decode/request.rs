@@ -17,8 +17,8 @@ pub struct Request {
     pub seed: u64,
     /// Which of several samples with one seed this is.
     pub sample: u32,
-    /// The token that ends a text, if any; it is not part of the result.
-    pub end: Option<u32>,
+    /// The tokens of which each ends a text; it is not part of the result.
+    pub end: Vec<u32>,
     /// What happens when prompt and new tokens exceed the context.
     pub overflow: Overflow,
     /// Log-probabilities of new tokens, each with so many of the likeliest beside it; `None` gives none.
@@ -35,7 +35,7 @@ impl Default for Request {
             sampling: Sampling::default(),
             seed: 0,
             sample: 0,
-            end: None,
+            end: Vec::new(),
             overflow: Overflow::Exact,
             logprobs: None,
             prompt_logprobs: false,

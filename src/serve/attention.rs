@@ -151,7 +151,7 @@ mod tests {
     fn tokens_follow_the_prompt_or_stand_alone() {
         let model = small();
         let a = model.tokenizer.encode("a");
-        let end = model.end.unwrap();
+        let end = model.ends[0];
         for (body, tokens) in [
             (json!({ "prompt": "a" }), a.clone()),
             (json!({ "tokens": [5, 6] }), vec![5, 6]),

@@ -37,7 +37,7 @@ pub(super) struct ScoredToken {
 pub(super) struct Choice {
     index: usize,
     tokenizer: Arc<Tokenizer>,
-    end: Option<u32>,
+    ends: Vec<u32>,
     wants_logprobs: bool,
     /// What is to be shown before the new tokens and was not yet.
     echo: Option<Prompt>,
@@ -51,18 +51,18 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The choice `index` of a request, which goes on from `prompt`; the token `end` ends it.
+    /// The choice `index` of a request, which goes on from `prompt`; each token of `ends` ends it.
     pub(super) fn new(
         index: usize,
         request: &Completion,
         prompt: &Prompt,
         tokenizer: &Arc<Tokenizer>,
-        end: Option<u32>,
+        ends: &[u32],
     ) -> Self {
         Self {
             index,
             tokenizer: tokenizer.clone(),
-            end,
+            ends: ends.to_vec(),
             wants_logprobs: request.logprobs.is_some(),
             echo: request.echo.then(|| prompt.clone()),
             stream: TextStream::new(tokenizer.clone(), &request.stop),
@@ -96,7 +96,7 @@ impl Choice {
                     let scores = token.logprobs.ok_or(NO_LOGPROBS)?;
                     self.note(token.id, Some(scores));
                 }
-                if Some(token.id) == self.end {
+                if self.ends.contains(&token.id) {
                     piece.text += &self.stream.finish();
                     self.end_with("stop", &mut piece);
                 } else {

@@ -13,7 +13,7 @@ fn choice(model: &ServedModel, mut body: serde_json::Value) -> Choice {
     body["max_tokens"] = json!(8);
     let request = fields::parse(body.to_string().as_bytes(), model).unwrap();
     let prompt = &request.prompts[0];
-    Choice::new(0, &request, prompt, &model.tokenizer, model.end)
+    Choice::new(0, &request, prompt, &model.tokenizer, &model.ends)
 }
 
 fn scores(logprob: f32, top: &[(u32, f32)]) -> TokenLogprobs {
@@ -126,7 +126,7 @@ fn log_probabilities_that_do_not_come_are_a_fault() {
 #[test]
 fn the_end_token_has_a_log_probability_and_no_text() {
     let model = small();
-    let [a, end] = [bytes(&model, b"a")[0], model.end.unwrap()];
+    let [a, end] = [bytes(&model, b"a")[0], model.ends[0]];
     let body = json!({ "prompt": "abc", "logprobs": 0 });
     let piece = whole(choice(&model, body), vec![token(a), token(end)]);
     assert_eq!((piece.text.as_str(), piece.finish), ("a", Some("stop")));

@@ -110,7 +110,7 @@ fn jobs(request: &Completion, app: &App, pieces: &Pieces, submitted: Instant) ->
                 seed,
                 sample: u32::try_from(sample).expect("checked to be small"),
                 // The choice ends with it, since its log-probability is part of the answer.
-                end: None,
+                end: Vec::new(),
                 overflow: Overflow::Stop,
                 logprobs: request.logprobs,
                 prompt_logprobs: request.echo && request.logprobs.is_some() && prompt.given,
@@ -120,7 +120,7 @@ fn jobs(request: &Completion, app: &App, pieces: &Pieces, submitted: Instant) ->
                 request,
                 prompt,
                 &app.model.tokenizer,
-                app.model.end,
+                &app.model.ends,
             ),
             pieces: pieces.clone(),
             submitted,

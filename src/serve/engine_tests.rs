@@ -108,7 +108,7 @@ fn jobs(
             max_new_tokens: request.max_tokens,
             ..Request::default()
         },
-        choice: Choice::new(index, &request, prompt, &model.tokenizer, model.end),
+        choice: Choice::new(index, &request, prompt, &model.tokenizer, &model.ends),
         pieces: pieces.clone(),
         submitted: Instant::now(),
     };

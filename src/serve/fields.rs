@@ -404,7 +404,7 @@ mod tests {
             assert_eq!(found, tokens, "{prompt}");
             assert!(request.prompts.iter().all(|prompt| prompt.given));
         }
-        let start = small().end.unwrap();
+        let start = small().ends[0];
         for body in [
             json!({ "max_tokens": 1 }),
             json!({ "prompt": "", "max_tokens": 1 }),

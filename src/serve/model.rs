@@ -23,8 +23,8 @@ pub struct ServedModel {
     pub(super) num_layers: usize,
     /// Heads of each layer.
     pub(super) num_heads: usize,
-    /// The token that ends a text, where the tokenizer has it.
-    pub(super) end: Option<u32>,
+    /// The tokens of which each ends a text, where the tokenizer has some; the first one begins a text, too.
+    pub(super) ends: Vec<u32>,
     /// When the server was started, in seconds since 1970.
     pub(super) created: u64,
     /// What the page says of it.
@@ -62,7 +62,7 @@ impl ServedModel {
             context_length: config.context_length,
             num_layers: config.num_layers,
             num_heads: config.num_heads,
-            end: roles.eos.first().copied(),
+            ends: roles.eos.clone(),
             tokenizer: Arc::new(tokenizer),
             created: seconds_since_1970(),
             name,
@@ -155,7 +155,7 @@ pub(super) mod tests {
             context_length: 16,
             num_layers: 2,
             num_heads: 4,
-            end: tokenizer.token_id(END_OF_TEXT),
+            ends: tokenizer.token_id(END_OF_TEXT).into_iter().collect(),
             tokenizer: Arc::new(tokenizer),
             created: 0,
             about: json!({}),

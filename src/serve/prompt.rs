@@ -61,7 +61,11 @@ pub(super) fn of_text(text: &str, model: &ServedModel) -> Result<Prompt, ApiErro
         return checked(FIELD, tokens, model);
     }
     let message = "the prompt is empty, and the tokenizer has no end-of-text token to start from";
-    let start = model.end.ok_or_else(|| ApiError::field(FIELD, message))?;
+    let start = model
+        .ends
+        .first()
+        .copied()
+        .ok_or_else(|| ApiError::field(FIELD, message))?;
     Ok(Prompt {
         tokens: vec![start],
         given: false,

@@ -1,5 +1,6 @@
 //! `gpu-tlm generate`: text from a trained model.
 
+mod chat;
 mod output;
 
 use std::num::NonZeroUsize;
@@ -7,11 +8,13 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chat::Chat;
 use output::{Form, Printer};
 
 use super::AdapterArgs;
 use super::model::ModelArgs;
 use crate::Error;
+use crate::data::chat::ChatTemplate;
 use crate::data::tokenizer::{TokenRoles, Tokenizer};
 use crate::decode::{
     DecodeError, Generator, InferenceModel, Job, MAX_LOGPROBS, Overflow, Prompt, Request,
@@ -20,6 +23,8 @@ use crate::decode::{
 use crate::kernels::sample::Sampling;
 use crate::tuner;
 
+/// Tokens of a conversation that kernels are chosen for.
+const TALK_LENGTH: usize = 1024;
 /// Sequences at once where nothing else is asked for.
 const BATCH_SIZE: usize = 16;
 
@@ -32,7 +37,8 @@ const BATCH_SIZE: usize = 16;
     --tokenizer runs/latest/tokenizer --prompt \"Once\" --temperature 0.8 --top-p 0.95\n  \
     gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompt \"Once\" --num-samples 4 --stop Tim\n  \
     gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompt \"Once\" --json --logprobs 5\n  \
-    gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompts prompts.jsonl > texts.jsonl\n\n\
+    gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompts prompts.jsonl > texts.jsonl\n  \
+    gpu-tlm generate --checkpoint SmolLM2-135M-Instruct/ --context-length 2048 --chat\n\n\
     A line of prompts.jsonl:\n  \
     {\"id\": 7, \"prompt\": \"Once\", \"max_new_tokens\": 40, \"temperature\": 0.5, \"seed\": 3, \"stop\": [\"\\n\"]}"
 )]
@@ -42,6 +48,13 @@ pub struct GenerateArgs {
     /// Text to go on from; by default the end-of-text token, which starts a new text
     #[arg(long, conflicts_with_all = ["prompt_tokens", "prompts"])]
     prompt: Option<String>,
+    /// Talk to a model of chats, by the template that came with it: `--prompt` is answered once, or else each line
+    /// that is typed, in a conversation
+    #[arg(long, conflicts_with_all = ["prompt_tokens", "prompts"])]
+    chat: bool,
+    /// What the model is told before a chat
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    system: Option<String>,
     /// Token ids to go on from, separated by commas
     #[arg(
         long,
@@ -80,7 +93,7 @@ pub struct GenerateArgs {
     /// Seed of the draws; the same seed and prompt give the same text, whatever else is generated beside it
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Token that ends a text, as text or id; `none` goes on to max-new-tokens [default: the one that the model's files name, or <|endoftext|>]
+    /// Token that ends a text, as text or id; `none` goes on to max-new-tokens [default: those that the model's files name, or <|endoftext|>]
     #[arg(long, value_name = "TOKEN")]
     eos_token: Option<String>,
     /// End a text before this string; may be given several times
@@ -145,8 +158,32 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
     let (checkpoint, tokenizer) = args.model.open()?;
     let (tokenizer, roles) = tokenizer.unzip();
     let tokenizer = tokenizer.map(Arc::new);
-    let end = end_token(args, tokenizer.as_deref(), &roles.unwrap_or_default())?;
-    let prompts = prompts(args, tokenizer.as_deref(), end)?;
+    let roles = roles.unwrap_or_default();
+    let mut ends = end_tokens(args, tokenizer.as_deref(), &roles)?;
+    let mut chat = match (args.chat, &tokenizer) {
+        (false, _) => None,
+        (true, None) => return Err(DecodeError::NoTokenizer.into()),
+        (true, Some(tokenizer)) => {
+            let template = ChatTemplate::new(tokenizer, &roles)?;
+            if args.eos_token.is_none() {
+                ends.extend(template.end_of_turn(tokenizer));
+            }
+            let job = job(args, ends.clone());
+            Some(Chat::new(
+                template,
+                tokenizer.clone(),
+                job,
+                args.system.as_deref(),
+            ))
+        }
+    };
+    let prompts = match (&mut chat, &args.prompt) {
+        (Some(chat), question) => {
+            let prompt = chat.ask(question.as_deref().unwrap_or("Hello"))?;
+            vec![Prompt::of(chat.job_of(prompt))]
+        }
+        (None, _) => prompts(args, tokenizer.as_deref(), ends)?,
+    };
     let jobs = samples(&prompts, args.num_samples);
     let device = args.adapter.open()?;
     let model = InferenceModel::new(checkpoint, device.target().max_binding_words)?;
@@ -159,11 +196,21 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
             None => error,
         })?;
     }
-    let lengths = lengths(&jobs, generator.config().context_length);
+    let is_talk = args.chat && args.prompt.is_none();
+    let context_length = generator.config().context_length;
+    let lengths = match is_talk {
+        // Each question is longer than those before it.
+        true => 1..=context_length.min(TALK_LENGTH),
+        false => lengths(&jobs, context_length),
+    };
     let tuned = tuner::tune(generator.device(), &tuning, |device| {
         Ok(generator.questions(&device.target(), lengths.clone()))
     })?;
     generator.set_choices(tuned.device.choices().clone());
+    if let Some(mut chat) = chat.filter(|_| is_talk) {
+        chat.reset();
+        return chat.talk(&mut generator);
+    }
     let form = match (&args.prompts, args.json) {
         (Some(_), _) => Form::Lines,
         (None, true) => Form::Object,
@@ -172,7 +219,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
     // On a terminal a message would stand amid the text.
     let message = (form != Form::Text).then_some("stopping; once more to stop at once");
     let stop = super::stop_on_interrupt(message);
-    let mut printer = Printer::new(form, &prompts, args.num_samples, tokenizer.is_some());
+    let mut printer =
+        Printer::new(form, &prompts, args.num_samples, tokenizer.is_some()).of_chat(args.chat);
     let ending = generate_all(
         &mut generator,
         &jobs,
@@ -207,18 +255,18 @@ fn lengths(jobs: &[Job], context_length: usize) -> RangeInclusive<usize> {
     within(shortest)..=within(longest.max())
 }
 
-fn end_token(
+fn end_tokens(
     args: &GenerateArgs,
     tokenizer: Option<&Tokenizer>,
     roles: &TokenRoles,
-) -> Result<Option<u32>, DecodeError> {
+) -> Result<Vec<u32>, DecodeError> {
     let named = |name: &str| tokenizer.and_then(|t| t.token_id(name));
     match args.eos_token.as_deref() {
-        None => Ok(roles.eos.first().copied()),
-        Some("none") => Ok(None),
+        None => Ok(roles.eos.clone()),
+        Some("none") => Ok(Vec::new()),
         Some(name) => {
             let id = named(name).or_else(|| name.parse().ok());
-            id.map(Some)
+            id.map(|id| vec![id])
                 .ok_or_else(|| DecodeError::NoSuchToken(name.to_owned()))
         }
     }
@@ -228,9 +276,25 @@ fn end_token(
 fn prompts(
     args: &GenerateArgs,
     tokenizer: Option<&Tokenizer>,
-    end: Option<u32>,
+    ends: Vec<u32>,
 ) -> Result<Vec<Prompt>, Error> {
-    let mut job = Job {
+    let start = ends.first().copied();
+    let mut job = job(args, ends);
+    if let Some(path) = &args.prompts {
+        return read_prompts(path, &job, tokenizer);
+    }
+    job.request.prompt = match (&args.prompt_tokens, &args.prompt, tokenizer) {
+        (Some(tokens), ..) => tokens.clone(),
+        (None, Some(text), Some(tokenizer)) => tokenizer.encode_prompt(text),
+        (None, Some(_), None) => return Err(DecodeError::NoTokenizer.into()),
+        (None, None, _) => start.into_iter().collect(),
+    };
+    Ok(vec![Prompt::of(job)])
+}
+
+/// What is asked for by the flags, but for the prompt.
+fn job(args: &GenerateArgs, end: Vec<u32>) -> Job {
+    Job {
         request: Request {
             max_new_tokens: args.max_new_tokens,
             sampling: Sampling {
@@ -247,19 +311,5 @@ fn prompts(
             ..Request::default()
         },
         stops: args.stop.clone(),
-    };
-    if let Some(path) = &args.prompts {
-        return read_prompts(path, &job, tokenizer);
     }
-    job.request.prompt = match (&args.prompt_tokens, &args.prompt, tokenizer) {
-        (Some(tokens), ..) => tokens.clone(),
-        (None, Some(text), Some(tokenizer)) => tokenizer.encode_prompt(text),
-        (None, Some(_), None) => return Err(DecodeError::NoTokenizer.into()),
-        (None, None, _) => end.into_iter().collect(),
-    };
-    Ok(vec![Prompt {
-        place: None,
-        id: None,
-        job,
-    }])
 }

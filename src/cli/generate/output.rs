@@ -31,6 +31,8 @@ pub(super) struct Printer<'a> {
     num_samples: usize,
     has_text: bool,
     is_terminal: bool,
+    /// Whether prompts are left out.
+    is_chat: bool,
     /// Those that are done, for one object at the end.
     samples: Vec<Value>,
     n_done: usize,
@@ -59,6 +61,7 @@ impl<'a> Printer<'a> {
             num_samples,
             has_text,
             is_terminal: std::io::stdout().is_terminal(),
+            is_chat: false,
             samples: Vec::new(),
             n_done: 0,
             n_tokens: 0,
@@ -70,6 +73,11 @@ impl<'a> Printer<'a> {
         }
     }
 
+    /// Prints answers without the prompts that they are to.
+    pub(super) fn of_chat(self, is_chat: bool) -> Self {
+        Self { is_chat, ..self }
+    }
+
     /// Takes news, and says whether anybody reads on.
     pub(super) fn take(&mut self, news: News<'_>) -> Result<ControlFlow<()>, Error> {
         match news {
@@ -79,6 +87,7 @@ impl<'a> Printer<'a> {
                     _ => format!("--- {}\n", index + 1),
                 };
                 (self.is_amid_line, self.n_printed) = (true, 0);
+                let prompt = if self.is_chat { "" } else { prompt };
                 self.print(&format!("{header}{prompt}"))
             }
             News::Piece(_, tokens, text) if self.form == Form::Text => {
@@ -176,7 +185,7 @@ impl<'a> Printer<'a> {
 
 /// Text whose control characters are seen and do nothing, ends of lines and tabs aside: a model may say
 /// any byte, and those of a terminal's commands too.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => c,
         // Unicode has pictures of ASCII's.

@@ -39,3 +39,14 @@ pub enum ChatError {
         problem: String,
     },
 }
+
+impl ChatError {
+    /// Whether the request was wrong, rather than a file.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Input(error) => error.is_usage(),
+            Self::NoTemplate => true,
+            _ => false,
+        }
+    }
+}
