@@ -31,6 +31,8 @@ pub static HELPERS: &[Source] = &[
     shader!("attention/attention_cooperative_backward.wgsl"),
     shader!("attention/attention_cache.wgsl"),
     shader!("shared/operand_halves.wgsl"),
+    shader!("attention/attention_end_query.wgsl"),
+    shader!("attention/attention_first_key.wgsl"),
     shader!("attention/attention_head_quad.wgsl"),
     shader!("attention/attention_newest.wgsl"),
     shader!("attention/attention_query_rows.wgsl"),

@@ -10,6 +10,7 @@ mod chat;
 mod command_line;
 mod corpus;
 mod decoding;
+mod documents;
 mod engine;
 mod interop;
 mod library_run;

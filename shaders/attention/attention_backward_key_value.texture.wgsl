@@ -2,7 +2,7 @@
 // it and all heads that share it, probabilities recomputed from the log-sum-exp:
 // d_value = p . d_output, d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
 // For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
-// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl.
+// Joined with attention_d_output_quad.texture.wgsl, attention_end_query.wgsl, attention_quads.texture.wgsl.
 // Joined with attention_turned_back.wgsl.
 struct Params {
     time: u32,
@@ -21,6 +21,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> delta: array<f32>;              // [batch, num_heads, time]
 @group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;       // [time, head_dim]: cosine and sine of each pair
 @group(0) @binding(6) var<storage, read_write> d_qkv: array<vec4<f32>>;  // lies as qkv does
+@group(0) @binding(7) var<storage, read> document_end: array<u32>;         // [batch * time], read if DOCUMENTS
 
 override WORKGROUP_SIZE: u32 = 64u;
 // Two rows a lane, which share the texels they read. Of larger heads they would take more registers
@@ -56,9 +57,10 @@ fn attend_backward_key_value(group: vec3<u32>, lane: u32) {
         sum_key[d] = vec4(0.0);
         sum_value[d] = vec4(0.0);
     }
+    let end_query = end_query_of(group.z, position);
     for (var h = 0u; h < heads_per_group; h++) {
         let head = kv_head * heads_per_group + h;
-        for (var i = position; i < params.time; i++) {
+        for (var i = position; i < end_query; i++) {
             let statistics = (group.z * params.num_heads + head) * params.time + i;
             var score = 0.0;
             var d_probability = 0.0;
@@ -111,9 +113,10 @@ fn attend_backward_key_value_pair(group: vec3<u32>, lane: u32) {
         sum_value0[d] = vec4(0.0);
         sum_value1[d] = vec4(0.0);
     }
+    let end_query = end_query_of(group.z, position);
     for (var h = 0u; h < heads_per_group; h++) {
         let head = kv_head * heads_per_group + h;
-        for (var i = position; i < params.time; i++) {
+        for (var i = position; i < end_query_of(group.z, next); i++) {
             let statistics = (group.z * params.num_heads + head) * params.time + i;
             var queries: array<vec4<f32>, 32>;
             var d_outputs: array<vec4<f32>, 32>;
@@ -125,9 +128,9 @@ fn attend_backward_key_value_pair(group: vec3<u32>, lane: u32) {
                 score += vec2(dot(k0[d], queries[d]), dot(k1[d], queries[d]));
                 d_probability += vec2(dot(v0[d], d_outputs[d]), dot(v1[d], d_outputs[d]));
             }
-            // The first query does not see the second key.
+            // The first query does not see the second key, nor what is behind its document the first.
             let seen = exp(score - log_sum_exp[statistics]);
-            let p = select(seen, vec2(0.0), vec2(i) < vec2(position, next));
+            let p = select(seen, vec2(0.0), vec2(i >= end_query, i < next));
             let d_score = p * (d_probability - delta[statistics]) * params.scale;
             for (var d = 0u; d < QUADS; d++) {
                 sum_key0[d] += d_score.x * queries[d];

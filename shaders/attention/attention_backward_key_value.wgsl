@@ -2,7 +2,7 @@
 // through the queries that see them, 32 at a time, of all heads that share the keys, with
 // probabilities recomputed from the log-sum-exp: d_value = p . d_output,
 // d_score = p * (d_output . value - delta), d_key = scale * d_score . query.
-// Joined with attention_d_output_quad.wgsl, attention_head_quad.wgsl.
+// Joined with attention_d_output_quad.wgsl, attention_end_query.wgsl, attention_head_quad.wgsl.
 // Joined with attention_quads.wgsl, attention_tiles.wgsl.
 // Joined with attention_turned_back.wgsl, operand_words.wgsl or operand_halves.wgsl.
 struct Params {
@@ -22,6 +22,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> delta: array<f32>;           // [batch, num_heads, time]
 @group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;    // [time, head_dim]: cosine and sine of each pair
 @group(0) @binding(6) var<storage, read_write> d_qkv: array<Pair>;     // lies as qkv does
+@group(0) @binding(7) var<storage, read> document_end: array<u32>;      // [batch * time], read if DOCUMENTS
 
 override HEAD_DIM: u32 = 64u;
 // Heads over 64 take two launches, one a gradient, since sums for both do not fit the registers.
@@ -48,8 +49,9 @@ fn differentiate(
     let row_log_sum_exp = vec4(log_sum_exp[at.x], log_sum_exp[at.y], log_sum_exp[at.z], log_sum_exp[at.w]);
     let row_delta = vec4(delta[at.x], delta[at.y], delta[at.z], delta[at.w]);
     for (var i = 0u; i < 4u; i++) {
-        let position = vec4(place.row0 + i * 16u + place.local.y);
-        let is_seen = (queries >= position) & (queries < vec4(params.time));
+        let position = place.row0 + i * 16u + place.local.y;
+        let end_query = end_query_of(place.sequence, position);
+        let is_seen = (queries >= vec4(position)) & (queries < vec4(end_query));
         let p = exp((*scores)[i] * params.scale - row_log_sum_exp);
         (*scores)[i] = select(vec4(0.0), p, is_seen);
         (*d_scores)[i] = (*scores)[i] * ((*d_scores)[i] - row_delta) * params.scale;
@@ -92,10 +94,11 @@ fn main(
     var value_sums2: array<vec4<f32>, 4>;
     var value_sums3: array<vec4<f32>, 4>;
     let heads_per_group = params.num_heads / params.num_kv_heads;
+    let end_query = end_query_of(group.z, row0 + TILE_ROWS - 1u);
     for (var h = 0u; h < heads_per_group; h++) {
-        // Blocks above the diagonal are left out.
-        for (var query0 = row0; query0 < params.time; query0 += TILE_COLS) {
-            let quads = (min(TILE_COLS, params.time - query0) + 3u) / 4u;
+        // Blocks above the diagonal are left out, and those behind the last key's document.
+        for (var query0 = row0; query0 < end_query; query0 += TILE_COLS) {
+            let quads = (min(TILE_COLS, end_query - query0) + 3u) / 4u;
             let block = Block(group.y * heads_per_group + h, query0, quads);
             // Zeros by name: without them Tint keeps the values of the turn before.
             var scores = array<vec4<f32>, 4>();

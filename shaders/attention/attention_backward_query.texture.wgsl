@@ -2,7 +2,7 @@
 // from the log-sum-exp: delta = d_output . output, d_score = p * (d_output . value - delta),
 // d_query = scale * d_score . key. Keeps delta for the keys' and values' gradients.
 // For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
-// Joined with attention_d_output_quad.texture.wgsl, attention_quads.texture.wgsl.
+// Joined with attention_d_output_quad.texture.wgsl, attention_first_key.wgsl, attention_quads.texture.wgsl.
 // Joined with attention_turned_back.wgsl.
 struct Params {
     time: u32,
@@ -22,6 +22,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;       // [time, head_dim]: cosine and sine of each pair
 @group(0) @binding(6) var<storage, read_write> d_qkv: array<vec4<f32>>;  // lies as qkv does
 @group(0) @binding(7) var<storage, read_write> delta: array<f32>;        // [batch, num_heads, time]
+@group(0) @binding(8) var<storage, read> document_first: array<u32>;       // [batch * time], read if DOCUMENTS
 
 override WORKGROUP_SIZE: u32 = 64u;
 // Two rows a lane, which share the texels they read. Of larger heads they would take more registers
@@ -60,7 +61,7 @@ fn attend_backward_query(group: vec3<u32>, lane: u32) {
         row_delta += dot(d_out[d], output[first + d]);
         sum[d] = vec4(0.0);
     }
-    for (var k = 0u; k <= position; k++) {
+    for (var k = first_key_of(group.z, position); k <= position; k++) {
         var score = 0.0;
         var d_probability = 0.0;
         for (var d = 0u; d < QUADS; d++) {
@@ -111,7 +112,8 @@ fn attend_backward_query_pair(group: vec3<u32>, lane: u32) {
         sum0[d] = vec4(0.0);
         sum1[d] = vec4(0.0);
     }
-    for (var k = 0u; k <= next; k++) {
+    let next_first_key = first_key_of(group.z, next);
+    for (var k = first_key_of(group.z, position); k <= next; k++) {
         var keys: array<vec4<f32>, 32>;
         var score = vec2(0.0);
         var d_probability = vec2(0.0);
@@ -121,8 +123,9 @@ fn attend_backward_query_pair(group: vec3<u32>, lane: u32) {
             score += vec2(dot(q0[d], keys[d]), dot(q1[d], keys[d]));
             d_probability += vec2(dot(d_out0[d], value), dot(d_out1[d], value));
         }
-        // The first row does not see the second one's key.
-        let p = select(exp(score - row_log_sum_exp), vec2(0.0), vec2(k) > vec2(position, next));
+        // The first row does not see the second one's key, nor that one what is before its document.
+        let is_unseen = vec2(k > position, k < next_first_key);
+        let p = select(exp(score - row_log_sum_exp), vec2(0.0), is_unseen);
         let d_score = p * (d_probability - row_delta) * params.scale;
         for (var d = 0u; d < QUADS; d++) {
             sum0[d] += d_score.x * keys[d];

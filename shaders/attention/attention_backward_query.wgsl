@@ -2,7 +2,7 @@
 // through the keys that they see, 32 at a time, with probabilities recomputed from the log-sum-exp:
 // delta = d_output . output, d_score = p * (d_output . value - delta), d_query = scale * d_score . key
 // (Dao et al. 2022). Keeps delta for the keys' and values' gradients.
-// Joined with attention_d_output_quad.wgsl, attention_head_quad.wgsl.
+// Joined with attention_d_output_quad.wgsl, attention_first_key.wgsl, attention_head_quad.wgsl.
 // Joined with attention_query_rows.wgsl, attention_tiles.wgsl.
 // Joined with attention_turned_back.wgsl, operand_words.wgsl or operand_halves.wgsl.
 struct Params {
@@ -23,6 +23,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> angles: array<vec2<f32>>;    // [time, head_dim]: cosine and sine of each pair
 @group(0) @binding(6) var<storage, read_write> d_qkv: array<Pair>;     // lies as qkv does
 @group(0) @binding(7) var<storage, read_write> delta: array<f32>;     // [batch, num_heads, time]
+@group(0) @binding(8) var<storage, read> document_first: array<u32>;    // [batch * time], read if DOCUMENTS
 
 override HEAD_DIM: u32 = 64u;
 
@@ -49,7 +50,8 @@ fn d_scores_of(scores: vec4<f32>, d_probabilities: vec4<f32>, place: Place, i: u
     let p = exp(scores - log_sum_exp[statistics]);
     let d_scores = p * (d_probabilities - row_delta[i * 16u + place.local.y]) * params.scale;
     let keys = vec4(key0 + place.local.x * 4u) + vec4(0u, 1u, 2u, 3u);
-    return select(vec4(0.0), d_scores, keys <= vec4(position));
+    let first_key = first_key_of(place.sequence, position);
+    return select(vec4(0.0), d_scores, (keys <= vec4(position)) & (keys >= vec4(first_key)));
 }
 
 fn add_chunk(sums: ptr<function, array<vec4<f32>, 4>>, place: Place, key0: u32, quads: u32, chunk: u32) {
@@ -102,9 +104,10 @@ fn main(
     }
     // The deltas are whole.
     workgroupBarrier();
-    // Blocks above the diagonal are left out.
+    // Blocks above the diagonal are left out, and those before the first row's document.
     let end_key = min(row0 + TILE_ROWS, params.time);
-    for (var key0 = 0u; key0 < end_key; key0 += TILE_COLS) {
+    let first_block = first_key_of(group.z, row0) / TILE_COLS * TILE_COLS;
+    for (var key0 = first_block; key0 < end_key; key0 += TILE_COLS) {
         let quads = (min(TILE_COLS, end_key - key0) + 3u) / 4u;
         // Zeros by name: without them Tint keeps the values of the turn before.
         var scores = array<vec4<f32>, 4>();

@@ -1,7 +1,7 @@
 // Causal attention with an online softmax (Dao et al. 2022): a lane one query row or two, keys in
 // blocks of four, and the log-sum-exp of each row kept for the backward pass.
 // For drivers that run shaders on the CPU: there a texel is far cheaper than a storage load.
-// Joined with attention_quads.texture.wgsl, most_negative.wgsl.
+// Joined with attention_first_key.wgsl, attention_quads.texture.wgsl, most_negative.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
@@ -16,6 +16,7 @@ struct Params {
 @group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;     // [batch * time, queries, keys and values side by side]
 @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;  // [batch * time, num_heads * head_dim]
 @group(0) @binding(3) var<storage, read_write> log_sum_exp: array<f32>;   // [batch, num_heads, time]
+@group(0) @binding(4) var<storage, read> document_first: array<u32>;        // [batch * time], read if DOCUMENTS
 
 override WORKGROUP_SIZE: u32 = 64u;
 // Two rows a lane, which share the texels they read. Of larger heads they would take more registers
@@ -49,7 +50,8 @@ fn attend(group: vec3<u32>, lane: u32) {
     }
     var largest = MOST_NEGATIVE;
     var sum = 0.0;
-    for (var key0 = 0u; key0 <= position; key0 += 4u) {
+    let first_key = first_key_of(group.z, position);
+    for (var key0 = first_key; key0 <= position; key0 += 4u) {
         // Keys past the position are read as the last one and masked.
         let keys = vec4(key0, key0 + 1u, key0 + 2u, key0 + 3u);
         let rows = vec4(first_row) + min(keys, vec4(position));
@@ -108,7 +110,9 @@ fn attend_pair(group: vec3<u32>, lane: u32) {
     }
     var largest = vec2(MOST_NEGATIVE);
     var sum = vec2(0.0);
-    for (var key0 = 0u; key0 <= next; key0 += 4u) {
+    let first_key = first_key_of(group.z, position);
+    let next_first_key = first_key_of(group.z, next);
+    for (var key0 = first_key; key0 <= next; key0 += 4u) {
         // Keys past the second row's position are read as that and masked.
         let keys = vec4(key0, key0 + 1u, key0 + 2u, key0 + 3u);
         let rows = vec4(first_row) + min(keys, vec4(next));
@@ -126,7 +130,7 @@ fn attend_pair(group: vec3<u32>, lane: u32) {
             s1 += q1[d] * k;
         }
         let masked0 = keys > vec4(position);
-        let masked1 = keys > vec4(next);
+        let masked1 = (keys > vec4(next)) | (keys < vec4(next_first_key));
         s0 = select(s0, vec4(MOST_NEGATIVE), masked0);
         s1 = select(s1, vec4(MOST_NEGATIVE), masked1);
         let highest = vec2(max(max(s0.x, s0.y), max(s0.z, s0.w)), max(max(s1.x, s1.y), max(s1.z, s1.w)));

@@ -1,8 +1,8 @@
 // Causal attention with an online softmax (Dao et al. 2022): a workgroup takes 64 queries of a head
 // and goes through the keys that they see, 32 at a time. The log-sum-exp of each row is kept for
 // the backward pass.
-// Joined with attention_head_quad.wgsl, attention_query_rows.wgsl, attention_tiles.wgsl, most_negative.wgsl.
-// Joined with operand_words.wgsl or operand_halves.wgsl.
+// Joined with attention_first_key.wgsl, attention_head_quad.wgsl, attention_query_rows.wgsl, attention_tiles.wgsl.
+// Joined with most_negative.wgsl, operand_words.wgsl or operand_halves.wgsl.
 struct Params {
     time: u32,
     num_heads: u32,
@@ -17,19 +17,26 @@ struct Params {
 @group(0) @binding(1) var<storage, read> qkv: array<Quad>;          // [batch * time, queries, keys and values side by side]
 @group(0) @binding(2) var<storage, read_write> output: array<Pair>;       // [batch * time, num_heads * head_dim]
 @group(0) @binding(3) var<storage, read_write> log_sum_exp: array<f32>;  // [batch, num_heads, time]
+@group(0) @binding(4) var<storage, read> document_first: array<u32>;       // [batch * time], read if DOCUMENTS
 
 override HEAD_DIM: u32 = 64u;
 
 // What the output of each row is multiplied with before a block of keys is added, or in the end.
 var<workgroup> row_factor: array<f32, 64>;
 
-// Turns a row of scores, of which the first `visible` count, into probabilities times
+// Which columns of a quad are seen.
+fn is_between(quad: u32, hidden: u32, visible: u32) -> vec4<bool> {
+    let cols = vec4(quad * 4u) + vec4(0u, 1u, 2u, 3u);
+    return (cols < vec4(visible)) & (cols >= vec4(hidden));
+}
+
+// Turns a row of scores, of which those before `visible` but for the first `hidden` count, into probabilities times
 // exp(largest); gives the new (largest, sum).
-fn soften_row(row: u32, visible: u32, quads: u32, before: vec2<f32>) -> vec2<f32> {
+fn soften_row(row: u32, hidden: u32, visible: u32, quads: u32, before: vec2<f32>) -> vec2<f32> {
     var largest = before.x;
     for (var q = 0u; q < quads; q++) {
         let scores = row_tile[row * PITCH + q];
-        let is_seen = vec4(q * 4u) + vec4(0u, 1u, 2u, 3u) < vec4(visible);
+        let is_seen = is_between(q, hidden, visible);
         let seen = select(vec4(MOST_NEGATIVE), scores, is_seen);
         largest = max(largest, max(max(seen.x, seen.y), max(seen.z, seen.w)));
     }
@@ -37,7 +44,7 @@ fn soften_row(row: u32, visible: u32, quads: u32, before: vec2<f32>) -> vec2<f32
     var sum = before.y * factor;
     for (var q = 0u; q < quads; q++) {
         let scores = row_tile[row * PITCH + q];
-        let is_seen = vec4(q * 4u) + vec4(0u, 1u, 2u, 3u) < vec4(visible);
+        let is_seen = is_between(q, hidden, visible);
         let p = select(vec4(0.0), exp(scores - largest), is_seen);
         sum += p.x + p.y + p.z + p.w;
         row_tile[row * PITCH + q] = p;
@@ -98,9 +105,11 @@ fn main(
     // (largest, sum) of this lane's row, if it has one.
     var row = vec2(MOST_NEGATIVE, 0.0);
     let position = row0 + lane;
-    // Blocks above the diagonal are left out.
+    let first_key = first_key_of(group.z, position);
+    // Blocks above the diagonal are left out, and those before the first row's document.
     let end_key = min(row0 + TILE_ROWS, params.time);
-    for (var key0 = 0u; key0 < end_key; key0 += TILE_COLS) {
+    let first_block = first_key_of(group.z, row0) / TILE_COLS * TILE_COLS;
+    for (var key0 = first_block; key0 < end_key; key0 += TILE_COLS) {
         let quads = (min(TILE_COLS, end_key - key0) + 7u) / 8u * 2u;
         // Zeros by name: without them Tint keeps the values of the turn before.
         var scores = array<vec4<f32>, 4>();
@@ -120,7 +129,8 @@ fn main(
         // The scores are whole.
         workgroupBarrier();
         if (lane < TILE_ROWS) {
-            row = soften_row(lane, max(position + 1u, key0) - key0, quads, row);
+            let hidden = max(first_key, key0) - key0;
+            row = soften_row(lane, hidden, max(position + 1u, key0) - key0, quads, row);
         }
         // The probabilities, their factors and the values are whole.
         workgroupBarrier();

@@ -122,12 +122,13 @@ fn attention_rows(table: &mut Table) {
                     .map(|cols| case.random_of(elements, ROWS, cols, 1.0).tensor);
                 let qkv = shape.qkv(qkv);
                 let plan = &mut case.plan;
-                let (output, log_sum_exp) = attention::forward_by(plan, variant, qkv, shape);
+                let (output, log_sum_exp) = attention::forward_by(plan, variant, qkv, shape, None);
                 let saved = Saved {
                     qkv,
                     rotation: None,
                     output,
                     log_sum_exp,
+                    documents: None,
                 };
                 attention::backward_by(plan, variant, saved, d_output, shape);
             },

@@ -77,10 +77,9 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let noted = checkpoint.noted();
     let iteration = noted.map(|noted| noted.iteration);
     let tokenizer_hash = checkpoint.tokenizer_hash();
-    if let Some(hash) = tokenizer_hash.filter(|_| !args.ignore_tokenizer_mismatch) {
-        if let Some(file) = dataset.file() {
-            file.expect_tokenizer(&hash)?;
-        }
+    let hash = tokenizer_hash.filter(|_| !args.ignore_tokenizer_mismatch);
+    if let (Some(hash), Some(file)) = (hash, dataset.file()) {
+        file.expect_tokenizer(&hash)?;
     }
     let device = args.adapter.open()?;
     let model = InferenceModel::new(checkpoint, device.target().max_binding_words)?;

@@ -213,6 +213,7 @@ impl DecodePlans {
         let shape = PassShape {
             batch: BatchShape { batch: 1, time },
             positions: PositionTable::of(&self.config, words, time),
+            documents: None,
             activation_checkpointing: false,
         };
         (self.memory.vector(plan, io.prompt, time), shape)

@@ -94,6 +94,7 @@ impl ScorePlan {
         let pass_shape = PassShape {
             batch: shape,
             positions: PositionTable::of(config, position_tensor, shape.time),
+            documents: None,
             activation_checkpointing: false,
         };
         let mut pass = Pass::new(&mut plan, &bound, &[], false, config.precision);

@@ -187,7 +187,7 @@ impl TextScorer {
             targets[rows.clone()].copy_from_slice(&placed.targets);
             places.push((placed.number, rows));
         }
-        let packed = plan.layout.pack(&tokens, &targets, 1.0);
+        let packed = plan.layout.pack(&tokens, &targets, None, 1.0);
         buffers.write(device, plan.inputs, 0, &packed);
         executable.submit_and_read(
             device,

@@ -55,6 +55,20 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// Whether it can keep documents of a row apart.
+    pub fn tells_documents_apart(self) -> bool {
+        let bindings = self.forward_kernel().bindings;
+        bindings
+            .iter()
+            .any(|binding| binding.name == "document_first")
+    }
+
+    /// What tells documents apart, if there is something to tell, or what is bound in its place.
+    fn documents(self, documents: Option<Tensor>, unread: Tensor) -> Option<Bound> {
+        let bound = documents.unwrap_or(unread).into();
+        self.tells_documents_apart().then_some(bound)
+    }
+
     /// Rows of a workgroup, and the constants that make it so.
     fn workgroup(self, plan: &Plan, shape: AttentionShape) -> (usize, Vec<(&'static str, u32)>) {
         let pairs = shape.head_dim <= MAX_PAIRED_HEAD_DIM;
@@ -208,13 +222,15 @@ impl AttentionShape {
 }
 
 /// One kernel over all queries or all keys of each of `heads` heads.
-struct Launch<const N: usize> {
+struct Launch {
     variant: Variant,
     kernel: &'static Kernel,
     /// As the kernel reads them, or writes their gradients.
     qkv: Qkv,
     /// Each holds the sequences one after the other.
-    bindings: [Bound; N],
+    bindings: Vec<Bound>,
+    /// Whether the last of them tells documents apart.
+    documents: bool,
     heads: usize,
     /// Queries or keys of a sequence: those of whose head a lane has a row.
     rows: usize,
@@ -223,22 +239,26 @@ struct Launch<const N: usize> {
     constants: Vec<(&'static str, u32)>,
 }
 
-impl<const N: usize> Launch<N> {
+impl Launch {
     /// Pushes it: whole, or for some sequences after the other where their tensors are larger than
     /// a binding or all would take longer than a driver's watchdog allows. Textures are for
     /// software adapters, which no watchdog guards, and have limits of their own.
     fn push(&self, plan: &mut Plan, shape: AttentionShape) {
         if !self.variant.is_tiled() {
-            return self.push_sequences(plan, shape, self.bindings);
+            return self.push_sequences(plan, shape, self.bindings.clone());
         }
         // Angles are of positions, and serve every sequence.
+        let is_of_sequences = |number: usize| match self.kernel.bindings[number].name {
+            "angles" => false,
+            "document_first" | "document_end" => self.documents,
+            _ => true,
+        };
         let of_sequences = |number: usize| match self.bindings[number] {
-            Bound::Tensor(tensor) if self.kernel.bindings[number].name != "angles" => {
-                Some(tensor.sequences(shape.batch))
-            }
+            Bound::Tensor(tensor) if is_of_sequences(number) => Some(tensor.sequences(shape.batch)),
             _ => None,
         };
-        let tensors: Vec<_> = (0..N).filter_map(of_sequences).collect();
+        let count = self.bindings.len();
+        let tensors: Vec<_> = (0..count).filter_map(of_sequences).collect();
         let flops = shape.flops(self.products) / shape.batch;
         for block in plan.row_blocks_of(&tensors, 1, flops) {
             let shape = AttentionShape {
@@ -249,12 +269,18 @@ impl<const N: usize> Launch<N> {
                 Some(tensor) => tensor.slice_rows(block.start, block.len()).into(),
                 None => self.bindings[number],
             };
-            self.push_sequences(plan, shape, std::array::from_fn(part));
+            self.push_sequences(plan, shape, (0..count).map(part).collect());
         }
     }
 
-    fn push_sequences(&self, plan: &mut Plan, shape: AttentionShape, bindings: [Bound; N]) {
-        let mut dispatch = Dispatch::new(self.kernel, shape.params(self.qkv), bindings);
+    fn push_sequences(&self, plan: &mut Plan, shape: AttentionShape, bindings: Vec<Bound>) {
+        let mut dispatch = Dispatch {
+            bindings,
+            ..Dispatch::new(self.kernel, shape.params(self.qkv), [])
+        };
+        if self.variant.tells_documents_apart() {
+            dispatch = dispatch.constant("DOCUMENTS", self.documents.into());
+        }
         for &(name, value) in &self.constants {
             dispatch = dispatch.constant(name, value);
         }
@@ -295,20 +321,35 @@ impl Qkv {
     }
 }
 
-/// Attends causally with scores scaled by `1 / sqrt(head_dim)`.
+/// Documents that share rows without seeing each other: positions count from the beginning of each row.
+#[derive(Clone, Copy, Debug)]
+pub struct Documents {
+    /// `[batch * time]`: the first position of each position's document.
+    pub first: Tensor,
+    /// `[batch * time]`: the one behind the last position of it.
+    pub end: Tensor,
+}
+
+/// Attends causally with scores scaled by `1 / sqrt(head_dim)`; within each of `documents`, if there are some.
 ///
 /// Returns the output `[rows, num_heads * head_dim]` and the log-sum-exp of each query
 /// row's scores, `[batch * num_heads, query_rows]`.
-pub fn forward(plan: &mut Plan, qkv: Qkv, shape: AttentionShape) -> (Tensor, Tensor) {
+pub fn forward(
+    plan: &mut Plan,
+    qkv: Qkv,
+    shape: AttentionShape,
+    documents: Option<Documents>,
+) -> (Tensor, Tensor) {
     let pass = Pass::Forward;
     let operands = qkv.tensor.elements;
     let used = Use {
         shape,
         pass,
         operands,
+        documents: documents.is_some(),
     };
     let variant = choose(plan, &used);
-    forward_by(plan, variant, qkv, shape)
+    forward_by(plan, variant, qkv, shape, documents)
 }
 
 /// [`forward`] by a given variant. From halves the output is one of halves too.
@@ -317,6 +358,7 @@ pub fn forward_by(
     variant: Variant,
     qkv: Qkv,
     shape: AttentionShape,
+    documents: Option<Documents>,
 ) -> (Tensor, Tensor) {
     let (rows, cols) = (qkv.tensor.rows, shape.num_heads * shape.head_dim);
     let output = if variant.is_of_halves() {
@@ -324,7 +366,7 @@ pub fn forward_by(
     } else {
         plan.scratch("attended", rows, cols)
     };
-    let log_sum_exp = push_forward(plan, variant, qkv, output, shape);
+    let log_sum_exp = push_forward(plan, variant, (qkv, documents), output, shape);
     if qkv.tensor.is_halves() && !output.is_halves() {
         return (halve(plan, output, None), log_sum_exp);
     }
@@ -334,7 +376,7 @@ pub fn forward_by(
 fn push_forward(
     plan: &mut Plan,
     variant: Variant,
-    qkv: Qkv,
+    (qkv, documents): (Qkv, Option<Documents>),
     output: Tensor,
     shape: AttentionShape,
 ) -> Tensor {
@@ -348,11 +390,13 @@ fn push_forward(
         variant,
         kernel: variant.forward_kernel(),
         qkv,
-        bindings: [
-            variant.read(plan, qkv.tensor),
-            output.into(),
-            log_sum_exp.into(),
-        ],
+        bindings: {
+            let operands = variant.read(plan, qkv.tensor);
+            let mut bindings = vec![operands, output.into(), log_sum_exp.into()];
+            bindings.extend(variant.documents(documents.map(|d| d.first), qkv.tensor));
+            bindings
+        },
+        documents: documents.is_some(),
         heads: shape.num_heads,
         rows: shape.query_rows,
         products: 2,
@@ -373,6 +417,8 @@ pub struct Saved {
     pub output: Tensor,
     /// `[batch * num_heads, query_rows]`.
     pub log_sum_exp: Tensor,
+    /// Those that it kept apart.
+    pub documents: Option<Documents>,
 }
 
 /// Gradients for queries, keys and values before any rotation, which lie as these do, from that of the
@@ -384,6 +430,7 @@ pub fn backward(plan: &mut Plan, saved: Saved, d_output: Tensor, shape: Attentio
         shape,
         pass,
         operands,
+        documents: saved.documents.is_some(),
     };
     let variant = choose(plan, &used);
     backward_by(plan, variant, saved, d_output, shape)
@@ -441,15 +488,21 @@ fn push_backward(
         variant,
         kernel: query_kernel,
         qkv: qkv.of(d_qkv),
-        bindings: [
-            operands,
-            d_out,
-            output.into(),
-            log_sum_exp,
-            angles.into(),
-            d_qkv.into(),
-            delta.into(),
-        ],
+        bindings: {
+            let mut bindings = vec![
+                operands,
+                d_out,
+                output.into(),
+                log_sum_exp,
+                angles.into(),
+                d_qkv.into(),
+                delta.into(),
+            ];
+            let first = saved.documents.map(|documents| documents.first);
+            bindings.extend(variant.documents(first, saved.log_sum_exp));
+            bindings
+        },
+        documents: saved.documents.is_some(),
         heads: shape.num_heads,
         rows: shape.query_rows,
         products: 3,
@@ -473,14 +526,20 @@ fn push_backward(
             variant,
             kernel: key_value_kernel,
             qkv: qkv.of(d_qkv),
-            bindings: [
-                operands,
-                d_out,
-                log_sum_exp,
-                delta.into(),
-                angles.into(),
-                d_qkv.into(),
-            ],
+            bindings: {
+                let mut bindings = vec![
+                    operands,
+                    d_out,
+                    log_sum_exp,
+                    delta.into(),
+                    angles.into(),
+                    d_qkv.into(),
+                ];
+                let end = saved.documents.map(|documents| documents.end);
+                bindings.extend(variant.documents(end, saved.log_sum_exp));
+                bindings
+            },
+            documents: saved.documents.is_some(),
             heads: shape.num_kv_heads,
             rows: shape.key_rows,
             products: 4 / launches.len(),

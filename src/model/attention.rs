@@ -4,7 +4,7 @@ use super::Pass;
 use super::linear::Linear;
 use super::positions::PositionTable;
 use crate::gpu::Tensor;
-use crate::kernels::attention::{self, AttentionShape, Qkv};
+use crate::kernels::attention::{self, AttentionShape, Documents, Qkv};
 use crate::kernels::attention_cache::{self, Cache};
 use crate::kernels::half::in_words;
 use crate::kernels::head_norm::{self, Gains, HeadNormShape};
@@ -52,11 +52,11 @@ impl Attention {
         pass: &mut Pass<'_>,
         x: Tensor,
         residual: Tensor,
-        shape: AttentionShape,
+        (shape, documents): (AttentionShape, Option<Documents>),
         positions: PositionTable,
     ) -> (Tensor, Saved) {
         let (qkv, normed) = self.project(pass, x, positions);
-        let (output, log_sum_exp) = attention::forward(pass.plan, qkv, shape);
+        let (output, log_sum_exp) = attention::forward(pass.plan, qkv, shape, documents);
         let y = self.output_proj.forward_residual(pass, output, residual);
         (
             y,
@@ -68,6 +68,7 @@ impl Attention {
                     rotation: positions.rotation(),
                     output,
                     log_sum_exp,
+                    documents,
                 },
             },
         )
@@ -87,7 +88,7 @@ impl Attention {
     ) -> Tensor {
         let qkv = self.qkv(pass, x, positions);
         attention_cache::fill(pass.plan, qkv, cache);
-        let (output, _) = attention::forward(pass.plan, qkv, shape);
+        let (output, _) = attention::forward(pass.plan, qkv, shape, None);
         self.output_proj.forward_residual(pass, output, residual)
     }
 

@@ -8,7 +8,7 @@ use super::norm::{self, Norm};
 use super::positions::PositionTable;
 use crate::config::{Activation, ModelConfig};
 use crate::gpu::Tensor;
-use crate::kernels::attention::{AttentionShape, Qkv};
+use crate::kernels::attention::{AttentionShape, Documents, Qkv};
 use crate::kernels::attention_cache::Cache;
 use crate::kernels::head_norm::HeadNormShape;
 use crate::weights::ParameterTable;
@@ -90,12 +90,12 @@ impl Block {
         &self,
         pass: &mut Pass<'_>,
         x: Tensor,
-        shape: AttentionShape,
+        attended: (AttentionShape, Option<Documents>),
         positions: PositionTable,
     ) -> (Tensor, Saved) {
         pass.plan.set_scope(format!("{}.attn", self.scope));
         let (normed, ln1) = self.ln1.forward(pass, x);
-        let (x, attn) = self.attn.forward(pass, normed, x, shape, positions);
+        let (x, attn) = self.attn.forward(pass, normed, x, attended, positions);
         pass.plan.set_scope(format!("{}.ffn", self.scope));
         let (normed, ln2) = self.ln2.forward(pass, x);
         let (x, ffn) = self.ffn.forward(pass, normed, x);

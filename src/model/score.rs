@@ -43,7 +43,13 @@ impl Score<'_> {
             count += counted(&batch.targets);
             batch.tokens.resize(rows, 0);
             batch.targets.resize(rows, IGNORED);
-            let packed = self.layout.pack(&batch.tokens, &batch.targets, 1.0);
+            if let Some(documents) = &mut batch.documents {
+                documents.resize(rows, 0);
+            }
+            let documents = batch.documents.as_deref();
+            let packed = self
+                .layout
+                .pack(&batch.tokens, &batch.targets, documents, 1.0);
             self.buffers.write(self.device, self.inputs, 0, &packed);
             self.executable.submit_and_read(
                 self.device,

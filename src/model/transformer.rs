@@ -11,7 +11,7 @@ use super::positions::PositionTable;
 use crate::config::{ModelConfig, Positions};
 use crate::gpu::{AdapterClass, Target, Tensor};
 use crate::kernels::Gradient;
-use crate::kernels::attention::{AttentionShape, Qkv};
+use crate::kernels::attention::{AttentionShape, Documents, Qkv};
 use crate::kernels::attention_cache::Cache;
 use crate::kernels::cross_entropy::Halved;
 use crate::kernels::{bias, cross_entropy, embedding, logprobs};
@@ -58,6 +58,8 @@ pub struct PassShape {
     pub batch: BatchShape,
     /// Positions `0..time`.
     pub positions: PositionTable,
+    /// What keeps documents of a row apart, if anything does.
+    pub documents: Option<Documents>,
     /// Whether only the blocks' inputs are kept for the backward pass.
     pub activation_checkpointing: bool,
 }
@@ -123,8 +125,8 @@ impl Transformer {
         let mut x = self.embed(pass, tokens, shape.positions);
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (next, saved) =
-                block.forward(pass, x, self.attention_shape(shape.batch), shape.positions);
+            let attended = (self.attention_shape(shape.batch), shape.documents);
+            let (next, saved) = block.forward(pass, x, attended, shape.positions);
             blocks.push(if shape.activation_checkpointing {
                 Kept::Input(x)
             } else {
@@ -179,7 +181,9 @@ impl Transformer {
         let attention_shape = self.attention_shape(shape.batch);
         let mut x = self.embed(pass, tokens, shape.positions);
         for block in &self.blocks[..layer] {
-            x = block.forward(pass, x, attention_shape, shape.positions).0;
+            x = block
+                .forward(pass, x, (attention_shape, None), shape.positions)
+                .0;
         }
         self.blocks[layer].qkv(pass, x, shape.positions)
     }
@@ -208,15 +212,20 @@ impl Transformer {
     ///
     /// # Panics
     /// If the vectors are more than a binding may cover.
-    fn positions_backward(&self, pass: &mut Pass<'_>, d_x: Tensor, time: usize) {
+    fn positions_backward(&self, pass: &mut Pass<'_>, d_x: Tensor, time: usize, inputs: &Inputs) {
         let Some(id) = self.position_embeddings else {
             return;
         };
         pass.plan.set_scope("position_embeddings");
-        match pass.gradient(id) {
-            [] => {}
+        match (pass.gradient(id), &inputs.positions) {
+            ([], _) => {}
+            // Several rows may have the same position.
+            (d_vectors, Some((_, segments))) => {
+                let accumulate = pass.accumulates();
+                embedding::backward(pass.plan, d_x, segments, d_vectors, accumulate);
+            }
             // Positions that no batch reaches keep a gradient of zero.
-            &[whole] => {
+            (&[whole], None) => {
                 let d_vectors = Gradient {
                     tensor: whole.slice_rows(0, time),
                     accumulate: pass.accumulates(),
@@ -224,7 +233,7 @@ impl Transformer {
                 bias::backward(pass.plan, d_x, 0, d_vectors, &mut pass.sums);
                 pass.sums.flush(pass.plan);
             }
-            parts => panic!("vectors of positions in parts: {parts:?}"),
+            (parts, None) => panic!("vectors of positions in parts: {parts:?}"),
         }
     }
 
@@ -326,13 +335,14 @@ impl Transformer {
                 Kept::Input(x) => {
                     // Else the first pass's copies of weights would live until here.
                     pass.plan.forget_staged();
-                    block.forward(pass, x, attention_shape, shape.positions).1
+                    let attended = (attention_shape, shape.documents);
+                    block.forward(pass, x, attended, shape.positions).1
                 }
             };
             let gradients = (d_x, d_operand);
             d_operand = block.backward(pass, saved, gradients, attention_shape, is_lowest);
         }
-        self.positions_backward(pass, d_x, shape.batch.time);
+        self.positions_backward(pass, d_x, shape.batch.time, inputs);
         pass.plan.set_scope("token_embeddings");
         // A tied embedding already holds the head's gradient.
         let accumulate = pass.accumulates() || self.config.tie_embeddings;

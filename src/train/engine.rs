@@ -79,15 +79,16 @@ impl Packer {
     /// # Panics
     /// If the batch is no whole number of micro-batches: a bug of the caller.
     pub fn pack(&self, batch: &Batch) -> PackedBatch {
-        let micro_batches = batch
-            .tokens
-            .chunks(self.rows)
-            .zip(batch.targets.chunks(self.rows));
         let scale = InputLayout::mean_scale(&batch.targets);
+        let starts = (0..batch.tokens.len()).step_by(self.rows);
+        let micro_batch = |first: usize| {
+            let rows = first..first + self.rows;
+            let documents = batch.documents.as_ref().map(|all| &all[rows.clone()]);
+            let (tokens, targets) = (&batch.tokens[rows.clone()], &batch.targets[rows]);
+            self.layout.pack(tokens, targets, documents, scale)
+        };
         PackedBatch {
-            words: micro_batches
-                .flat_map(|(tokens, targets)| self.layout.pack(tokens, targets, scale))
-                .collect(),
+            words: starts.flat_map(micro_batch).collect(),
         }
     }
 }

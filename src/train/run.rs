@@ -89,7 +89,7 @@ impl Run {
             None
         };
         let settings = &mut resolved.settings;
-        let mut tokenizer = settings
+        let tokenizer = settings
             .tokenizer
             .as_deref()
             .map(load_tokenizer)
@@ -117,12 +117,10 @@ impl Run {
             (None, true) => tokenizer_of(initial.as_ref().or(resume.as_ref()))?,
             _ => None,
         };
-        let has_own_tokenizer = own_tokenizer.is_some();
-        tokenizer = tokenizer.or(own_tokenizer);
         let shape = DataShape {
             vocab_size: model.vocab_size,
             context_length: model.context_length,
-            tokenizer: tokenizer.as_ref(),
+            tokenizer: tokenizer.as_ref().or(own_tokenizer.as_ref()),
             document_mask: train.document_mask,
         };
         let open = |path: &Path| Dataset::open_any(path, shape);
@@ -131,34 +129,24 @@ impl Run {
             None => unreachable!("the built-in corpus stands in"),
         };
         let validation = settings.val_path.as_deref().map(open).transpose()?;
-        let tokenizer_hash = match tokenizer.as_ref().map(|(t, _)| t.hash()) {
-            Some(hash) => Some(hash),
-            None => match data.file() {
-                Some(file) => file.side_car()?.map(|side_car| side_car.tokenizer_hash),
-                None => None,
-            },
-        };
-        if let Some(hash) = tokenizer_hash
-            .as_deref()
-            .filter(|_| !options.ignore_tokenizer_mismatch)
-        {
-            for dataset in std::iter::once(&data).chain(&validation) {
-                if let Some(file) = dataset.file() {
-                    file.expect_tokenizer(hash)?;
-                }
+        let tokenizer_hash = tokenizer_hash(&data, shape.tokenizer)?;
+        let expected = tokenizer_hash.as_deref();
+        if let Some(hash) = expected.filter(|_| !options.ignore_tokenizer_mismatch) {
+            let datasets = std::iter::once(&data).chain(&validation);
+            for file in datasets.filter_map(Dataset::file) {
+                file.expect_tokenizer(hash)?;
             }
             for checkpoint in resume.iter().chain(&initial) {
                 checkpoint.expect_tokenizer(Some(hash))?;
             }
         }
         fill_in(&mut resolved, &model);
-        let kept_tokenizer = tokenizer.filter(|_| has_own_tokenizer);
-        if kept_tokenizer.is_some() {
+        if own_tokenizer.is_some() {
             resolved.settings.tokenizer = Some(logdir.path().join(TOKENIZER_FOLDER));
             resolved.note_source("tokenizer", "the model's own");
         }
         Ok(Self {
-            kept_tokenizer,
+            kept_tokenizer: own_tokenizer,
             resolved,
             options,
             model,
@@ -346,6 +334,18 @@ fn load_tokenizer(path: &Path) -> Result<(Tokenizer, TokenRoles), TokenizerError
     let tokenizer = Tokenizer::load(path)?;
     let roles = TokenRoles::load(path, &tokenizer)?;
     Ok((tokenizer.with_prompts_of(&roles), roles))
+}
+
+/// Hash of the tokenizer that is known, or that made the token file.
+fn tokenizer_hash(
+    data: &Dataset,
+    tokenizer: Option<&(Tokenizer, TokenRoles)>,
+) -> Result<Option<String>, Error> {
+    match (tokenizer, data.file()) {
+        (Some((tokenizer, _)), _) => Ok(Some(tokenizer.hash())),
+        (None, Some(file)) => Ok(file.side_car()?.map(|side_car| side_car.tokenizer_hash)),
+        (None, None) => Ok(None),
+    }
 }
 
 fn needs_tokenizer(settings: &Settings) -> bool {

@@ -1,6 +1,6 @@
 //! The plan of a training step as data: what it keeps, and its four sections.
 
-use crate::config::{ModelConfig, Precision, TrainConfig};
+use crate::config::{ModelConfig, Positions, Precision, TrainConfig};
 use crate::gpu::{Memory, PersistentId, Plan, SectionId, Target, Tensor};
 use crate::kernels::adamw::{self, AdamwSettings, AdamwTensors};
 use crate::kernels::{grad_norm, loss_scale};
@@ -95,7 +95,11 @@ impl StepPlan {
             time: model.context_length,
         };
         let micro_batches = train.batch_size / train.micro_batch_size;
-        let layout = InputLayout::new(shape, model.vocab_size);
+        let mut layout = InputLayout::new(shape, model.vocab_size);
+        if train.document_mask {
+            let is_learned = model.architecture.positions == Positions::Learned;
+            layout = layout.with_documents(is_learned.then_some(model.context_length));
+        }
         let mut memory = Memory::default();
         let parameters = ParameterMemory::declare(&table, &mut memory);
         let step = StepMemory {
@@ -110,18 +114,20 @@ impl StepPlan {
             let metrics = plan.persistent(&memory, step.metrics);
             loss_scale::State(metrics.slice(SCALE_WORD, loss_scale::WORDS))
         });
+        let inputs = layout.bind(plan.persistent(&memory, step.inputs));
+        let positions = match inputs.positions {
+            Some((numbers, _)) => PositionTable::Learned(numbers),
+            None => PositionTable::of(model, plan.persistent(&memory, step.positions), shape.time),
+        };
         let mut builder = Builder {
             transformer: Transformer::new(model, &table),
             weights: table.bind(&mut plan, &memory, &parameters.parameters),
             gradients: table.bind(&mut plan, &memory, &parameters.gradients),
-            inputs: layout.bind(plan.persistent(&memory, step.inputs)),
+            inputs,
             pass_shape: PassShape {
                 batch: shape,
-                positions: PositionTable::of(
-                    model,
-                    plan.persistent(&memory, step.positions),
-                    shape.time,
-                ),
+                positions,
+                documents: inputs.documents,
                 activation_checkpointing: train.activation_checkpointing,
             },
             loss: plan.persistent(&memory, step.metrics).slice(LOSS_WORD, 1),

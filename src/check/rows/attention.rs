@@ -1,13 +1,16 @@
 //! Rows of attention: heads of every size, grouped and not, lengths around each tile edge.
 
+use std::ops::Range;
+
 use half::f16;
 
 use super::{Table, side_by_side};
 use crate::check::Case;
 use crate::check::case::TOLERANCE;
+use crate::gpu::dispatch::word;
 use crate::gpu::tensor::HALVES_MULTIPLE;
 use crate::gpu::{AdapterClass, Elements, Kernel, Tensor};
-use crate::kernels::attention::{self, AttentionShape, Qkv, Saved, Variant};
+use crate::kernels::attention::{self, AttentionShape, Documents, Qkv, Saved, Variant};
 use crate::kernels::rope::{self, RopeTable};
 use crate::reference::attention as reference;
 use crate::reference::rope::{self as rope_reference, RopeShape};
@@ -61,6 +64,7 @@ pub(super) fn rows(table: &mut Table) {
                 shape,
                 scale,
                 rotated,
+                documents: false,
             };
             // Each variant runs with the workgroups of the class that it is meant for; those of the
             // storage one are the same for both. Drivers compile every head_dim anew.
@@ -88,6 +92,48 @@ pub(super) fn rows(table: &mut Table) {
         }
     }
     sequences_in_blocks(table);
+    documents(table);
+}
+
+/// Rows of documents that do not see each other, which begin at the edges of tiles, beside them and between.
+fn documents(table: &mut Table) {
+    for (batch, time, num_heads, num_kv_heads, head_dim) in [
+        (1, 1, 1, 1, 16),
+        (2, 70, 2, 1, 16),
+        (1, 97, 2, 2, 64),
+        (1, 70, 2, 1, 80),
+        (1, 65, 2, 1, 128),
+        (3, 260, 3, 1, 16),
+    ] {
+        let inputs = Inputs {
+            shape: AttentionShape {
+                batch,
+                query_rows: time,
+                key_rows: time,
+                num_heads,
+                num_kv_heads,
+                head_dim,
+            },
+            scale: 1.0,
+            rotated: true,
+            documents: true,
+        };
+        let label = format!(
+            "batch {batch}, time {time}, heads {num_heads}/{num_kv_heads}, head_dim {head_dim}, documents"
+        );
+        for (class, kernels, variant) in [
+            (AdapterClass::Gpu, &STORAGE, Variant::Storage),
+            (AdapterClass::Gpu, &STORAGE_F16, Variant::StorageF16),
+            (AdapterClass::Software, &TEXTURE, Variant::Texture),
+        ] {
+            let target = Target {
+                class,
+                kernels,
+                variant,
+            };
+            variant_rows(table, &target, &label, inputs);
+        }
+    }
 }
 
 /// Five sequences of 512 words, of which a binding holds two.
@@ -107,6 +153,7 @@ fn sequences_in_blocks(table: &mut Table) {
         shape,
         scale: 1.0,
         rotated: false,
+        documents: false,
     };
     table.add_for(class, &attention::FORWARD, &label, move |case| {
         case.plan.set_max_binding_words(LIMIT_WORDS);
@@ -166,7 +213,12 @@ struct Inputs {
     scale: f64,
     /// Whether the gradients are to be turned back.
     rotated: bool,
+    /// Whether each sequence is cut into documents.
+    documents: bool,
 }
+
+/// Lengths of documents, over and over.
+const DOCUMENTS: [usize; 8] = [5, 27, 1, 31, 32, 1, 1, 63];
 
 fn variant_rows(table: &mut Table, target: &Target, label: &str, inputs: Inputs) {
     let &Target {
@@ -187,17 +239,111 @@ fn variant_rows(table: &mut Table, target: &Target, label: &str, inputs: Inputs)
     }
 }
 
-fn reference_shape(shape: AttentionShape) -> reference::AttentionShape {
-    reference::AttentionShape {
-        batch: shape.batch,
-        time: shape.query_rows,
-        num_heads: shape.num_heads,
-        num_kv_heads: shape.num_kv_heads,
-        head_dim: shape.head_dim,
-    }
+/// [`reference::backward`], or its magnitudes.
+type Gradients = fn(
+    &[f64],
+    &[f64],
+    &[f64],
+    &[f64],
+    &[f64],
+    reference::AttentionShape,
+) -> (Vec<f64>, Vec<f64>, Vec<f64>);
+
+fn rows_of<'a>(values: &'a [f64], cols: usize, rows: &Range<usize>) -> &'a [f64] {
+    &values[rows.start * cols..rows.end * cols]
 }
 
 impl Inputs {
+    /// The rows of each document: of each sequence, where there are no others.
+    fn document_rows(self) -> Vec<Range<usize>> {
+        let (batch, time) = (self.shape.batch, self.shape.query_rows);
+        let mut lens = DOCUMENTS.iter().cycle();
+        let mut rows = Vec::new();
+        for sequence in 0..batch {
+            let end = (sequence + 1) * time;
+            let mut first = sequence * time;
+            while first < end {
+                let len = match self.documents {
+                    true => *lens.next().unwrap_or(&time),
+                    false => time,
+                };
+                let behind = end.min(first + len);
+                rows.push(first..behind);
+                first = behind;
+            }
+        }
+        rows
+    }
+
+    fn documents(self, case: &mut Case) -> Option<Documents> {
+        let time = self.shape.query_rows;
+        let rows = self.document_rows();
+        let mut words = |of: &dyn Fn(&Range<usize>) -> usize| {
+            let words = rows
+                .iter()
+                .flat_map(|rows| vec![word(of(rows)); rows.len()]);
+            let tensor = case.words(&words.collect::<Vec<u32>>());
+            tensor.reshape(tensor.len(), 1)
+        };
+        self.documents.then(|| Documents {
+            first: words(&|rows| rows.start % time),
+            end: words(&|rows| (rows.end - 1) % time + 1),
+        })
+    }
+
+    /// The shape of a document alone.
+    fn reference_of(self, rows: &Range<usize>) -> reference::AttentionShape {
+        let shape = self.shape;
+        reference::AttentionShape {
+            batch: 1,
+            time: rows.len(),
+            num_heads: shape.num_heads,
+            num_kv_heads: shape.num_kv_heads,
+            head_dim: shape.head_dim,
+        }
+    }
+
+    /// What the reference makes of each document: outputs, and log-sum-exps by head.
+    fn reference_forward(self, [q, k, v]: [&[f64]; 3]) -> (Vec<f64>, Vec<f64>) {
+        let shape = self.shape;
+        let (heads, time) = (shape.num_heads, shape.query_rows);
+        let widths = self.widths();
+        let mut output = Vec::new();
+        let mut log_sum_exp = vec![0.0; shape.batch * heads * time];
+        for rows in self.document_rows() {
+            let [q, k, v] =
+                [(q, 0), (k, 1), (v, 2)].map(|(values, i)| rows_of(values, widths[i], &rows));
+            let (own, logs) = reference::forward(q, k, v, self.reference_of(&rows));
+            output.extend(own);
+            for (head, logs) in logs.chunks_exact(rows.len()).enumerate() {
+                let first = (rows.start / time * heads + head) * time + rows.start % time;
+                log_sum_exp[first..first + rows.len()].copy_from_slice(logs);
+            }
+        }
+        (output, log_sum_exp)
+    }
+
+    /// Gradients of each document by `gradients`.
+    fn reference_backward(
+        self,
+        [q, k, v]: [&[f64]; 3],
+        [output, d_output]: [&[f64]; 2],
+        gradients: Gradients,
+    ) -> [Vec<f64>; 3] {
+        let [query, key, value] = self.widths();
+        let mut all = [const { Vec::new() }; 3];
+        for rows in self.document_rows() {
+            let of = |values, cols| rows_of(values, cols, &rows);
+            let (q, k, v) = (of(q, query), of(k, key), of(v, value));
+            let (output, d_output) = (of(output, query), of(d_output, query));
+            let own = gradients(q, k, v, output, d_output, self.reference_of(&rows));
+            for (all, own) in all.iter_mut().zip([own.0, own.1, own.2]) {
+                all.extend(own);
+            }
+        }
+        all
+    }
+
     /// Columns of queries, keys and values.
     fn widths(self) -> [usize; 3] {
         let shape = self.shape;
@@ -305,11 +451,13 @@ fn expect(
 fn forward(case: &mut Case, variant: Variant, inputs: Inputs) {
     let (qkv, [q, k, v]) = inputs.make(case, operands(variant));
     let shape = inputs.shape;
-    let (output, log_sum_exp) = attention::forward_by(&mut case.plan, variant, qkv, shape);
-    let want = reference::forward(&q, &k, &v, reference_shape(shape));
+    let documents = inputs.documents(case);
+    let (output, log_sum_exp) =
+        attention::forward_by(&mut case.plan, variant, qkv, shape, documents);
+    let want = inputs.reference_forward([&q, &k, &v]);
     let magnitudes = variant.rounds_weights().then(|| {
         let v: Vec<f64> = v.iter().map(|v| v.abs()).collect();
-        reference::forward(&q, &k, &v, reference_shape(shape)).0
+        inputs.reference_forward([&q, &k, &v]).0
     });
     expect(case, "output", output, (want.0, magnitudes), TOLERANCE);
     case.expect("log_sum_exp", log_sum_exp, want.1);
@@ -325,7 +473,7 @@ fn backward(case: &mut Case, variant: Variant, inputs: Inputs) {
     );
     let d_output = case.random_of(elements, rows, cols, 1.0);
     let rotation = inputs.rotation(case);
-    let (attended, log_sum_exp) = reference::forward(&q, &k, &v, reference_shape(shape));
+    let (attended, log_sum_exp) = inputs.reference_forward([&q, &k, &v]);
     // What the forward pass keeps, given so that its own rounding is none of the backward pass.
     let output = match elements {
         Elements::Words => case.floats(rows, cols, attended),
@@ -342,19 +490,22 @@ fn backward(case: &mut Case, variant: Variant, inputs: Inputs) {
         log_sum_exp: case
             .floats(statistics, shape.query_rows, log_sum_exp)
             .tensor,
+        documents: inputs.documents(case),
     };
     let gradients = attention::backward_by(&mut case.plan, variant, saved, d_output.tensor, shape);
     let (output, d_output) = (output.values, d_output.values);
-    let of_shape = reference_shape(shape);
-    let (d_query, d_key, d_value) = reference::backward(&q, &k, &v, &output, &d_output, of_shape);
+    let by = |gradients: Gradients| {
+        inputs.reference_backward([&q, &k, &v], [&output, &d_output], gradients)
+    };
+    let [d_query, d_key, d_value] = by(reference::backward);
     let d_query = inputs.turned_back(d_query, shape.num_heads);
     let d_key = inputs.turned_back(d_key, shape.num_kv_heads);
     let [of_query, of_key, of_value] = if variant.rounds_weights() {
-        let all = reference::backward_magnitudes(&q, &k, &v, &output, &d_output, of_shape);
+        let [query, key, value] = by(reference::backward_magnitudes);
         [
-            Some(inputs.mixed(all.0)),
-            Some(inputs.mixed(all.1)),
-            Some(all.2),
+            Some(inputs.mixed(query)),
+            Some(inputs.mixed(key)),
+            Some(value),
         ]
     } else {
         [None, None, None]

@@ -1,6 +1,6 @@
 //! `gpu-tlm generate --chat`: a conversation with a model, by its own chat template.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -183,8 +183,7 @@ fn read_line(lines: &mut impl BufRead, is_terminal: bool) -> Result<Option<Line>
     };
     loop {
         if is_terminal {
-            print!("> ");
-            let _ = std::io::stdout().flush();
+            crate::cli::print("> ")?;
         }
         let mut line = String::new();
         if lines.read_line(&mut line).map_err(failed)? == 0 {
@@ -229,7 +228,7 @@ fn stop_answers() -> Stop {
         // A second one while an answer is ending.
         let is_second = wanted.swap(true, Ordering::Relaxed);
         if is_second || !is_answering.load(Ordering::Relaxed) {
-            println!();
+            let _ = crate::cli::print("\n");
             std::process::exit(crate::cli::INTERRUPTED);
         }
     });

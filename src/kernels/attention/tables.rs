@@ -1,6 +1,6 @@
 //! The kernels of attention, by variant.
 
-use super::super::{SUBGROUPS, binding, halves};
+use super::super::{SUBGROUPS, binding, either, halves};
 use super::AttentionParams;
 use crate::gpu::kernel::PORTABLE;
 use crate::gpu::limits::WORKGROUP_MEMORY;
@@ -18,6 +18,36 @@ const fn forward_bindings(operands: Role) -> [Binding; 3] {
         binding("output", Role::Out),
         binding("log_sum_exp", Role::Out),
     ]
+}
+
+/// Where the document of each query begins, or something that is not read.
+const DOCUMENT_FIRST: Binding = either("document_first", Role::In);
+/// Where the document of each key ends, or something that is not read.
+const DOCUMENT_END: Binding = either("document_end", Role::In);
+
+const fn and<const N: usize, const M: usize>(
+    bindings: [Binding; N],
+    last: Binding,
+) -> [Binding; M] {
+    let mut all = [last; M];
+    let mut i = 0;
+    while i < N {
+        all[i] = bindings[i];
+        i += 1;
+    }
+    all
+}
+
+const fn forward_bindings_of_documents(operands: Role) -> [Binding; 4] {
+    and(forward_bindings(operands), DOCUMENT_FIRST)
+}
+
+const fn query_bindings_of_documents(operands: Role) -> [Binding; 8] {
+    and(query_bindings(operands), DOCUMENT_FIRST)
+}
+
+const fn key_value_bindings_of_documents(operands: Role) -> [Binding; 7] {
+    and(key_value_bindings(operands), DOCUMENT_END)
 }
 
 /// Both kernels of the backward pass write some columns of `d_qkv`.
@@ -44,13 +74,13 @@ const fn key_value_bindings(operands: Role) -> [Binding; 6] {
     ]
 }
 
-const FORWARD_HALVES: &[Binding] = &[
+const FORWARD_HALVES: [Binding; 3] = [
     halves("qkv", Role::In),
     halves("output", Role::Out),
     binding("log_sum_exp", Role::Out),
 ];
 
-const QUERY_HALVES: &[Binding] = &[
+const QUERY_HALVES: [Binding; 7] = [
     halves("qkv", Role::In),
     halves("d_output", Role::In),
     halves("output", Role::In),
@@ -60,7 +90,7 @@ const QUERY_HALVES: &[Binding] = &[
     binding("delta", Role::Out),
 ];
 
-const KEY_VALUE_HALVES: &[Binding] = &[
+const KEY_VALUE_HALVES: [Binding; 6] = [
     halves("qkv", Role::In),
     halves("d_output", Role::In),
     binding("log_sum_exp", Role::In),
@@ -85,7 +115,7 @@ pub static FORWARD: Kernel = Kernel {
     name: "attention_forward",
     variant: PORTABLE,
     source: shader!("attention/attention_forward.wgsl"),
-    bindings: &forward_bindings(Role::In),
+    bindings: &forward_bindings_of_documents(Role::In),
     params: AttentionParams::LAYOUT,
     requires: &[],
 };
@@ -93,7 +123,7 @@ pub static FORWARD: Kernel = Kernel {
 /// [`FORWARD`] from halves to halves.
 pub static FORWARD_F16: Kernel = Kernel {
     variant: PORTABLE_F16,
-    bindings: FORWARD_HALVES,
+    bindings: &and::<3, 4>(FORWARD_HALVES, DOCUMENT_FIRST),
     ..FORWARD
 };
 
@@ -101,6 +131,7 @@ pub static FORWARD_F16: Kernel = Kernel {
 pub static FORWARD_COOPERATIVE: Kernel = Kernel {
     variant: "cooperative",
     source: shader!("attention/attention_forward.cooperative.wgsl"),
+    bindings: &FORWARD_HALVES,
     requires: &cooperative(29_200),
     ..FORWARD_F16
 };
@@ -116,7 +147,7 @@ pub static FORWARD_COOPERATIVE_8X8: Kernel = Kernel {
 pub static FORWARD_TEXTURE: Kernel = Kernel {
     variant: "texture",
     source: shader!("attention/attention_forward.texture.wgsl"),
-    bindings: &forward_bindings(Role::Texture),
+    bindings: &forward_bindings_of_documents(Role::Texture),
     ..FORWARD
 };
 
@@ -124,6 +155,7 @@ pub static FORWARD_TEXTURE: Kernel = Kernel {
 pub static FORWARD_TEXTURE_SUBGROUP: Kernel = Kernel {
     variant: "texture_subgroup",
     source: shader!("attention/attention_forward.texture_subgroup.wgsl"),
+    bindings: &forward_bindings(Role::Texture),
     requires: SUBGROUPS,
     ..FORWARD_TEXTURE
 };
@@ -133,7 +165,7 @@ pub static BACKWARD_QUERY: Kernel = Kernel {
     name: "attention_backward_query",
     variant: PORTABLE,
     source: shader!("attention/attention_backward_query.wgsl"),
-    bindings: &query_bindings(Role::In),
+    bindings: &query_bindings_of_documents(Role::In),
     params: AttentionParams::LAYOUT,
     requires: &[],
 };
@@ -141,7 +173,7 @@ pub static BACKWARD_QUERY: Kernel = Kernel {
 /// [`BACKWARD_QUERY`] from halves to halves.
 pub static BACKWARD_QUERY_F16: Kernel = Kernel {
     variant: PORTABLE_F16,
-    bindings: QUERY_HALVES,
+    bindings: &and::<7, 8>(QUERY_HALVES, DOCUMENT_FIRST),
     ..BACKWARD_QUERY
 };
 
@@ -149,6 +181,7 @@ pub static BACKWARD_QUERY_F16: Kernel = Kernel {
 pub static BACKWARD_QUERY_COOPERATIVE: Kernel = Kernel {
     variant: "cooperative",
     source: shader!("attention/attention_backward_query.cooperative.wgsl"),
+    bindings: &QUERY_HALVES,
     requires: &cooperative(32_000),
     ..BACKWARD_QUERY_F16
 };
@@ -164,7 +197,7 @@ pub static BACKWARD_QUERY_COOPERATIVE_8X8: Kernel = Kernel {
 pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
     variant: "texture",
     source: shader!("attention/attention_backward_query.texture.wgsl"),
-    bindings: &query_bindings(Role::Texture),
+    bindings: &query_bindings_of_documents(Role::Texture),
     ..BACKWARD_QUERY
 };
 
@@ -172,6 +205,7 @@ pub static BACKWARD_QUERY_TEXTURE: Kernel = Kernel {
 pub static BACKWARD_QUERY_TEXTURE_SUBGROUP: Kernel = Kernel {
     variant: "texture_subgroup",
     source: shader!("attention/attention_backward_query.texture_subgroup.wgsl"),
+    bindings: &query_bindings(Role::Texture),
     requires: SUBGROUPS,
     ..BACKWARD_QUERY_TEXTURE
 };
@@ -181,7 +215,7 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
     name: "attention_backward_key_value",
     variant: PORTABLE,
     source: shader!("attention/attention_backward_key_value.wgsl"),
-    bindings: &key_value_bindings(Role::In),
+    bindings: &key_value_bindings_of_documents(Role::In),
     params: AttentionParams::LAYOUT,
     requires: &[],
 };
@@ -189,7 +223,7 @@ pub static BACKWARD_KEY_VALUE: Kernel = Kernel {
 /// [`BACKWARD_KEY_VALUE`] from halves to halves.
 pub static BACKWARD_KEY_VALUE_F16: Kernel = Kernel {
     variant: PORTABLE_F16,
-    bindings: KEY_VALUE_HALVES,
+    bindings: &and::<6, 7>(KEY_VALUE_HALVES, DOCUMENT_END),
     ..BACKWARD_KEY_VALUE
 };
 
@@ -197,6 +231,7 @@ pub static BACKWARD_KEY_VALUE_F16: Kernel = Kernel {
 pub static BACKWARD_KEY_VALUE_COOPERATIVE: Kernel = Kernel {
     variant: "cooperative",
     source: shader!("attention/attention_backward_key_value.cooperative.wgsl"),
+    bindings: &KEY_VALUE_HALVES,
     requires: &cooperative(32_256),
     ..BACKWARD_KEY_VALUE_F16
 };
@@ -212,7 +247,7 @@ pub static BACKWARD_KEY_VALUE_COOPERATIVE_8X8: Kernel = Kernel {
 pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
     variant: "texture",
     source: shader!("attention/attention_backward_key_value.texture.wgsl"),
-    bindings: &key_value_bindings(Role::Texture),
+    bindings: &key_value_bindings_of_documents(Role::Texture),
     ..BACKWARD_KEY_VALUE
 };
 
@@ -220,6 +255,7 @@ pub static BACKWARD_KEY_VALUE_TEXTURE: Kernel = Kernel {
 pub static BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP: Kernel = Kernel {
     variant: "texture_subgroup",
     source: shader!("attention/attention_backward_key_value.texture_subgroup.wgsl"),
+    bindings: &key_value_bindings(Role::Texture),
     requires: SUBGROUPS,
     ..BACKWARD_KEY_VALUE_TEXTURE
 };

@@ -25,12 +25,18 @@ pub struct Use {
     pub pass: Pass,
     /// What queries, keys and values consist of, and the output.
     pub operands: Elements,
+    /// Whether rows hold documents that do not see each other.
+    pub documents: bool,
 }
 
 /// The kernels count positions once for queries and keys.
 const ALL_QUERIES: Need<Use> = Need {
     words: "it takes a query for each key",
     met: |used| used.shape.query_rows == used.shape.key_rows,
+};
+const ONE_DOCUMENT: Need<Use> = Need {
+    words: "it does not tell documents of a row apart",
+    met: |used| !used.documents,
 };
 const TEXELS: Need<Use> = Need {
     words: "a head has to be whole texels",
@@ -56,12 +62,16 @@ const SIDES: Need<Use> = Need {
 };
 
 /// What a plan's questions call the half of an attention, by what its operands consist of.
-fn kind(pass: Pass, operands: Elements) -> &'static str {
-    match (pass, operands) {
-        (Pass::Forward, Elements::Words) => "attention forward",
-        (Pass::Backward, Elements::Words) => "attention backward",
-        (Pass::Forward, Elements::Halves) => "attention forward f16",
-        (Pass::Backward, Elements::Halves) => "attention backward f16",
+fn kind(pass: Pass, operands: Elements, documents: bool) -> &'static str {
+    match (pass, operands, documents) {
+        (Pass::Forward, Elements::Words, false) => "attention forward",
+        (Pass::Backward, Elements::Words, false) => "attention backward",
+        (Pass::Forward, Elements::Halves, false) => "attention forward f16",
+        (Pass::Backward, Elements::Halves, false) => "attention backward f16",
+        (Pass::Forward, Elements::Words, true) => "attention forward of documents",
+        (Pass::Backward, Elements::Words, true) => "attention backward of documents",
+        (Pass::Forward, Elements::Halves, true) => "attention forward f16 of documents",
+        (Pass::Backward, Elements::Halves, true) => "attention backward f16 of documents",
     }
 }
 
@@ -76,7 +86,7 @@ impl Family for Use {
                 &BACKWARD_KEY_VALUE_TEXTURE_SUBGROUP,
             ],
             default_for: &[AdapterClass::Software],
-            needs: &[ALL_QUERIES, TEXELS, SIDES],
+            needs: &[ALL_QUERIES, ONE_DOCUMENT, TEXELS, SIDES],
         },
         Member {
             name: "texture",
@@ -102,7 +112,7 @@ impl Family for Use {
                 &BACKWARD_KEY_VALUE_COOPERATIVE,
             ],
             default_for: UNTIMED_NOWHERE,
-            needs: &[ALL_QUERIES, HALVES, NO_GAPS],
+            needs: &[ALL_QUERIES, ONE_DOCUMENT, HALVES, NO_GAPS],
         },
         Member {
             name: "cooperative_8x8",
@@ -112,7 +122,7 @@ impl Family for Use {
                 &BACKWARD_KEY_VALUE_COOPERATIVE_8X8,
             ],
             default_for: UNTIMED_NOWHERE,
-            needs: &[ALL_QUERIES, HALVES, NO_GAPS],
+            needs: &[ALL_QUERIES, ONE_DOCUMENT, HALVES, NO_GAPS],
         },
         Member {
             name: "portable",
@@ -126,7 +136,7 @@ impl Family for Use {
     fn question(&self) -> Question {
         let shape = self.shape;
         Question {
-            kind: kind(self.pass, self.operands),
+            kind: kind(self.pass, self.operands, self.documents),
             sizes: vec![
                 shape.batch,
                 shape.query_rows,
@@ -144,10 +154,15 @@ impl Family for Use {
     }
 
     fn asked(question: &Question) -> Option<Self> {
-        let of = |operands| [Pass::Forward, Pass::Backward].map(|pass| (pass, operands));
-        let all = of(Elements::Words).into_iter().chain(of(Elements::Halves));
-        let mut asked = all.filter(|&(pass, operands)| kind(pass, operands) == question.kind);
-        let (pass, operands) = asked.next()?;
+        let passes = [Pass::Forward, Pass::Backward].into_iter();
+        let of = |pass| [Elements::Words, Elements::Halves].map(|operands| (pass, operands));
+        let all = passes.flat_map(of).flat_map(|(pass, operands)| {
+            [false, true].map(|documents| (pass, operands, documents))
+        });
+        let mut asked = all.filter(|&(pass, operands, documents)| {
+            kind(pass, operands, documents) == question.kind
+        });
+        let (pass, operands, documents) = asked.next()?;
         let &[
             batch,
             query_rows,
@@ -171,6 +186,7 @@ impl Family for Use {
             shape,
             pass,
             operands,
+            documents,
         })
     }
 
@@ -203,7 +219,7 @@ impl Family for Use {
         Some(Self { shape, ..*self })
     }
 
-    /// With the copies that a variant needs.
+    /// With the copies that a variant needs. Each row is one document: what it costs at most.
     fn sample(&self, plan: &mut Plan, recipe: Variant) -> Vec<Tensor> {
         let shape = self.shape;
         let width = shape.num_heads * shape.head_dim;
@@ -217,7 +233,7 @@ impl Family for Use {
         let mut operands = vec![qkv.tensor];
         match self.pass {
             Pass::Forward => {
-                forward_by(plan, recipe, qkv, shape);
+                forward_by(plan, recipe, qkv, shape, None);
             }
             Pass::Backward => {
                 let angles = plan.scratch("angles", shape.key_rows, shape.head_dim);
@@ -228,6 +244,7 @@ impl Family for Use {
                     rotation: Some(RopeTable { angles }),
                     output,
                     log_sum_exp,
+                    documents: None,
                 };
                 backward_by(plan, recipe, saved, d_output, shape);
                 operands.extend([angles, output, d_output, log_sum_exp]);
@@ -297,6 +314,7 @@ mod tests {
                     shape,
                     pass,
                     operands,
+                    documents: false,
                 };
                 let got = choose(&mut Plan::new(target.clone()), &used);
                 assert_eq!(got, want, "{class:?} {lanes:?} {shape:?} {pass:?}");
@@ -312,6 +330,8 @@ mod tests {
             "attention backward",
             "attention forward f16",
             "attention backward f16",
+            "attention forward of documents",
+            "attention backward f16 of documents",
         ] {
             let (kind, sizes) = (kind, sizes.clone());
             let question = Question { kind, sizes };
