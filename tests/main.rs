@@ -11,6 +11,7 @@ mod command_line;
 mod corpus;
 mod decoding;
 mod engine;
+mod frozen;
 mod interop;
 mod library_run;
 mod npy;

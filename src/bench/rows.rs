@@ -139,6 +139,7 @@ fn embedding_rows(table: &mut Table) {
     for (kernel, cols) in [
         (&embedding::FORWARD, ODD_WIDTH),
         (&embedding::FORWARD_QUADS, D_MODEL),
+        (&embedding::FORWARD_F16, D_MODEL),
         (&embedding::BACKWARD_SEGMENTS, ODD_WIDTH),
         (&embedding::BACKWARD_SEGMENTS_QUADS, D_MODEL),
         (&embedding::BACKWARD, ODD_WIDTH),
@@ -149,7 +150,9 @@ fn embedding_rows(table: &mut Table) {
             format!("vocab {VOCAB}, d_model {cols}, rows {ROWS}"),
             move |case| {
                 let tokens: Vec<u32> = (0..ROWS).map(|_| case.below(VOCAB)).collect();
-                let [weight, d_weight] = [(); 2].map(|()| tensor(case, VOCAB, cols));
+                let elements = kernel.bindings[1].elements.unwrap_or(Elements::Words);
+                let weight = case.random_of(elements, VOCAB, cols, 1.0).tensor;
+                let d_weight = tensor(case, VOCAB, cols);
                 let d_output = tensor(case, ROWS, cols);
                 let sorted = embedding::Segments::sort(&tokens, VOCAB);
                 let segments = embedding::SegmentTensors {

@@ -45,6 +45,7 @@ pub struct Gradient {
 pub static ALL: &[&Kernel] = &[
     &embedding::FORWARD,
     &embedding::FORWARD_QUADS,
+    &embedding::FORWARD_F16,
     &embedding::BACKWARD_SEGMENTS,
     &embedding::BACKWARD_SEGMENTS_QUADS,
     &embedding::BACKWARD,

@@ -5,6 +5,7 @@ mod adapters;
 mod file;
 mod host;
 mod memory;
+mod packing;
 mod shapes;
 mod state;
 mod storage;
