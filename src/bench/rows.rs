@@ -16,7 +16,8 @@ use crate::kernels::loss_scale::LossScale;
 use crate::kernels::sample::{SETTINGS_WORDS, SampleRows, Sampling};
 use crate::kernels::sum::Partials;
 use crate::kernels::{
-    cross_entropy, embedding, grad_norm, half, logprobs, loss_scale, sample, softmax, sum,
+    cross_entropy, dequantize, embedding, grad_norm, half, logprobs, loss_scale, sample, softmax,
+    sum,
 };
 use crate::reference;
 
@@ -140,6 +141,7 @@ fn embedding_rows(table: &mut Table) {
         (&embedding::FORWARD, ODD_WIDTH),
         (&embedding::FORWARD_QUADS, D_MODEL),
         (&embedding::FORWARD_F16, D_MODEL),
+        (&embedding::FORWARD_Q8_0, D_MODEL),
         (&embedding::BACKWARD_SEGMENTS, ODD_WIDTH),
         (&embedding::BACKWARD_SEGMENTS_QUADS, D_MODEL),
         (&embedding::BACKWARD, ODD_WIDTH),
@@ -150,8 +152,14 @@ fn embedding_rows(table: &mut Table) {
             format!("vocab {VOCAB}, d_model {cols}, rows {ROWS}"),
             move |case| {
                 let tokens: Vec<u32> = (0..ROWS).map(|_| case.below(VOCAB)).collect();
-                let elements = kernel.bindings[1].elements.unwrap_or(Elements::Words);
-                let weight = case.random_of(elements, VOCAB, cols, 1.0).tensor;
+                let read = kernel.bindings[1];
+                let weight = match read.elements {
+                    _ if read.is_q8_0 => case.random_q8_0(VOCAB, cols, 1.0).tensor,
+                    elements => {
+                        let elements = elements.unwrap_or(Elements::Words);
+                        case.random_of(elements, VOCAB, cols, 1.0).tensor
+                    }
+                };
                 let d_weight = tensor(case, VOCAB, cols);
                 let d_output = tensor(case, ROWS, cols);
                 let sorted = embedding::Segments::sort(&tokens, VOCAB);
@@ -234,6 +242,16 @@ fn optimiser_rows(table: &mut Table) {
             let input = case.random(ROWS, cols, 1.0);
             let halves = half::halve(&mut case.plan, input.tensor, None);
             half::widen(&mut case.plan, halves);
+        });
+    }
+    for (kernel, elements) in [
+        (&dequantize::DEQUANTIZE, Elements::Words),
+        (&dequantize::DEQUANTIZE_F16, Elements::Halves),
+    ] {
+        table.add(kernel, format!("{ROWS}x{D_MODEL}"), move |case| {
+            let input = case.random_q8_0(ROWS, D_MODEL, 1.0).tensor;
+            let output = case.plan.scratch_of(elements, "output", ROWS, D_MODEL);
+            dequantize::dequantize_into(&mut case.plan, input, output);
         });
     }
     table.add(&loss_scale::UPDATE, format!("{PARAMETERS}"), |case| {

@@ -202,7 +202,8 @@ settings! {
         /// Parts of names of parameters that stay as they are, `*` for anything, separated by commas.
         @arg(value_delimiter = ',', value_name = "PATTERN")
         freeze: Vec<String> = Vec::new(),
-        /// How matrices that stay as they are are held on the device: f32, or f16 for half of the memory.
+        /// How matrices that stay as they are are held on the device: f32, f16 for half of the memory, or q8_0
+        /// for little more than a quarter.
         frozen_type: StorageType = StorageType::F32,
         /// Rank of low-rank adapters (LoRA), which are trained in place of the model of init_from; 0 has none.
         lora_rank: usize = 0,

@@ -4,7 +4,7 @@
 //! from run to run. So the host sorts positions by token, cuts equal tokens into short segments,
 //! and the device adds in two stages of fixed order.
 
-use super::{FLAT_LANES, binding, by_width, halves};
+use super::{FLAT_LANES, binding, by_width, halves, q8_0};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::{HALVES, PORTABLE, QUADS};
 use crate::gpu::{Dispatch, Elements, Kernel, Plan, Role, Tensor};
@@ -23,6 +23,12 @@ params!(ForwardF16Params {
     tokens: u32,
     quads: u32,
     quad_stride: u32,
+});
+params!(ForwardQ8_0Params {
+    rows: u32,
+    quads: u32,
+    first_token: u32,
+    tokens: u32,
 });
 params!(SegmentsParams {
     segments: u32,
@@ -63,6 +69,19 @@ pub static FORWARD_F16: Kernel = Kernel {
         binding("output", Role::Out),
     ],
     params: ForwardF16Params::LAYOUT,
+    ..FORWARD
+};
+
+/// [`FORWARD`] of an embedding of `q8_0`.
+pub static FORWARD_Q8_0: Kernel = Kernel {
+    variant: "q8_0",
+    source: shader!("embedding/embedding_forward.q8_0.wgsl"),
+    bindings: &[
+        binding("tokens", Role::In),
+        q8_0("weight", Role::In),
+        binding("output", Role::Out),
+    ],
+    params: ForwardQ8_0Params::LAYOUT,
     ..FORWARD
 };
 
@@ -108,7 +127,7 @@ pub static BACKWARD_QUADS: Kernel = Kernel {
 };
 
 /// Gathers `output[row] = weight[tokens[row]]`, `[rows, d_model]` of f32; `weight` may lie in parts of
-/// some rows each, and consist of halves.
+/// some rows each, and be of f16 or `q8_0`.
 ///
 /// `tokens` is a vector of ids below the rows of `weight`, which the data layer has checked.
 pub fn forward(plan: &mut Plan, weight: &[Tensor], tokens: Tensor) -> Tensor {
@@ -117,6 +136,7 @@ pub fn forward(plan: &mut Plan, weight: &[Tensor], tokens: Tensor) -> Tensor {
     // Each token is in one part, so together the launches write every row.
     for &part in weight {
         let dispatch = match part.elements {
+            _ if part.is_q8_0 => forward_q8_0(part, tokens, output, first_token),
             Elements::Words => forward_words(part, tokens, output, first_token),
             Elements::Halves => forward_halves(part, tokens, output, first_token),
         };
@@ -150,6 +170,19 @@ fn forward_halves(part: Tensor, tokens: Tensor, output: Tensor, first_token: usi
     };
     let bindings = [tokens.into(), part.into(), output.into()];
     Dispatch::new(&FORWARD_F16, params, bindings)
+        .workgroups(flat_workgroups(output.rows * quads, FLAT_LANES))
+}
+
+fn forward_q8_0(part: Tensor, tokens: Tensor, output: Tensor, first_token: usize) -> Dispatch {
+    let quads = output.cols / 4;
+    let params = ForwardQ8_0Params {
+        rows: word(output.rows),
+        quads: word(quads),
+        first_token: word(first_token),
+        tokens: word(part.rows),
+    };
+    let bindings = [tokens.into(), part.into(), output.into()];
+    Dispatch::new(&FORWARD_Q8_0, params, bindings)
         .workgroups(flat_workgroups(output.rows * quads, FLAT_LANES))
 }
 

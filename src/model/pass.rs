@@ -7,6 +7,7 @@ use crate::config::Precision;
 use crate::gpu::tensor::{ALIGNMENT_WORDS, COLUMNS_MULTIPLE, HALVES_MULTIPLE, StorageId};
 use crate::gpu::{Elements, Plan, Tensor};
 use crate::kernels::Gradient;
+use crate::kernels::dequantize::dequantize_into;
 use crate::kernels::half::{halve, widen_into};
 use crate::kernels::matmul::{self, Epilogue, Form, Product, Variant};
 use crate::kernels::sum::Sums;
@@ -130,7 +131,8 @@ impl<'a> Pass<'a> {
         if !self.is_packed(before) || !self.is_packed(next) {
             return before.followed_by(next);
         }
-        let is_alike = (before.elements, before.cols) == (next.elements, next.cols);
+        let kind = |t: Tensor| (t.is_q8_0, t.elements, t.cols);
+        let is_alike = kind(before) == kind(next);
         let next_starts = before.len() / self.operands().per_word();
         (is_alike && next_starts.is_multiple_of(ALIGNMENT_WORDS)).then(|| Tensor {
             rows: before.rows + next.rows,
@@ -140,10 +142,7 @@ impl<'a> Pass<'a> {
 
     /// Whether a weight is stored in less memory than products take, and is unpacked for each of them.
     fn is_packed(&self, weight: Tensor) -> bool {
-        match weight.elements {
-            Elements::Words => false,
-            Elements::Halves => !self.is_mixed(),
-        }
+        weight.is_q8_0 || weight.is_halves() && !self.is_mixed()
     }
 
     /// Whether a matrix of several weights can be bound as products take it, as can its columns of an output
@@ -162,7 +161,8 @@ impl<'a> Pass<'a> {
     pub(super) fn halve_matrices(&mut self, matrices: &[Matrix]) {
         let mut ranges: BTreeMap<StorageId, Vec<(&Matrix, Tensor)>> = BTreeMap::new();
         for matrix in matrices {
-            if self.stored(&matrix.parts[0]).elements != Elements::Words {
+            let stored = self.stored(&matrix.parts[0]);
+            if stored.is_halves() || stored.is_q8_0 {
                 continue;
             }
             let words = joined(matrix, self.weights).expect("a weight has values");
@@ -220,7 +220,10 @@ impl<'a> Pass<'a> {
         let mut first = 0;
         for part in parts {
             let own = output.slice_rows(first, part.rows);
-            widen_into(self.plan, part, own);
+            match part.is_q8_0 {
+                true => dequantize_into(self.plan, part, own),
+                false => widen_into(self.plan, part, own),
+            }
             first += part.rows;
         }
         output

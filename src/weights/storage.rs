@@ -1,6 +1,7 @@
 //! How an element of a parameter is stored on a device.
 
 use crate::gpu::Tensor;
+use crate::gpu::tensor::BLOCK_LEN;
 
 /// The type of a parameter's elements on a device. In files and in the host's memory they are f32.
 #[derive(
@@ -21,6 +22,10 @@ pub enum StorageType {
     F32,
     /// IEEE 754 binary16, rows beginning at multiples of 16 bytes.
     F16,
+    /// Blocks of 32 signed bytes, each with an f16 that they are multiplied with: ggml's.
+    #[serde(rename = "q8_0")]
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 impl StorageType {
@@ -29,6 +34,15 @@ impl StorageType {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+
+    /// What the columns of a matrix have to be a multiple of.
+    pub(super) fn cols_multiple(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 => 1,
+            Self::Q8_0 => BLOCK_LEN,
         }
     }
 
@@ -37,6 +51,7 @@ impl StorageType {
         match self {
             Self::F32 => rows * cols,
             Self::F16 => Tensor::words_of_halves(rows, cols),
+            Self::Q8_0 => Tensor::words_of_q8_0(rows, cols),
         }
     }
 
@@ -45,6 +60,7 @@ impl StorageType {
         match self {
             Self::F32 => words.reshape(rows, cols),
             Self::F16 => words.as_halves(rows, cols),
+            Self::Q8_0 => words.as_q8_0(rows, cols),
         }
     }
 }

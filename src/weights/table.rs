@@ -189,7 +189,7 @@ impl Parameter {
             if self.storage == StorageType::F32 {
                 bytes.extend_from_slice(bytemuck::cast_slice(&words));
             } else {
-                let values = unpacked(self.storage, &words, self.cols);
+                let values = unpacked(self.storage, &words, [part.rows, self.cols]);
                 bytes.extend_from_slice(bytemuck::cast_slice(&values));
             }
         }
@@ -301,7 +301,16 @@ impl ParameterTable {
                 "every matrix is trained, in f32; leave it out, or set lora_rank or freeze",
             ));
         }
-        frozen.for_each(|parameter| parameter.storage = storage);
+        let multiple = storage.cols_multiple();
+        for parameter in frozen {
+            if !parameter.cols.is_multiple_of(multiple) {
+                let (name, cols) = (&parameter.name, parameter.cols);
+                return Err(invalid(&format!(
+                    "{name} has rows of {cols}, no multiple of {multiple}; set f16"
+                )));
+            }
+            parameter.storage = storage;
+        }
         Ok(())
     }
 
@@ -674,6 +683,45 @@ mod tests {
     }
 
     #[test]
+    fn frozen_matrices_alone_are_held_in_less_and_a_value_that_does_not_fit_is_named() {
+        let table = for_training(Settings {
+            freeze: ["ln1", "q_proj", "embed"].map(str::to_owned).to_vec(),
+            frozen_type: StorageType::F16,
+            ..Settings::default()
+        });
+        let table = table.unwrap();
+        let held = table.iter().filter(|p| p.storage == StorageType::F16);
+        let held: Vec<&str> = held.map(|p| p.name.as_str()).collect();
+        let wanted = [
+            "token_embeddings",
+            "layers.0.attn.q_proj",
+            "layers.1.attn.q_proj",
+        ];
+        assert_eq!(held, wanted.map(|name| format!("{name}.weight")));
+        // A buffer for each role and type.
+        let kinds = table.buffers.iter().map(|b| (b.role, b.storage));
+        let (f16, f32) = (StorageType::F16, StorageType::F32);
+        let all = [
+            (Role::Frozen, f16),
+            (Role::Frozen, f32),
+            (Role::Trainable, f32),
+        ];
+        assert_eq!(kinds.collect::<Vec<_>>(), all);
+        let message = "key 'frozen_type' is f16, but it does not hold 7e4, which \
+                       layers.1.attn.q_proj.weight has in row 0, column 31; set f32";
+        for (name, refused) in [("layers.1.ln1", None), (wanted[2], Some(message))] {
+            let index = table.iter().position(|p| p.name.starts_with(name)).unwrap();
+            let parameter = table.iter().nth(index).unwrap();
+            let given = table.initial_values(index, 0);
+            parameter.expect_fitting(&given).unwrap();
+            let mut values = given.to_f32();
+            values[31] = 7e4;
+            let error = parameter.expect_fitting(&HostTensor::from_f32(&values));
+            assert_eq!(error.map_err(|e| e.to_string()).err().as_deref(), refused);
+        }
+    }
+
+    #[test]
     fn patterns_that_match_nothing_are_errors_that_name_what_there_is() {
         let patterns = |patterns: &[&str]| patterns.iter().map(|&p| p.to_owned()).collect();
         let lora = |rank, targets: &[&str]| Settings {
@@ -684,6 +732,10 @@ mod tests {
         let freeze = |names: &[&str]| Settings {
             freeze: patterns(names),
             ..Settings::default()
+        };
+        let held = |names: &[&str], frozen_type| Settings {
+            frozen_type,
+            ..freeze(names)
         };
         for (settings, wanted) in [
             (
@@ -705,6 +757,12 @@ mod tests {
                 "no parameter has 'bias' in its name; there are token_embeddings.weight, ",
             ),
             (freeze(&["weight"]), "nothing would be left to train"),
+            (held(&[], StorageType::F16), "every matrix is trained"),
+            (held(&["ln1"], StorageType::F16), "every matrix is trained"),
+            (
+                held(&["w1", "w2"], StorageType::Q8_0),
+                "layers.0.ffn.w2.weight has rows of 48, no multiple of 32; set f16",
+            ),
         ] {
             let error = for_training(settings).unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");

@@ -61,6 +61,15 @@ fn embedding_rows(table: &mut Table) {
             let want = reference::embedding::forward(&weight.values, &tokens, d_model);
             case.expect_exactly("output", output, &want);
         });
+        table.add_once(&embedding::FORWARD_Q8_0, &shape, move |case| {
+            let d_model = d_model.next_multiple_of(32);
+            let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
+            let weight = case.random_q8_0(vocab, d_model, 1.0);
+            let tokens_tensor = case.words(&tokens);
+            let output = embedding::forward(&mut case.plan, &[weight.tensor], tokens_tensor);
+            let want = reference::embedding::forward(&weight.values, &tokens, d_model);
+            case.expect_exactly("output", output, &want);
+        });
         for accumulate in [false, true] {
             let build = move |case: &mut super::Case| {
                 let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
