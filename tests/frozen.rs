@@ -2,10 +2,11 @@
 //! values.
 
 use gpu_tlm::check::step::{in_parts, random_batch, tiny_model, train_config};
-use gpu_tlm::config::{LoraConfig, ModelConfig, Precision, TrainConfig};
-use gpu_tlm::gpu::{AdapterClass, Device, DeviceOptions, LimitSet};
+use gpu_tlm::config::{LoraConfig, ModelConfig, Precision, Settings, TrainConfig};
+use gpu_tlm::gpu::{AdapterClass, Device, DeviceOptions, LimitSet, Target};
 use gpu_tlm::train::engine::{Engine, Part};
-use gpu_tlm::weights::{HostTensor, Role, StorageType};
+use gpu_tlm::train::step_plan::StepPlan;
+use gpu_tlm::weights::{HostTensor, MOST_UNPACKED, Role, StorageType};
 
 const CLASSES: [AdapterClass; 2] = [AdapterClass::Gpu, AdapterClass::Software];
 
@@ -211,5 +212,73 @@ fn an_engine_of_held_parameters_goes_on_with_the_same_bits() {
         // It is not held as it was given.
         let given = again.table().initial_values(0, 3);
         assert!(state.parameters[0] != given);
+    }
+}
+
+/// The shapes of SmolLM2, the smallest and the largest (Allal et al. 2025, table of hyperparameters).
+fn smollm2(is_large: bool, precision: Precision) -> ModelConfig {
+    let settings = Settings {
+        vocab_size: Some(49_152),
+        context_length: 512,
+        d_model: if is_large { 2048 } else { 576 },
+        num_layers: if is_large { 24 } else { 30 },
+        num_heads: if is_large { 32 } else { 9 },
+        num_kv_heads: Some(if is_large { 32 } else { 3 }),
+        d_ff: Some(if is_large { 8192 } else { 1536 }),
+        tie_embeddings: true,
+        precision,
+        ..Settings::default()
+    };
+    settings.model(None).unwrap()
+}
+
+/// Bytes of a step of one window of 512 tokens with adapters of rank 8: of parameters, of scratch tensors, and of
+/// everything.
+fn bytes(model: &ModelConfig, target: Target, storage: StorageType) -> [u64; 3] {
+    let settings = Settings {
+        batch_size: 1,
+        activation_checkpointing: true,
+        lora_rank: 8,
+        frozen_type: storage,
+        ..Settings::default()
+    };
+    let step = StepPlan::new(model, &settings.train().unwrap(), target);
+    let parts = step.device_bytes();
+    let of = |wanted: &str| {
+        let own = parts.iter().filter(|(label, _)| label.starts_with(wanted));
+        own.map(|(_, bytes)| bytes).sum()
+    };
+    [of("parameters"), of("scratch"), of("")]
+}
+
+#[test]
+fn models_of_135_million_and_of_1700_million_parameters_fit_1_and_6_gibibytes() {
+    for (is_large, most) in [(false, 1u64 << 30), (true, 6 << 30)] {
+        for class in CLASSES {
+            for precision in [Precision::F32, Precision::Mixed] {
+                let model = smollm2(is_large, precision);
+                let [f32, f16, q8_0] = [StorageType::F32, StorageType::F16, StorageType::Q8_0]
+                    .map(|storage| bytes(&model, Target::portable(class), storage));
+                let what = format!("{class:?} {precision:?}: {f32:?} {f16:?} {q8_0:?}");
+                assert!(f16[2] < most && q8_0[2] < most, "{what}");
+                // Two bytes and 1.0625 bytes an element instead of four; the least of it are gains and adapters.
+                assert!(f16[0] * 100 < f32[0] * 51, "{what}");
+                assert!(q8_0[0] * 1000 < f32[0] * 270, "{what}");
+                // Beside what a step with f32 takes, one part of a matrix as words, and a quarter of that in gaps
+                // that its neighbours in memory leave.
+                let unpacked = 5 * MOST_UNPACKED as u64;
+                for held in [f16, q8_0] {
+                    assert!(held[1] <= f32[1] + unpacked, "{what}");
+                }
+                // Where weights take little, so do logits at once.
+                if (is_large, class) == (false, AdapterClass::Gpu) {
+                    assert!(q8_0[2] < 350 << 20, "{what}");
+                }
+                // And no halves of all matrices.
+                if precision == Precision::Mixed {
+                    assert!(f16[1] * 2 < f32[1] && q8_0[1] * 2 < f32[1], "{what}");
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::kernels::dequantize::dequantize_into;
 use crate::kernels::half::{halve, widen_into};
 use crate::kernels::matmul::{self, Epilogue, Form, Product, Variant};
 use crate::kernels::sum::Sums;
-use crate::weights::ParameterId;
+use crate::weights::{MOST_UNPACKED, ParameterId};
 
 /// One forward or forward-and-backward pass under construction.
 pub struct Pass<'a> {
@@ -153,7 +153,8 @@ impl<'a> Pass<'a> {
             true => matrix.len() / self.operands().per_word(),
             false => matrix.span(),
         };
-        whole_quads && words <= self.plan.target().max_binding_words
+        let is_small = !self.is_packed(matrix) || matrix.len() <= MOST_UNPACKED;
+        whole_quads && is_small && words <= self.plan.target().max_binding_words
     }
 
     /// Makes the halves of matrices that lie in one buffer, and of what lies between them, by one launch.

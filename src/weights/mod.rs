@@ -18,6 +18,6 @@ pub use host::HostTensor;
 pub use memory::{FlatIds, ParameterMemory};
 pub use state::EngineState;
 pub use storage::StorageType;
-pub use table::{Init, Parameter, ParameterId, ParameterPart, ParameterTable, Role};
+pub use table::{Init, MOST_UNPACKED, Parameter, ParameterId, ParameterPart, ParameterTable, Role};
 pub use write::write;
 pub(crate) use write::{Entry, write_tensors};

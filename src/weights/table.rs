@@ -206,6 +206,9 @@ impl Parameter {
     }
 }
 
+/// Elements of a part of a matrix that is not stored as f32, however large bindings may be: as f32, which it becomes
+/// in front of a product, 128 MiB.
+pub const MOST_UNPACKED: usize = 1 << 25;
 /// Rows between the starts of two parts, each of which makes some columns of an output.
 const PART_ROWS: usize = COLUMNS_MULTIPLE;
 
@@ -379,10 +382,14 @@ impl ParameterTable {
         let parameter = &self.parameters[index];
         let (role, storage) = (parameter.role, parameter.storage);
         // Whatever it is stored as, a part is of f32 where a product takes it, and has to be bound there.
-        let rows_of_a_part = if align_words(parameter.len()) <= max_buffer_words {
+        let most = match storage {
+            StorageType::F32 => max_buffer_words,
+            _ => max_buffer_words.min(MOST_UNPACKED),
+        };
+        let rows_of_a_part = if align_words(parameter.len()) <= most {
             parameter.rows
         } else {
-            let fitting = max_buffer_words / parameter.cols;
+            let fitting = most / parameter.cols;
             (fitting / PART_ROWS * PART_ROWS).max(PART_ROWS)
         };
         // Right behind the weight with which it makes one matrix; others so that their halves can be bound.
@@ -432,6 +439,19 @@ impl ParameterTable {
     /// Number of elements over all parameters.
     pub fn count(&self) -> usize {
         self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// Words that a device holds of all parameters: their values, and of those that are trained gradients and both
+    /// moments too.
+    pub fn device_words(&self) -> usize {
+        let words = |p: &Parameter| {
+            let values = p.storage.words(p.rows, p.cols);
+            match p.role {
+                Role::Trainable => 4 * values,
+                Role::Frozen => values,
+            }
+        };
+        self.parameters.iter().map(words).sum()
     }
 
     /// Number of elements over the parameters that are trained.
