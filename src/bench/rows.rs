@@ -40,6 +40,7 @@ pub(super) fn all() -> Vec<Row> {
     logprobs_rows(&mut table);
     decoding::rows(&mut table);
     optimiser_rows(&mut table);
+    conversion_rows(&mut table);
     sample_rows(&mut table);
     probe::rows(&mut table);
     table.rows
@@ -207,6 +208,32 @@ fn logprobs_rows(table: &mut Table) {
     }
 }
 
+/// Between f32 and what takes less memory.
+fn conversion_rows(table: &mut Table) {
+    for (kernel, cols) in [
+        (&half::HALVE, D_MODEL + 1),
+        (&half::HALVE_QUADS, D_MODEL),
+        (&half::WIDEN, D_MODEL + 1),
+        (&half::WIDEN_QUADS, D_MODEL),
+    ] {
+        table.add(kernel, format!("{ROWS}x{cols}"), move |case| {
+            let input = case.random(ROWS, cols, 1.0);
+            let halves = half::halve(&mut case.plan, input.tensor, None);
+            half::widen(&mut case.plan, halves);
+        });
+    }
+    for (kernel, elements) in [
+        (&dequantize::DEQUANTIZE, Elements::Words),
+        (&dequantize::DEQUANTIZE_F16, Elements::Halves),
+    ] {
+        table.add(kernel, format!("{ROWS}x{D_MODEL}"), move |case| {
+            let input = case.random_q8_0(ROWS, D_MODEL, 1.0).tensor;
+            let output = case.plan.scratch_of(elements, "output", ROWS, D_MODEL);
+            dequantize::dequantize_into(&mut case.plan, input, output);
+        });
+    }
+}
+
 fn optimiser_rows(table: &mut Table) {
     for (kernel, len) in [
         (&sum::PARTIALS, D_MODEL * D_MODEL - 1),
@@ -232,28 +259,6 @@ fn optimiser_rows(table: &mut Table) {
             sum::sum_several(&mut case.plan, &sums);
         },
     );
-    for (kernel, cols) in [
-        (&half::HALVE, D_MODEL + 1),
-        (&half::HALVE_QUADS, D_MODEL),
-        (&half::WIDEN, D_MODEL + 1),
-        (&half::WIDEN_QUADS, D_MODEL),
-    ] {
-        table.add(kernel, format!("{ROWS}x{cols}"), move |case| {
-            let input = case.random(ROWS, cols, 1.0);
-            let halves = half::halve(&mut case.plan, input.tensor, None);
-            half::widen(&mut case.plan, halves);
-        });
-    }
-    for (kernel, elements) in [
-        (&dequantize::DEQUANTIZE, Elements::Words),
-        (&dequantize::DEQUANTIZE_F16, Elements::Halves),
-    ] {
-        table.add(kernel, format!("{ROWS}x{D_MODEL}"), move |case| {
-            let input = case.random_q8_0(ROWS, D_MODEL, 1.0).tensor;
-            let output = case.plan.scratch_of(elements, "output", ROWS, D_MODEL);
-            dequantize::dequantize_into(&mut case.plan, input, output);
-        });
-    }
     table.add(&loss_scale::UPDATE, format!("{PARAMETERS}"), |case| {
         let gradient = tensor(case, 1, PARAMETERS);
         let step = tensor(case, 1, adamw::STEP_WORDS);

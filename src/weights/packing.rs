@@ -68,9 +68,12 @@ pub(super) fn unpacked(storage: StorageType, words: &[u32], [rows, cols]: [usize
             let scales = scales.iter().flat_map(|&word| halves(word));
             let blocks = quants.chunks_exact(blocks::LEN / 4).zip(scales);
             let values = |(quants, scale): (&[u32], f32)| {
+                let mut values = [0.0; blocks::LEN];
                 let bytes = quants.iter().flat_map(|word| word.to_le_bytes());
-                let value = move |byte| f32::from(i8::from_le_bytes([byte])) * scale;
-                bytes.map(value).collect::<Vec<f32>>()
+                for (value, byte) in values.iter_mut().zip(bytes) {
+                    *value = f32::from(i8::from_le_bytes([byte])) * scale;
+                }
+                values
             };
             blocks.flat_map(values).collect()
         }
@@ -109,7 +112,7 @@ mod tests {
     /// Of all magnitudes that are stored, zeros of both signs, and a block of values too small for a scale.
     fn values(rows: usize, cols: usize) -> Vec<f32> {
         let value = |index: usize| {
-            let sign = if index % 3 == 0 { -1.0 } else { 1.0 };
+            let sign = if index.is_multiple_of(3) { -1.0 } else { 1.0 };
             let exponent = i32::try_from(index / 32 % 24).unwrap() - 20;
             sign * (index * 37 % 101) as f32 / 50.0 * 2f32.powi(exponent)
         };

@@ -61,8 +61,10 @@ fn embedding_rows(table: &mut Table) {
             let want = reference::embedding::forward(&weight.values, &tokens, d_model);
             case.expect_exactly("output", output, &want);
         });
-        table.add_once(&embedding::FORWARD_Q8_0, &shape, move |case| {
-            let d_model = d_model.next_multiple_of(32);
+        let blocks = d_model.next_multiple_of(32);
+        let of_blocks = format!("vocab {vocab}, d_model {blocks}, rows {rows}");
+        table.add_once(&embedding::FORWARD_Q8_0, of_blocks, move |case| {
+            let d_model = blocks;
             let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
             let weight = case.random_q8_0(vocab, d_model, 1.0);
             let tokens_tensor = case.words(&tokens);
