@@ -46,6 +46,7 @@ fn holding(storage: StorageType, train: &TrainConfig) -> TrainConfig {
 }
 
 /// An engine whose parameters are random, adapters too.
+#[allow(clippy::cast_possible_truncation, reason = "parameters are f32")]
 fn engine(device: Device, model: &ModelConfig, train: &TrainConfig) -> Engine {
     let engine = Engine::new(device, model, train).unwrap();
     engine.initialise(3);
