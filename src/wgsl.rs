@@ -71,6 +71,7 @@ pub static HELPERS: &[Source] = &[
     shader!("shared/most_negative.wgsl"),
     shader!("shared/reduce_max.wgsl"),
     shader!("shared/reduce_sum.wgsl"),
+    shader!("shared/scaled_quants.wgsl"),
     shader!("shared/sigmoid.wgsl"),
     shader!("shared/subgroup_lanes.wgsl"),
 ];

@@ -7,7 +7,7 @@ use gpu_tlm::config::{
 use gpu_tlm::gpu::{AdapterClass, Device, DeviceOptions, LimitSet};
 use gpu_tlm::train::engine::{Engine, Part};
 use gpu_tlm::train::step_plan::StepPlan;
-use gpu_tlm::weights::{HostTensor, Parameter, Role, StorageType, adapted_name, adapter_name};
+use gpu_tlm::weights::{HostTensor, Parameter, Role, adapted_name, adapter_name};
 
 fn device(class: Option<AdapterClass>) -> Device {
     let options = DeviceOptions {
@@ -43,7 +43,7 @@ fn read(engine: &Engine, part: Part, name: &str) -> Vec<f32> {
 }
 
 fn write(engine: &Engine, name: &str, values: &[f32]) {
-    let tensor = HostTensor::from_f32(StorageType::F32, values);
+    let tensor = HostTensor::from_f32(values);
     engine.write(Part::Parameters, index_of(engine, name), &tensor);
 }
 

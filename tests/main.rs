@@ -12,6 +12,7 @@ mod corpus;
 mod decoding;
 mod documents;
 mod engine;
+mod frozen;
 mod interop;
 mod library_run;
 mod npy;

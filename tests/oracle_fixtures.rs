@@ -116,10 +116,7 @@ fn engine_of(
         engine.write(
             Part::Parameters,
             index,
-            &HostTensor::from_f32(
-                parameter.storage,
-                &fixture.floats(&format!("init.{}", parameter.name)),
-            ),
+            &HostTensor::from_f32(&fixture.floats(&format!("init.{}", parameter.name))),
         );
     }
     engine

@@ -16,7 +16,8 @@ use crate::kernels::loss_scale::LossScale;
 use crate::kernels::sample::{SETTINGS_WORDS, SampleRows, Sampling};
 use crate::kernels::sum::Partials;
 use crate::kernels::{
-    cross_entropy, embedding, grad_norm, half, logprobs, loss_scale, sample, softmax, sum,
+    cross_entropy, dequantize, embedding, grad_norm, half, logprobs, loss_scale, sample, softmax,
+    sum,
 };
 use crate::reference;
 
@@ -39,6 +40,7 @@ pub(super) fn all() -> Vec<Row> {
     logprobs_rows(&mut table);
     decoding::rows(&mut table);
     optimiser_rows(&mut table);
+    conversion_rows(&mut table);
     sample_rows(&mut table);
     probe::rows(&mut table);
     table.rows
@@ -140,6 +142,8 @@ fn embedding_rows(table: &mut Table) {
     for (kernel, cols) in [
         (&embedding::FORWARD, ODD_WIDTH),
         (&embedding::FORWARD_QUADS, D_MODEL),
+        (&embedding::FORWARD_F16, D_MODEL),
+        (&embedding::FORWARD_Q8_0, D_MODEL),
         (&embedding::BACKWARD_SEGMENTS, ODD_WIDTH),
         (&embedding::BACKWARD_SEGMENTS_QUADS, D_MODEL),
         (&embedding::BACKWARD, ODD_WIDTH),
@@ -150,7 +154,15 @@ fn embedding_rows(table: &mut Table) {
             format!("vocab {VOCAB}, d_model {cols}, rows {ROWS}"),
             move |case| {
                 let tokens: Vec<u32> = (0..ROWS).map(|_| case.below(VOCAB)).collect();
-                let [weight, d_weight] = [(); 2].map(|()| tensor(case, VOCAB, cols));
+                let read = kernel.bindings[1];
+                let weight = match read.elements {
+                    _ if read.is_q8_0 => case.random_q8_0(VOCAB, cols, 1.0).tensor,
+                    elements => {
+                        let elements = elements.unwrap_or(Elements::Words);
+                        case.random_of(elements, VOCAB, cols, 1.0).tensor
+                    }
+                };
+                let d_weight = tensor(case, VOCAB, cols);
                 let d_output = tensor(case, ROWS, cols);
                 let sorted = embedding::Segments::sort(&tokens, VOCAB);
                 let segments = embedding::SegmentTensors {
@@ -197,6 +209,32 @@ fn logprobs_rows(table: &mut Table) {
     }
 }
 
+/// Between f32 and what takes less memory.
+fn conversion_rows(table: &mut Table) {
+    for (kernel, cols) in [
+        (&half::HALVE, D_MODEL + 1),
+        (&half::HALVE_QUADS, D_MODEL),
+        (&half::WIDEN, D_MODEL + 1),
+        (&half::WIDEN_QUADS, D_MODEL),
+    ] {
+        table.add(kernel, format!("{ROWS}x{cols}"), move |case| {
+            let input = case.random(ROWS, cols, 1.0);
+            let halves = half::halve(&mut case.plan, input.tensor, None);
+            half::widen(&mut case.plan, halves);
+        });
+    }
+    for (kernel, elements) in [
+        (&dequantize::DEQUANTIZE, Elements::Words),
+        (&dequantize::DEQUANTIZE_F16, Elements::Halves),
+    ] {
+        table.add(kernel, format!("{ROWS}x{D_MODEL}"), move |case| {
+            let input = case.random_q8_0(ROWS, D_MODEL, 1.0).tensor;
+            let output = case.plan.scratch_of(elements, "output", ROWS, D_MODEL);
+            dequantize::dequantize_into(&mut case.plan, input, output);
+        });
+    }
+}
+
 fn optimiser_rows(table: &mut Table) {
     for (kernel, len) in [
         (&sum::PARTIALS, D_MODEL * D_MODEL - 1),
@@ -222,18 +260,6 @@ fn optimiser_rows(table: &mut Table) {
             sum::sum_several(&mut case.plan, &sums);
         },
     );
-    for (kernel, cols) in [
-        (&half::HALVE, D_MODEL + 1),
-        (&half::HALVE_QUADS, D_MODEL),
-        (&half::WIDEN, D_MODEL + 1),
-        (&half::WIDEN_QUADS, D_MODEL),
-    ] {
-        table.add(kernel, format!("{ROWS}x{cols}"), move |case| {
-            let input = case.random(ROWS, cols, 1.0);
-            let halves = half::halve(&mut case.plan, input.tensor, None);
-            half::widen(&mut case.plan, halves);
-        });
-    }
     table.add(&loss_scale::UPDATE, format!("{PARAMETERS}"), |case| {
         let gradient = tensor(case, 1, PARAMETERS);
         let step = tensor(case, 1, adamw::STEP_WORDS);

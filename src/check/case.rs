@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::gpu::dispatch::Bound;
+use crate::gpu::tensor::BLOCK_LEN;
 use crate::gpu::{Device, Elements, Executable, GpuError, Plan, Tensor, Texture};
 use crate::random::{Philox, Stream};
+use crate::reference;
 
 /// A tensor on the device and the same numbers for the reference.
 #[derive(Clone, Debug)]
@@ -101,6 +103,36 @@ impl Case {
         }
         self.inputs.push((tensor, packed));
         let values = halves.iter().map(|half| half.to_f64()).collect();
+        Data { tensor, values }
+    }
+
+    /// An input `[rows, cols]` of random blocks of `q8_0`, whose values are below 128 times `scale`.
+    pub fn random_q8_0(&mut self, rows: usize, cols: usize, scale: f64) -> Data {
+        let blocks = rows * cols / BLOCK_LEN;
+        let quants: Vec<u8> = (0..rows * cols)
+            .map(|_| self.below(256).to_le_bytes()[0])
+            .collect();
+        let scales: Vec<f16> = (0..blocks)
+            .map(|block| match block % 5 {
+                // One that an adapter may read as zero where it unpacks halves, and one of a block of zeros.
+                3 => f16::from_bits(0x155),
+                4 => f16::ZERO,
+                _ => f16::from_f64(f64::from(self.below(1 << 16)) / 65536.0 * scale),
+            })
+            .collect();
+        let signed: Vec<i8> = quants.iter().map(|&q| i8::from_le_bytes([q])).collect();
+        let wide: Vec<f64> = scales.iter().map(|scale| scale.to_f64()).collect();
+        let values = reference::dequantize::dequantize(&signed, &wide);
+        let mut bytes = quants;
+        bytes.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+        bytes.resize(bytes.len().next_multiple_of(4), 0xff);
+        let words = bytes.as_chunks::<4>().0.iter();
+        let words: Vec<u32> = words.map(|four| u32::from_le_bytes(*four)).collect();
+        let tensor = self.words(&words);
+        let tensor = tensor.as_q8_0(rows, cols);
+        if let Some((input, _)) = self.inputs.last_mut() {
+            *input = tensor;
+        }
         Data { tensor, values }
     }
 

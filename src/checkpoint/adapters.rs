@@ -9,8 +9,8 @@ use super::{Checkpoint, CheckpointError, Metadata};
 use crate::config::ModelConfig;
 use crate::interop::{PeftFolder, StoredType, peft};
 use crate::weights::{
-    AdapterValues, EngineState, HostTensor, Parameter, ParameterTable, StorageType, WeightsError,
-    WeightsFile, adapter_name,
+    AdapterValues, EngineState, HostTensor, Parameter, ParameterTable, WeightsError, WeightsFile,
+    adapter_name,
 };
 
 /// The model that a run's adapters are of: where it lies, and what it was.
@@ -208,9 +208,7 @@ impl Adapted {
         };
         Ok(match adapter {
             None => own,
-            Some(adapter) => {
-                HostTensor::from_f32(StorageType::F32, &adapter.added_to(&own.to_f32()))
-            }
+            Some(adapter) => HostTensor::from_f32(&adapter.added_to(&own.to_f32())),
         })
     }
 }

@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use crate::weights::StorageType;
+
 pub use architecture::{Activation, Architecture, Norm, Positions, RopeScaling};
 pub use settings::{KEYS, Precision, Sampling, Schedule, SettingFlags, Settings};
 
@@ -185,6 +187,8 @@ pub struct TrainConfig {
     pub document_mask: bool,
     /// Patterns of names of parameters that stay as they are.
     pub freeze: Vec<String>,
+    /// How matrices that stay as they are are held on the device.
+    pub frozen_type: StorageType,
     /// Adapters that are trained in place of the model's own parameters.
     pub lora: Option<LoraConfig>,
 }

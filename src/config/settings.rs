@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::ConfigError;
 use super::architecture::{Activation, Norm, Positions, RopeScaling};
+use crate::weights::StorageType;
 
 /// Order in which training reads windows.
 #[derive(
@@ -201,6 +202,9 @@ settings! {
         /// Parts of names of parameters that stay as they are, `*` for anything, separated by commas.
         @arg(value_delimiter = ',', value_name = "PATTERN")
         freeze: Vec<String> = Vec::new(),
+        /// How matrices that stay as they are are held on the device: f32, f16 for half of the memory, or q8_0
+        /// for little more than a quarter.
+        frozen_type: StorageType = StorageType::F32,
         /// Rank of low-rank adapters (LoRA), which are trained in place of the model of init_from; 0 has none.
         lora_rank: usize = 0,
         /// Parts of names of the linear layers that get adapters, `*` for anything, separated by commas.

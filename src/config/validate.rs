@@ -92,6 +92,7 @@ impl Settings {
             activation_checkpointing: self.activation_checkpointing,
             document_mask: self.document_mask,
             freeze: self.freeze.clone(),
+            frozen_type: self.frozen_type,
             lora: self.lora()?,
         };
         train.check()?;

@@ -164,13 +164,16 @@ pub(super) fn check_strides(dispatch: &Dispatch) {
     }
 }
 
-/// A kernel would take the words of halves for floats, and the other way round.
+/// A kernel would take the words of halves or of bytes for floats, and the other way round.
 pub(super) fn check_elements(dispatch: &Dispatch) {
     for (binding, bound) in dispatch.kernel.bindings.iter().zip(&dispatch.bindings) {
-        if let (Some(elements), Bound::Tensor(tensor)) = (binding.elements, bound) {
-            let (kernel, name) = (dispatch.kernel.label(), binding.name);
-            assert_eq!(tensor.elements, elements, "{name} of {kernel}: {tensor:?}");
-        }
+        let Bound::Tensor(tensor) = bound else {
+            continue;
+        };
+        let (kernel, name) = (dispatch.kernel.label(), binding.name);
+        let of_tensor = (tensor.is_q8_0, tensor.elements);
+        let wanted = (binding.is_q8_0, binding.elements.unwrap_or(tensor.elements));
+        assert_eq!(of_tensor, wanted, "{name} of {kernel}: {tensor:?}");
     }
 }
 

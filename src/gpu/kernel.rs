@@ -45,6 +45,8 @@ pub struct Binding {
     pub role: Role,
     /// What a tensor has to consist of, unless a constant of the pipeline says so or nothing reads it.
     pub elements: Option<Elements>,
+    /// Whether that is blocks of `q8_0`; see [`Tensor`](super::Tensor).
+    pub is_q8_0: bool,
 }
 
 /// A field of a `Params` struct; every field is one 4-byte scalar.

@@ -223,6 +223,11 @@ impl Plan {
         self.staged.clear();
     }
 
+    /// [`Plan::forget_staged`] for the windows of one tensor.
+    pub fn forget_staged_of(&mut self, tensor: Tensor) {
+        self.staged.retain(|(window, _)| window.tensor != tensor);
+    }
+
     /// All of a persistent buffer, as a vector.
     pub fn persistent(&mut self, memory: &Memory, id: PersistentId) -> Tensor {
         let storage = self.known(memory, id, StorageKind::Persistent(id));

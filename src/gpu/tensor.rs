@@ -23,6 +23,9 @@ impl Elements {
     }
 }
 
+/// Elements of a block of `q8_0`.
+pub const BLOCK_LEN: usize = 32;
+
 /// Rows of halves begin at multiples of so many elements, 16 bytes, and may be read to their end.
 pub const HALVES_MULTIPLE: usize = 8;
 
@@ -42,6 +45,9 @@ pub struct Tensor {
     pub row_stride: usize,
     /// What a row consists of.
     pub elements: Elements,
+    /// Whether they are instead blocks of 32 signed bytes with a scale of 2 bytes each, as ggml's `q8_0`: the bytes
+    /// of all rows, four in a word, and behind them the scales, two in a word.
+    pub is_q8_0: bool,
 }
 
 impl Tensor {
@@ -54,6 +60,7 @@ impl Tensor {
             cols,
             row_stride: cols,
             elements: Elements::Words,
+            is_q8_0: false,
         }
     }
 
@@ -87,6 +94,29 @@ impl Tensor {
         }
     }
 
+    /// Words of `[rows, cols]` of `q8_0`, scales included.
+    pub(crate) fn words_of_q8_0(rows: usize, cols: usize) -> usize {
+        let len = rows * cols;
+        len / 4 + (len / BLOCK_LEN).div_ceil(2)
+    }
+
+    /// Its first words seen as `[rows, cols]` of `q8_0`.
+    ///
+    /// # Panics
+    /// If there are not enough, there are gaps between them, or rows are no whole blocks.
+    pub(crate) fn as_q8_0(self, rows: usize, cols: usize) -> Self {
+        let enough = self.len() >= Self::words_of_q8_0(rows, cols);
+        assert!(
+            enough && self.is_dense() && cols.is_multiple_of(BLOCK_LEN),
+            "{rows} x {cols} of q8_0 in {self:?}"
+        );
+        Self {
+            offset: self.offset,
+            is_q8_0: true,
+            ..Self::dense(self.storage, rows, cols)
+        }
+    }
+
     /// Whether its elements are halves.
     pub fn is_halves(&self) -> bool {
         self.elements == Elements::Halves
@@ -115,6 +145,9 @@ impl Tensor {
     /// Words from its first element to its last, gaps included; of halves, to the end of the last row's
     /// own gap, up to which kernels read.
     pub fn span(&self) -> usize {
+        if self.is_q8_0 {
+            return Self::words_of_q8_0(self.rows, self.cols);
+        }
         let last = match self.elements {
             Elements::Words => self.cols,
             Elements::Halves => self.cols.next_multiple_of(HALVES_MULTIPLE) / 2,
@@ -141,6 +174,7 @@ impl Tensor {
             "reshape must keep the number of elements"
         );
         assert!(self.is_dense(), "reshape of {self:?}, which has gaps");
+        self.expect_no_scales();
         Self {
             rows,
             cols,
@@ -158,6 +192,7 @@ impl Tensor {
             self.rows.is_multiple_of(count),
             "{count} groups of {self:?}"
         );
+        self.expect_no_scales();
         let rows = self.rows / count;
         Self {
             rows: count,
@@ -169,13 +204,19 @@ impl Tensor {
 
     /// Its rows and those of `next` as one matrix, if these lie right behind them without any gap.
     pub fn followed_by(self, next: Self) -> Option<Self> {
-        let is_next = next.storage == self.storage
+        let is_next = !self.is_q8_0
+            && next.storage == self.storage
             && next.offset == self.offset + self.len() / self.elements.per_word()
             && (next.cols, next.elements) == (self.cols, self.elements);
         (is_next && self.is_dense() && next.is_dense()).then(|| Self {
             rows: self.rows + next.rows,
             ..self
         })
+    }
+
+    /// A part would lie apart from its scales.
+    fn expect_no_scales(&self) {
+        assert!(!self.is_q8_0, "a part of {self:?}");
     }
 
     /// `count` columns from `first`: a view with gaps, which only kernels with strides take; the
@@ -193,6 +234,7 @@ impl Tensor {
             !self.is_halves() || first.is_multiple_of(HALVES_MULTIPLE),
             "columns from {first} of {self:?}"
         );
+        self.expect_no_scales();
         Self {
             offset: self.offset + first / self.elements.per_word(),
             cols: count,
@@ -210,6 +252,7 @@ impl Tensor {
             "rows {first}+{count} of {}",
             self.rows
         );
+        self.expect_no_scales();
         Self {
             offset: self.offset + first * self.row_words(),
             rows: count,
@@ -227,8 +270,8 @@ impl Tensor {
             "words {first}+{len} of {}",
             self.len()
         );
-        let is_plain = self.is_dense() && !self.is_halves();
-        assert!(is_plain, "slice of {self:?}, which has gaps or halves");
+        let is_plain = self.is_dense() && !self.is_halves() && !self.is_q8_0;
+        assert!(is_plain, "slice of {self:?}, which has gaps or no words");
         Self {
             offset: self.offset + first,
             rows: 1,

@@ -4,12 +4,12 @@
 use half::f16;
 
 /// Elements of a block.
-pub(super) const LEN: usize = 32;
+pub(crate) const LEN: usize = 32;
 /// Elements of a super-block.
 pub(super) const SUPER_LEN: usize = 256;
 
 /// A scale and signed bytes.
-pub(super) const Q8_0_BYTES: usize = 2 + LEN;
+pub(crate) const Q8_0_BYTES: usize = 2 + LEN;
 /// A scale and nibbles.
 pub(super) const Q4_0_BYTES: usize = 2 + LEN / 2;
 /// A scale, a minimum and nibbles.
@@ -95,7 +95,7 @@ pub(super) fn widen_q6_k(bytes: &[u8; Q6_K_BYTES], values: &mut [f32; SUPER_LEN]
     }
 }
 
-pub(super) fn narrow_q8_0(values: &[f32; LEN], bytes: &mut [u8; Q8_0_BYTES]) {
+pub(crate) fn narrow_q8_0(values: &[f32; LEN], bytes: &mut [u8; Q8_0_BYTES]) {
     let largest = values.iter().fold(0.0_f32, |largest, value| {
         let size = value.abs();
         if largest > size { largest } else { size }

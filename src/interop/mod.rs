@@ -1,7 +1,7 @@
 //! Models of other programs, in and out: Hugging Face's folders, PyTorch's checkpoints, GGUF, llama2.c, and
 //! safetensors with plain names.
 
-mod blocks;
+pub(crate) mod blocks;
 mod elements;
 mod error;
 mod export;

@@ -383,7 +383,7 @@ impl ForeignModel {
         if let Some(head_dim) = place.half_split {
             values = rows::pairs_of_halves(&values, cols, head_dim);
         }
-        Ok(HostTensor::from_f32(parameter.storage, &values))
+        Ok(HostTensor::from_f32(&values))
     }
 }
 

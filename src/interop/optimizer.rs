@@ -103,7 +103,7 @@ fn read(
         name: moment.info.name.clone(),
         problem,
     })?;
-    Ok(HostTensor::from_f32(parameter.storage, &values))
+    Ok(HostTensor::from_f32(&values))
 }
 
 impl TensorSource for Arc<TorchFile> {

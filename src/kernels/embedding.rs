@@ -4,15 +4,29 @@
 //! from run to run. So the host sorts positions by token, cuts equal tokens into short segments,
 //! and the device adds in two stages of fixed order.
 
-use super::{FLAT_LANES, binding, by_width};
+use super::{FLAT_LANES, binding, by_width, halves, q8_0};
 use crate::gpu::dispatch::{flat_workgroups, word};
-use crate::gpu::kernel::{PORTABLE, QUADS};
-use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
+use crate::gpu::kernel::{HALVES, PORTABLE, QUADS};
+use crate::gpu::{Dispatch, Elements, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
 params!(ForwardParams {
     rows: u32,
     d_model: u32,
+    first_token: u32,
+    tokens: u32,
+});
+params!(ForwardF16Params {
+    rows: u32,
+    d_model: u32,
+    first_token: u32,
+    tokens: u32,
+    quads: u32,
+    quad_stride: u32,
+});
+params!(ForwardQ8_0Params {
+    rows: u32,
+    quads: u32,
     first_token: u32,
     tokens: u32,
 });
@@ -42,6 +56,32 @@ pub static FORWARD: Kernel = Kernel {
 /// [`FORWARD`] for rows of whole quads.
 pub static FORWARD_QUADS: Kernel = Kernel {
     variant: QUADS,
+    ..FORWARD
+};
+
+/// [`FORWARD`] of an embedding of halves.
+pub static FORWARD_F16: Kernel = Kernel {
+    variant: HALVES,
+    source: shader!("embedding/embedding_forward.f16.wgsl"),
+    bindings: &[
+        binding("tokens", Role::In),
+        halves("weight", Role::In),
+        binding("output", Role::Out),
+    ],
+    params: ForwardF16Params::LAYOUT,
+    ..FORWARD
+};
+
+/// [`FORWARD`] of an embedding of `q8_0`.
+pub static FORWARD_Q8_0: Kernel = Kernel {
+    variant: "q8_0",
+    source: shader!("embedding/embedding_forward.q8_0.wgsl"),
+    bindings: &[
+        binding("tokens", Role::In),
+        q8_0("weight", Role::In),
+        binding("output", Role::Out),
+    ],
+    params: ForwardQ8_0Params::LAYOUT,
     ..FORWARD
 };
 
@@ -86,31 +126,64 @@ pub static BACKWARD_QUADS: Kernel = Kernel {
     ..BACKWARD
 };
 
-/// Gathers `output[row] = weight[tokens[row]]`, `[rows, d_model]`; `weight` may lie in parts of
-/// some rows each.
+/// Gathers `output[row] = weight[tokens[row]]`, `[rows, d_model]` of f32; `weight` may lie in parts of
+/// some rows each, and be of f16 or `q8_0`.
 ///
 /// `tokens` is a vector of ids below the rows of `weight`, which the data layer has checked.
 pub fn forward(plan: &mut Plan, weight: &[Tensor], tokens: Tensor) -> Tensor {
-    let (rows, d_model) = (tokens.len(), weight[0].cols);
-    let output = plan.scratch("embedded", rows, d_model);
-    let (kernel, width) = by_width(d_model, &FORWARD, &FORWARD_QUADS);
+    let output = plan.scratch("embedded", tokens.len(), weight[0].cols);
     let mut first_token = 0;
     // Each token is in one part, so together the launches write every row.
     for &part in weight {
-        let params = ForwardParams {
-            rows: word(rows),
-            d_model: word(d_model / width),
-            first_token: word(first_token),
-            tokens: word(part.rows),
+        let dispatch = match part.elements {
+            _ if part.is_q8_0 => forward_q8_0(part, tokens, output, first_token),
+            Elements::Words => forward_words(part, tokens, output, first_token),
+            Elements::Halves => forward_halves(part, tokens, output, first_token),
         };
-        let bindings = [tokens.into(), part.into(), output.into()];
-        plan.push(
-            Dispatch::new(kernel, params, bindings)
-                .workgroups(flat_workgroups(output.len() / width, FLAT_LANES)),
-        );
+        plan.push(dispatch);
         first_token += part.rows;
     }
     output
+}
+
+fn forward_words(part: Tensor, tokens: Tensor, output: Tensor, first_token: usize) -> Dispatch {
+    let (kernel, width) = by_width(output.cols, &FORWARD, &FORWARD_QUADS);
+    let params = ForwardParams {
+        rows: word(output.rows),
+        d_model: word(output.cols / width),
+        first_token: word(first_token),
+        tokens: word(part.rows),
+    };
+    Dispatch::new(kernel, params, [tokens.into(), part.into(), output.into()])
+        .workgroups(flat_workgroups(output.len() / width, FLAT_LANES))
+}
+
+fn forward_halves(part: Tensor, tokens: Tensor, output: Tensor, first_token: usize) -> Dispatch {
+    let quads = output.cols.div_ceil(4);
+    let params = ForwardF16Params {
+        rows: word(output.rows),
+        d_model: word(output.cols),
+        first_token: word(first_token),
+        tokens: word(part.rows),
+        quads: word(quads),
+        quad_stride: word(part.row_stride / 4),
+    };
+    let bindings = [tokens.into(), part.into(), output.into()];
+    Dispatch::new(&FORWARD_F16, params, bindings)
+        .workgroups(flat_workgroups(output.rows * quads, FLAT_LANES))
+}
+
+fn forward_q8_0(part: Tensor, tokens: Tensor, output: Tensor, first_token: usize) -> Dispatch {
+    let quads = output.cols / 4;
+    let params = ForwardQ8_0Params {
+        rows: word(output.rows),
+        quads: word(quads),
+        first_token: word(first_token),
+        tokens: word(part.rows),
+    };
+    let bindings = [tokens.into(), part.into(), output.into()];
+    Dispatch::new(&FORWARD_Q8_0, params, bindings)
+        .workgroups(flat_workgroups(output.rows * quads, FLAT_LANES))
 }
 
 /// Where the positions of each token are, as [`Segments::sort`] lays them out on the device.

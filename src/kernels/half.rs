@@ -104,6 +104,17 @@ pub fn in_words(plan: &mut Plan, tensor: Tensor) -> Tensor {
 /// `input` `[rows, cols]`, which is of halves, as words.
 pub fn widen(plan: &mut Plan, input: Tensor) -> Tensor {
     let output = plan.scratch("widened", input.rows, input.cols);
+    widen_into(plan, input, output);
+    output
+}
+
+/// [`widen`] into a given tensor of words.
+///
+/// # Panics
+/// If the shapes differ: a bug of the caller.
+pub fn widen_into(plan: &mut Plan, input: Tensor, output: Tensor) {
+    let shape = |t: Tensor| (t.rows, t.cols);
+    assert_eq!(shape(input), shape(output), "{input:?} to {output:?}");
     let (kernel, _) = by_width(output.cols | output.row_stride, &WIDEN, &WIDEN_QUADS);
     for rows in plan.row_blocks(&[input, output], 1) {
         let [input, output] = [input, output].map(|t| t.slice_rows(rows.start, rows.len()));
@@ -120,5 +131,4 @@ pub fn widen(plan: &mut Plan, input: Tensor) -> Tensor {
                 .workgroups(flat_workgroups(rows.len() * quads, FLAT_LANES)),
         );
     }
-    output
 }

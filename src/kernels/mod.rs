@@ -6,6 +6,7 @@ pub mod attention_cache;
 pub mod attention_weights;
 pub mod bias;
 pub mod cross_entropy;
+pub mod dequantize;
 pub mod embedding;
 pub mod family;
 pub mod gelu;
@@ -45,6 +46,8 @@ pub struct Gradient {
 pub static ALL: &[&Kernel] = &[
     &embedding::FORWARD,
     &embedding::FORWARD_QUADS,
+    &embedding::FORWARD_F16,
+    &embedding::FORWARD_Q8_0,
     &embedding::BACKWARD_SEGMENTS,
     &embedding::BACKWARD_SEGMENTS_QUADS,
     &embedding::BACKWARD,
@@ -70,6 +73,8 @@ pub static ALL: &[&Kernel] = &[
     &matmul_stage::STAGE_TRANSPOSED,
     &matmul_stage::STAGE_F16,
     &matmul_stage::STAGE_TRANSPOSED_F16,
+    &dequantize::DEQUANTIZE,
+    &dequantize::DEQUANTIZE_F16,
     &half::HALVE,
     &half::HALVE_QUADS,
     &half::WIDEN,
@@ -327,6 +332,7 @@ const fn binding(name: &'static str, role: Role) -> Binding {
         name,
         role,
         elements: Some(Elements::Words),
+        is_q8_0: false,
     }
 }
 
@@ -336,6 +342,17 @@ const fn halves(name: &'static str, role: Role) -> Binding {
         name,
         role,
         elements: Some(Elements::Halves),
+        is_q8_0: false,
+    }
+}
+
+/// A binding of blocks of signed bytes with their scales.
+const fn q8_0(name: &'static str, role: Role) -> Binding {
+    Binding {
+        name,
+        role,
+        elements: Some(Elements::Words),
+        is_q8_0: true,
     }
 }
 
@@ -345,5 +362,6 @@ const fn either(name: &'static str, role: Role) -> Binding {
         name,
         role,
         elements: None,
+        is_q8_0: false,
     }
 }

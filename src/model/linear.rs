@@ -350,7 +350,7 @@ impl Linear {
         let mut next = 0;
         for &weight in &self.weights {
             for (number, &part) in pass.weight(weight).iter().enumerate() {
-                let joined = whole.and_then(|before| before.followed_by(part));
+                let joined = whole.and_then(|before| pass.join(before, part));
                 let can_join = |joined: &Tensor| {
                     number == 0 && self.can_begin(next) && pass.can_bind_rows(*joined, next)
                 };

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::linear::{Linear, Matrix, Part};
 use crate::config::Precision;
-use crate::gpu::tensor::{COLUMNS_MULTIPLE, HALVES_MULTIPLE, StorageId};
+use crate::gpu::tensor::{ALIGNMENT_WORDS, COLUMNS_MULTIPLE, HALVES_MULTIPLE, StorageId};
 use crate::gpu::{Elements, Plan, Tensor};
 use crate::kernels::Gradient;
-use crate::kernels::half::halve;
+use crate::kernels::dequantize::dequantize_into;
+use crate::kernels::half::{halve, widen_into};
 use crate::kernels::matmul::{self, Epilogue, Form, Product, Variant};
 use crate::kernels::sum::Sums;
-use crate::weights::ParameterId;
+use crate::weights::{MOST_UNPACKED, ParameterId};
 
 /// One forward or forward-and-backward pass under construction.
 pub struct Pass<'a> {
@@ -125,10 +126,35 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Whether a matrix of several weights can be bound, as can its columns of an output from `first` on.
+    /// Two weights as one matrix, if one product can take them: they lie one behind the other, or are unpacked so.
+    pub(super) fn join(&self, before: Tensor, next: Tensor) -> Option<Tensor> {
+        if !self.is_packed(before) || !self.is_packed(next) {
+            return before.followed_by(next);
+        }
+        let kind = |t: Tensor| (t.is_q8_0, t.elements, t.cols);
+        let is_alike = kind(before) == kind(next);
+        let next_starts = before.len() / self.operands().per_word();
+        (is_alike && next_starts.is_multiple_of(ALIGNMENT_WORDS)).then(|| Tensor {
+            rows: before.rows + next.rows,
+            ..before
+        })
+    }
+
+    /// Whether a weight is stored in less memory than products take, and is unpacked for each of them.
+    fn is_packed(&self, weight: Tensor) -> bool {
+        weight.is_q8_0 || weight.is_halves() && !self.is_mixed()
+    }
+
+    /// Whether a matrix of several weights can be bound as products take it, as can its columns of an output
+    /// from `first` on.
     pub(super) fn can_bind_rows(&self, matrix: Tensor, first: usize) -> bool {
         let whole_quads = !self.is_mixed() || first.is_multiple_of(HALVES_MULTIPLE);
-        whole_quads && matrix.span() <= self.plan.target().max_binding_words
+        let words = match self.is_packed(matrix) {
+            true => matrix.len() / self.operands().per_word(),
+            false => matrix.span(),
+        };
+        let is_small = !self.is_packed(matrix) || matrix.len() <= MOST_UNPACKED;
+        whole_quads && is_small && words <= self.plan.target().max_binding_words
     }
 
     /// Makes the halves of matrices that lie in one buffer, and of what lies between them, by one launch.
@@ -136,6 +162,10 @@ impl<'a> Pass<'a> {
     pub(super) fn halve_matrices(&mut self, matrices: &[Matrix]) {
         let mut ranges: BTreeMap<StorageId, Vec<(&Matrix, Tensor)>> = BTreeMap::new();
         for matrix in matrices {
+            let stored = self.stored(&matrix.parts[0]);
+            if stored.is_halves() || stored.is_q8_0 {
+                continue;
+            }
             let words = joined(matrix, self.weights).expect("a weight has values");
             let can_be_bound = words.offset.is_multiple_of(COLUMNS_MULTIPLE);
             if can_be_bound && words.cols.is_multiple_of(HALVES_MULTIPLE) {
@@ -164,16 +194,45 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A matrix as products take it; halves are made once a pass.
+    /// A matrix as products take it. Halves of words are made once a pass; what is packed is unpacked at each
+    /// use, so that no two of such matrices need be there at once.
     pub(super) fn matrix(&mut self, matrix: &Matrix) -> Tensor {
-        let words = joined(matrix, self.weights).expect("a weight has values");
-        match self.precision {
-            Precision::F32 => words,
-            Precision::Mixed => {
+        if self.is_packed(self.stored(&matrix.parts[0])) {
+            return self.unpacked(matrix);
+        }
+        let stored = joined(matrix, self.weights).expect("a weight has values");
+        match (self.precision, stored.elements) {
+            (Precision::F32, _) => stored,
+            (Precision::Mixed, Elements::Words) => {
                 let halved = self.halved.entry(key(matrix));
-                *halved.or_insert_with(|| halve(self.plan, words, None))
+                *halved.or_insert_with(|| halve(self.plan, stored, None))
+            }
+            (Precision::Mixed, _) => {
+                // A texture that an earlier product made of it would live until here.
+                self.plan.forget_staged_of(stored);
+                stored
             }
         }
+    }
+
+    fn unpacked(&mut self, matrix: &Matrix) -> Tensor {
+        let parts: Vec<Tensor> = matrix.parts.iter().map(|part| self.stored(part)).collect();
+        let output = self.scratch_operand("unpacked", matrix.rows, parts[0].cols);
+        let mut first = 0;
+        for part in parts {
+            let own = output.slice_rows(first, part.rows);
+            match part.is_q8_0 {
+                true => dequantize_into(self.plan, part, own),
+                false => widen_into(self.plan, part, own),
+            }
+            first += part.rows;
+        }
+        output
+    }
+
+    /// A part of a weight as it lies in memory.
+    fn stored(&self, part: &Part) -> Tensor {
+        self.weights[part.weight.index()][part.number]
     }
 
     /// Where the gradient of a matrix goes; nowhere for one that stays as it is.

@@ -27,7 +27,8 @@ pub struct Transformer {
     blocks: Vec<Block>,
     ln_final: Norm,
     lm_head: Linear,
-    parameters: usize,
+    /// Words of weights, gradients and both moments.
+    parameter_words: usize,
 }
 
 /// The forward pass up to the final norm, with what backward needs.
@@ -95,7 +96,7 @@ impl Transformer {
                 .collect(),
             ln_final: Norm::new(config, table, "ln_final"),
             lm_head: Linear::of(table.id(head)),
-            parameters: table.count(),
+            parameter_words: table.device_words(),
         }
     }
 
@@ -395,7 +396,7 @@ impl Transformer {
             // gradients and both moments do.
             AdapterClass::Gpu => {
                 let words = GPU_CHUNK_WORDS.min(target.max_binding_words);
-                let steps = rows_of(words.min(self.parameters)) / CHUNK_STEP;
+                let steps = rows_of(words.min(self.parameter_words / 4)) / CHUNK_STEP;
                 CHUNK_STEP * steps.max(1)
             }
             AdapterClass::Software => rows_of(SOFTWARE_CHUNK_WORDS)

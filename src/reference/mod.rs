@@ -10,6 +10,7 @@ pub mod attention_cache;
 pub mod attention_weights;
 pub mod bias;
 pub mod cross_entropy;
+pub mod dequantize;
 pub mod embedding;
 pub mod gelu;
 pub mod grad_norm;

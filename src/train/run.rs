@@ -209,6 +209,7 @@ impl Run {
                 let table = engine.table();
                 engine.fill(|index, p| -> Result<_, Error> {
                     let tensor = checkpoint.initial_value(table, index, p, self.train.seed)?;
+                    p.expect_fitting(&tensor)?;
                     noted.note(p, &tensor);
                     Ok(tensor)
                 })?;
@@ -387,7 +388,13 @@ fn expect_base(settings: &Settings, logdir: &Logdir) -> Result<(), ConfigError> 
 fn expect_adapters(checkpoint: &Checkpoint, settings: &Settings) -> Result<(), Error> {
     let before = &checkpoint.metadata()?.config;
     let now = Resolved::of(settings.clone()).to_json();
-    for key in ["lora_rank", "lora_alpha", "lora_targets", "freeze"] {
+    for key in [
+        "lora_rank",
+        "lora_alpha",
+        "lora_targets",
+        "freeze",
+        "frozen_type",
+    ] {
         let of = |config: &Map<String, Value>| config.get(key).cloned();
         // Earlier versions knew none of them.
         if let (Some(found), Some(wanted)) = (of(before), of(&now))

@@ -107,7 +107,11 @@ impl Trainer {
         };
         if let Some(checkpoint) = resume {
             let config = engine.table().config();
-            engine.fill(|_, p| Ok::<_, Error>(checkpoint.value(config, p)?))?;
+            engine.fill(|_, p| -> Result<_, Error> {
+                let tensor = checkpoint.value(config, p)?;
+                p.expect_fitting(&tensor)?;
+                Ok(tensor)
+            })?;
             let (moments, loss_scale) = checkpoint.progress(engine.table())?;
             engine.restore_progress(Some(&moments), loss_scale);
             let before = checkpoint.metadata()?;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crc::{CRC_32_ISCSI, Crc, Table};
 use safetensors::tensor::{Dtype, Metadata};
 
-use super::{HostTensor, Parameter, StorageType};
+use super::host::{SIZE_BYTES, TYPE_NAME};
+use super::{HostTensor, Parameter};
 use crate::data::positional::PositionalFile;
 
 /// An error of a file of weights.
@@ -247,23 +248,22 @@ impl WeightsFile {
         let Some(tensor) = self.header.info(&name) else {
             return Err(WeightsError::Missing { path: path(), name });
         };
-        let storage = parameter.storage;
         let wanted = parameter.shape();
         let has_more = parameter.may_be_longer()
             && tensor.shape.len() == wanted.len()
             && tensor.shape[0] >= wanted[0]
             && tensor.shape[1..] == wanted[1..];
-        if tensor.dtype != dtype(storage) || tensor.shape != wanted && !has_more {
+        if tensor.dtype != Dtype::F32 || tensor.shape != wanted && !has_more {
             return Err(WeightsError::WrongTensor {
                 path: path(),
                 name,
                 found: format!("{:?} {:?}", tensor.dtype, tensor.shape),
-                wanted: format!("{} {:?}", storage.name(), parameter.shape()),
+                wanted: format!("{TYPE_NAME} {:?}", parameter.shape()),
             });
         }
         let mut bytes = self.read_bytes(&name)?;
-        bytes.truncate(parameter.len() * storage.size_bytes());
-        Ok(HostTensor::new(storage, bytes))
+        bytes.truncate(parameter.len() * SIZE_BYTES);
+        Ok(HostTensor::new(bytes))
     }
 }
 
@@ -334,11 +334,5 @@ impl<'de> serde::Deserialize<'de> for Entries {
             }
         }
         deserializer.deserialize_map(Visitor)
-    }
-}
-
-fn dtype(storage: StorageType) -> Dtype {
-    match storage {
-        StorageType::F32 => Dtype::F32,
     }
 }

@@ -1,12 +1,16 @@
 //! A tensor's elements in the host's memory.
 
-use super::StorageType;
 use super::file::CRC32C;
 
-/// Elements of one tensor as they are stored.
+/// The name that safetensors files have for the type of the elements.
+pub(super) const TYPE_NAME: &str = "F32";
+
+/// Bytes of an element.
+pub(super) const SIZE_BYTES: usize = 4;
+
+/// Elements of one tensor, of f32 whatever a device makes of them; little-endian as in files.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HostTensor {
-    storage: StorageType,
     bytes: Vec<u8>,
 }
 
@@ -15,34 +19,26 @@ impl HostTensor {
     ///
     /// # Panics
     /// If the bytes are no whole number of them: a bug of the caller.
-    pub fn new(storage: StorageType, bytes: Vec<u8>) -> Self {
-        assert_eq!(bytes.len() % storage.size_bytes(), 0, "whole elements");
-        Self { storage, bytes }
+    pub fn new(bytes: Vec<u8>) -> Self {
+        assert!(bytes.len().is_multiple_of(SIZE_BYTES), "whole elements");
+        Self { bytes }
     }
 
-    /// `values` in the storage type.
-    pub fn from_f32(storage: StorageType, values: &[f32]) -> Self {
-        let bytes = match storage {
-            StorageType::F32 => bytemuck::cast_slice(values).to_vec(),
-        };
-        Self { storage, bytes }
+    /// Elements of these values.
+    pub fn from_f32(values: &[f32]) -> Self {
+        Self {
+            bytes: bytemuck::cast_slice(values).to_vec(),
+        }
     }
 
     /// The values.
     pub fn to_f32(&self) -> Vec<f32> {
-        match self.storage {
-            StorageType::F32 => bytemuck::pod_collect_to_vec(&self.bytes),
-        }
+        bytemuck::pod_collect_to_vec(&self.bytes)
     }
 
     /// CRC-32C of the elements as they are stored.
     pub fn checksum(&self) -> u32 {
         CRC32C.checksum(&self.bytes)
-    }
-
-    /// How the elements are stored.
-    pub fn storage(&self) -> StorageType {
-        self.storage
     }
 
     /// The elements as they are stored.
@@ -52,7 +48,7 @@ impl HostTensor {
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.bytes.len() / self.storage.size_bytes()
+        self.bytes.len() / SIZE_BYTES
     }
 
     /// Whether there is no element.
@@ -64,6 +60,6 @@ impl HostTensor {
 /// Without its thousands of bytes.
 impl std::fmt::Debug for HostTensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} elements of {}", self.len(), self.storage.name())
+        write!(f, "{} elements", self.len())
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::adapters::{self, Adapter};
+use super::host::SIZE_BYTES;
+use super::packing::{holds, packed, unpacked};
 use super::shapes::{POSITION_EMBEDDINGS, Shape, shapes};
 use super::{FlatIds, HostTensor, StorageType};
 use crate::config::{ConfigError, LoraConfig, ModelConfig, TrainConfig};
@@ -72,7 +74,7 @@ pub struct Parameter {
     pub rows: usize,
     /// Columns.
     pub cols: usize,
-    /// How its elements are stored.
+    /// How a device stores its elements.
     pub storage: StorageType,
     /// Whether it is trained.
     pub role: Role,
@@ -126,19 +128,48 @@ impl Parameter {
         self.init.is_of_vector()
     }
 
-    /// Writes it to the flat buffers `ids`.
+    /// Writes it to the flat buffers `ids`, as a device stores it.
     ///
     /// # Panics
-    /// If the tensor has another number of elements or is stored in another way: a bug of the caller.
+    /// If the tensor has another number of elements: a bug of the caller.
     pub fn write(&self, device: &Device, buffers: &Buffers, ids: &FlatIds, tensor: &HostTensor) {
-        let found = (tensor.storage(), tensor.len());
-        assert_eq!(found, (self.storage, self.len()), "{}", self.name);
+        assert_eq!(tensor.len(), self.len(), "{}", self.name);
         let mut rest = tensor.bytes();
         for part in &self.parts {
-            let (now, later) = rest.split_at(part.rows * self.cols * self.storage.size_bytes());
-            buffers.write(device, ids.of(part.buffer), part.offset, now);
+            let (now, later) = rest.split_at(part.rows * self.cols * SIZE_BYTES);
+            let id = ids.of(part.buffer);
+            if self.storage == StorageType::F32 {
+                buffers.write(device, id, part.offset, now);
+            } else {
+                let values: Vec<f32> = bytemuck::pod_collect_to_vec(now);
+                let words = packed(self.storage, &values, self.cols);
+                buffers.write(device, id, part.offset, &words);
+            }
             rest = later;
         }
+    }
+
+    /// Makes sure that a device can hold these values of it, as it stores them.
+    ///
+    /// # Errors
+    /// When one of them would be no finite number there; the error names it and the parameter.
+    pub fn expect_fitting(&self, tensor: &HostTensor) -> Result<(), ConfigError> {
+        if self.storage == StorageType::F32 {
+            return Ok(());
+        }
+        let values = tensor.to_f32();
+        let Some(index) = values.iter().position(|&v| !holds(self.storage, v)) else {
+            return Ok(());
+        };
+        let (row, col) = (index / self.cols, index % self.cols);
+        Err(ConfigError::Invalid {
+            key: "frozen_type",
+            found: self.storage.name().to_owned(),
+            rule: format!(
+                "it does not hold {:e}, which {} has in row {row}, column {col}; set f32",
+                values[index], self.name
+            ),
+        })
     }
 
     /// Reads it from the flat buffers `ids`, waiting for all submitted work.
@@ -151,14 +182,18 @@ impl Parameter {
         buffers: &Buffers,
         ids: &FlatIds,
     ) -> Result<HostTensor, GpuError> {
-        let mut bytes = Vec::with_capacity(self.len() * self.storage.size_bytes());
+        let mut bytes = Vec::with_capacity(self.len() * SIZE_BYTES);
         for part in &self.parts {
-            let words = self.storage.words(part.rows * self.cols);
+            let words = self.storage.words(part.rows, self.cols);
             let words: Vec<u32> = buffers.read(device, ids.of(part.buffer), part.offset, words)?;
-            bytes.extend_from_slice(bytemuck::cast_slice(&words));
+            if self.storage == StorageType::F32 {
+                bytes.extend_from_slice(bytemuck::cast_slice(&words));
+            } else {
+                let values = unpacked(self.storage, &words, [part.rows, self.cols]);
+                bytes.extend_from_slice(bytemuck::cast_slice(&values));
+            }
         }
-        bytes.truncate(self.len() * self.storage.size_bytes());
-        Ok(HostTensor::new(self.storage, bytes))
+        Ok(HostTensor::new(bytes))
     }
 
     /// The shape as checkpoints write it: `[cols]` for a gain or a bias, `[rows, cols]` for a matrix.
@@ -171,6 +206,9 @@ impl Parameter {
     }
 }
 
+/// Elements of a part of a matrix that is not stored as f32, however large bindings may be: as f32, which it becomes
+/// in front of a product, 128 MiB.
+pub const MOST_UNPACKED: usize = 1 << 25;
 /// Rows between the starts of two parts, each of which makes some columns of an output.
 const PART_ROWS: usize = COLUMNS_MULTIPLE;
 
@@ -185,11 +223,12 @@ pub struct ParameterTable {
     buffers: Vec<FlatBuffer>,
 }
 
-/// One of the flat buffers, which holds parameters of one role.
+/// One of the flat buffers, which holds parameters of one role that are stored in one way.
 #[derive(Clone, Copy, Debug)]
 struct FlatBuffer {
     words: usize,
     role: Role,
+    storage: StorageType,
 }
 
 impl ParameterTable {
@@ -244,7 +283,38 @@ impl ParameterTable {
                 rule: "nothing would be left to train; freeze less".to_owned(),
             });
         }
+        table.store_frozen(train.frozen_type)?;
         Ok(table.placed(max_buffer_words))
+    }
+
+    /// Has matrices that stay as they are stored as `storage`; gains and biases are too small to matter.
+    fn store_frozen(&mut self, storage: StorageType) -> Result<(), ConfigError> {
+        if storage == StorageType::F32 {
+            return Ok(());
+        }
+        let invalid = |rule: &str| ConfigError::Invalid {
+            key: "frozen_type",
+            found: storage.name().to_owned(),
+            rule: rule.to_owned(),
+        };
+        let is_frozen = |p: &&mut Parameter| p.role == Role::Frozen && !p.is_vector();
+        let mut frozen = self.parameters.iter_mut().filter(is_frozen).peekable();
+        if frozen.peek().is_none() {
+            return Err(invalid(
+                "every matrix is trained, in f32; leave it out, or set lora_rank or freeze",
+            ));
+        }
+        let multiple = storage.cols_multiple();
+        for parameter in frozen {
+            if !parameter.cols.is_multiple_of(multiple) {
+                let (name, cols) = (&parameter.name, parameter.cols);
+                return Err(invalid(&format!(
+                    "{name} has rows of {cols}, no multiple of {multiple}; set f16"
+                )));
+            }
+            parameter.storage = storage;
+        }
+        Ok(())
     }
 
     fn empty(config: &ModelConfig) -> Self {
@@ -310,14 +380,18 @@ impl ParameterTable {
 
     fn place(&mut self, index: usize, max_buffer_words: usize) {
         let parameter = &self.parameters[index];
-        let words_of = |rows: usize| parameter.storage.words(rows * parameter.cols);
-        let rows_of_a_part = if align_words(words_of(parameter.rows)) <= max_buffer_words {
+        let (role, storage) = (parameter.role, parameter.storage);
+        // Whatever it is stored as, a part is of f32 where a product takes it, and has to be bound there.
+        let most = match storage {
+            StorageType::F32 => max_buffer_words,
+            _ => max_buffer_words.min(MOST_UNPACKED),
+        };
+        let rows_of_a_part = if align_words(parameter.len()) <= most {
             parameter.rows
         } else {
-            let fitting = max_buffer_words / words_of(1);
+            let fitting = most / parameter.cols;
             (fitting / PART_ROWS * PART_ROWS).max(PART_ROWS)
         };
-        let role = parameter.role;
         // Right behind the weight with which it makes one matrix; others so that their halves can be bound.
         let continues = ["attn.k_proj.weight", "attn.v_proj.weight", "ffn.w3.weight"]
             .iter()
@@ -325,16 +399,22 @@ impl ParameterTable {
         let mut parts = Vec::new();
         for first in (0..parameter.rows).step_by(rows_of_a_part) {
             let rows = rows_of_a_part.min(parameter.rows - first);
-            let words = align_words(words_of(rows));
+            let words = align_words(storage.words(rows, parameter.cols));
             let place = |b: &FlatBuffer| match continues {
                 true => b.words,
                 false => b.words.next_multiple_of(COLUMNS_MULTIPLE),
             };
-            let fits = |b: &FlatBuffer| b.role == role && place(b) + words <= max_buffer_words;
-            if !self.buffers.last().is_some_and(fits) {
-                self.buffers.push(FlatBuffer { words: 0, role });
-            }
-            let buffer = self.buffers.len() - 1;
+            let is_alike = |b: &FlatBuffer| (b.role, b.storage) == (role, storage);
+            let last = self.buffers.iter().rposition(is_alike);
+            let last = last.filter(|&at| place(&self.buffers[at]) + words <= max_buffer_words);
+            let buffer = last.unwrap_or_else(|| {
+                self.buffers.push(FlatBuffer {
+                    words: 0,
+                    role,
+                    storage,
+                });
+                self.buffers.len() - 1
+            });
             let offset = place(&self.buffers[buffer]);
             parts.push(ParameterPart {
                 buffer,
@@ -359,6 +439,19 @@ impl ParameterTable {
     /// Number of elements over all parameters.
     pub fn count(&self) -> usize {
         self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// Words that a device holds of all parameters: their values, and of those that are trained gradients and both
+    /// moments too.
+    pub fn device_words(&self) -> usize {
+        let words = |p: &Parameter| {
+            let values = p.storage.words(p.rows, p.cols);
+            match p.role {
+                Role::Trainable => 4 * values,
+                Role::Frozen => values,
+            }
+        };
+        self.parameters.iter().map(words).sum()
     }
 
     /// Number of elements over the parameters that are trained.
@@ -398,7 +491,7 @@ impl ParameterTable {
                 })
             }
         };
-        HostTensor::from_f32(parameter.storage, &values)
+        HostTensor::from_f32(&values)
     }
 
     /// Declares a buffer of `what` for each flat buffer of the table.
@@ -429,25 +522,21 @@ impl ParameterTable {
     }
 
     /// The parts of each parameter in `buffers`, as [`ParameterTable::declare`] or
-    /// [`ParameterTable::declare_trained`] made them; no part where there is no buffer.
-    ///
-    /// Tensors of plans are of 4-byte elements, as those of every storage type so far.
+    /// [`ParameterTable::declare_trained`] made them; no part where there is no buffer. The elements of tensors
+    /// are as the parameters' are stored.
     pub fn bind(&self, plan: &mut Plan, memory: &Memory, buffers: &FlatIds) -> Vec<Vec<Tensor>> {
         let whole: Vec<Option<Tensor>> = buffers
             .all()
             .map(|id| id.map(|id| plan.persistent(memory, id)))
             .collect();
-        let tensor = |part: &ParameterPart, cols: usize| {
-            let words = part.rows * cols;
-            Some(
-                whole[part.buffer]?
-                    .slice(part.offset, words)
-                    .reshape(part.rows, cols),
-            )
+        let tensor = |part: &ParameterPart, p: &Parameter| {
+            let words = p.storage.words(part.rows, p.cols);
+            let own = whole[part.buffer]?.slice(part.offset, words);
+            Some(p.storage.view(own, part.rows, p.cols))
         };
         let tensors = |p: &Parameter| {
             let parts = p.parts.iter();
-            parts.filter_map(|part| tensor(part, p.cols)).collect()
+            parts.filter_map(|part| tensor(part, p)).collect()
         };
         self.parameters.iter().map(tensors).collect()
     }
@@ -460,7 +549,7 @@ impl ParameterTable {
         let parameters = in_memory.iter().map(|&index| &self.parameters[index]);
         for p in parameters.filter(|p| p.role == Role::Trainable) {
             for part in &p.parts {
-                let words = align_words(p.storage.words(part.rows * p.cols));
+                let words = align_words(p.storage.words(part.rows, p.cols));
                 match ranges.last_mut() {
                     Some(last) if last.0 == part.buffer && last.3 == p.decays => {
                         last.2 = part.offset + words - last.1;
@@ -614,6 +703,45 @@ mod tests {
     }
 
     #[test]
+    fn frozen_matrices_alone_are_held_in_less_and_a_value_that_does_not_fit_is_named() {
+        let table = for_training(Settings {
+            freeze: ["ln1", "q_proj", "embed"].map(str::to_owned).to_vec(),
+            frozen_type: StorageType::F16,
+            ..Settings::default()
+        });
+        let table = table.unwrap();
+        let held = table.iter().filter(|p| p.storage == StorageType::F16);
+        let held: Vec<&str> = held.map(|p| p.name.as_str()).collect();
+        let wanted = [
+            "token_embeddings",
+            "layers.0.attn.q_proj",
+            "layers.1.attn.q_proj",
+        ];
+        assert_eq!(held, wanted.map(|name| format!("{name}.weight")));
+        // A buffer for each role and type.
+        let kinds = table.buffers.iter().map(|b| (b.role, b.storage));
+        let (f16, f32) = (StorageType::F16, StorageType::F32);
+        let all = [
+            (Role::Frozen, f16),
+            (Role::Frozen, f32),
+            (Role::Trainable, f32),
+        ];
+        assert_eq!(kinds.collect::<Vec<_>>(), all);
+        let message = "key 'frozen_type' is f16, but it does not hold 7e4, which \
+                       layers.1.attn.q_proj.weight has in row 0, column 31; set f32";
+        for (name, refused) in [("layers.1.ln1", None), (wanted[2], Some(message))] {
+            let index = table.iter().position(|p| p.name.starts_with(name)).unwrap();
+            let parameter = table.iter().nth(index).unwrap();
+            let given = table.initial_values(index, 0);
+            parameter.expect_fitting(&given).unwrap();
+            let mut values = given.to_f32();
+            values[31] = 7e4;
+            let error = parameter.expect_fitting(&HostTensor::from_f32(&values));
+            assert_eq!(error.map_err(|e| e.to_string()).err().as_deref(), refused);
+        }
+    }
+
+    #[test]
     fn patterns_that_match_nothing_are_errors_that_name_what_there_is() {
         let patterns = |patterns: &[&str]| patterns.iter().map(|&p| p.to_owned()).collect();
         let lora = |rank, targets: &[&str]| Settings {
@@ -624,6 +752,10 @@ mod tests {
         let freeze = |names: &[&str]| Settings {
             freeze: patterns(names),
             ..Settings::default()
+        };
+        let held = |names: &[&str], frozen_type| Settings {
+            frozen_type,
+            ..freeze(names)
         };
         for (settings, wanted) in [
             (
@@ -645,6 +777,12 @@ mod tests {
                 "no parameter has 'bias' in its name; there are token_embeddings.weight, ",
             ),
             (freeze(&["weight"]), "nothing would be left to train"),
+            (held(&[], StorageType::F16), "every matrix is trained"),
+            (held(&["ln1"], StorageType::F16), "every matrix is trained"),
+            (
+                held(&["w1", "w2"], StorageType::Q8_0),
+                "layers.0.ffn.w2.weight has rows of 48, no multiple of 32; set f16",
+            ),
         ] {
             let error = for_training(settings).unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");

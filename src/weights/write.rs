@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::HostTensor;
 use super::file::{CRC32C, METADATA_CHECKSUM, TENSOR_CHECKSUMS, metadata_checksum};
+use super::host::TYPE_NAME;
 use crate::files;
 
 /// Writes tensors with their names and shapes, and `metadata` with the checksums: to a temporary file
@@ -34,7 +35,7 @@ pub fn write<'t>(
         .iter()
         .map(|(name, shape, tensor)| Entry {
             name,
-            element_type: tensor.storage().name(),
+            element_type: TYPE_NAME,
             shape,
             len: tensor.bytes().len(),
         })

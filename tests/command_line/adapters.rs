@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use gpu_tlm::weights::{self, HostTensor, WeightsFile};
 use serde_json::{Value, json};
 
 use super::runs::{self, without_run};
@@ -122,6 +123,64 @@ fn a_partly_frozen_run_goes_on_with_the_same_bits_and_leaves_the_rest_as_it_was(
     let run = project.train("parts", &other);
     assert_eq!(run.code, USAGE, "{}", run.stderr);
     assert!(run.stderr.contains("freeze"), "{}", run.stderr);
+}
+
+#[test]
+fn runs_beside_held_parameters_go_on_with_the_same_bits() {
+    let (project, model) = with_a_model();
+    let held = [&LORA[..], &["--frozen-type", "f16"]].concat();
+    goes_on_with_the_same_bits(&project, &model, &held);
+    // They are adapters of the model as it lies there, next to which its halves are.
+    let trained_to = last_val_loss(&project, "whole");
+    let found = loss(&project, &project.checkpoint("whole"), &[]);
+    assert!(
+        (found / trained_to - 1.0).abs() < 1e-3,
+        "{found}, not {trained_to}"
+    );
+    let frozen = ["--freeze", "embeddings,q_proj,w1", "--frozen-type", "q8_0"];
+    trained(
+        &project,
+        "all",
+        &[&["--init-from", &model][..], &frozen].concat(),
+    );
+    trained(
+        &project,
+        "two",
+        &[&["--init-from", &model, "--max-iters", "20"][..], &frozen].concat(),
+    );
+    let half = project.checkpoint("two");
+    let go_on = |held: &str| {
+        let settings = ["--load-checkpoint", &half, "--freeze", frozen[1]];
+        project.train("two", &[&settings[..], &["--frozen-type", held]].concat())
+    };
+    let run = go_on("f16");
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    assert!(run.stderr.contains("frozen_type"), "{}", run.stderr);
+    let run = go_on("q8_0");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let [all, two] = ["all", "two"].map(|logdir| tensors(&project.checkpoint(logdir)));
+    assert!(all == two);
+    // A value that no half is.
+    let large = project.path("large.safetensors");
+    let file = WeightsFile::open(Path::new(&model)).unwrap();
+    let read = |(name, _, shape): (String, _, Vec<usize>)| {
+        let mut values = file.read_floats(&name).unwrap();
+        if name == "layers.0.attn.q_proj.weight" {
+            values[35] = 1e9;
+        }
+        (name, shape, HostTensor::from_f32(&values))
+    };
+    let all: Vec<_> = file.tensors().into_iter().map(read).collect();
+    let all = all
+        .iter()
+        .map(|(n, shape, t)| (n.clone(), shape.clone(), t));
+    weights::write(&large, all, file.metadata().unwrap().clone()).unwrap();
+    let init = ["--init-from", utf8(&large)];
+    let run = project.train("large", &[&init[..], &held].concat());
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    let wanted = "key 'frozen_type' is f16, but it does not hold 1e9, which \
+                  layers.0.attn.q_proj.weight has in row 1, column 3; set f32";
+    assert!(run.stderr.contains(wanted), "{}", run.stderr);
 }
 
 #[test]
@@ -275,6 +334,18 @@ fn what_cannot_be_adapted_or_frozen_is_told_before_anything_is_written() {
         ),
         (&["--freeze", "gate_proj"], "no parameter has 'gate_proj'"),
         (&["--freeze", "weight"], "nothing would be left to train"),
+        (&["--frozen-type", "f16"], "every matrix is trained, in f32"),
+        (
+            &[
+                "--lora-rank",
+                "2",
+                "--frozen-type",
+                "q8_0",
+                init[0],
+                init[1],
+            ],
+            "layers.0.ffn.w2.weight has rows of 40, no multiple of 32; set f16",
+        ),
     ] {
         let run = project.train("new", settings);
         assert_eq!(run.code, USAGE, "{settings:?}: {}", run.stderr);

@@ -47,6 +47,32 @@ fn plan_counts_what_training_takes() {
 }
 
 #[test]
+fn plan_counts_what_held_parameters_take() {
+    let project = Project::new();
+    let config = utf8(&project.path("config.json")).to_owned();
+    let bytes = |settings: &[&str]| {
+        let plan = ["plan", "--config", &config, "--lora-rank", "8", "--json"];
+        let plan: Value = serde_json::from_str(&succeed(&[&plan[..], settings].concat())).unwrap();
+        let bytes = plan["device_bytes"].as_object().unwrap();
+        let own = bytes.iter().filter(|(k, _)| k.starts_with("parameters"));
+        own.map(|(_, v)| v.as_u64().unwrap()).sum::<u64>()
+    };
+    // A multiple of 512 bytes each, or right behind each other: embeddings and head 24 x 32, queries and output
+    // 32 x 32, keys and values 16 x 32, gate, up and down 64 x 32.
+    let matrices = 2 * 24 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32;
+    let f32 = bytes(&["--d-ff", "64"]);
+    for (storage, own) in [("f16", 2 * matrices), ("q8_0", matrices + matrices / 16)] {
+        let held = bytes(&["--d-ff", "64", "--frozen-type", storage]);
+        let wanted = f32 - 4 * matrices + own;
+        let gaps = 9 * 512;
+        assert!(
+            (wanted - gaps..wanted + gaps).contains(&held),
+            "{storage}: {held} of {wanted}"
+        );
+    }
+}
+
+#[test]
 fn plans_of_eval_and_generate_hold_the_weights_and_no_gradients_or_moments() {
     let project = Project::new();
     let config = utf8(&project.path("config.json")).to_owned();

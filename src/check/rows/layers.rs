@@ -53,6 +53,25 @@ fn embedding_rows(table: &mut Table) {
                 reference::embedding::forward(&weight.values, &tokens, d_model),
             );
         });
+        table.add_once(&embedding::FORWARD_F16, &shape, move |case| {
+            let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
+            let weight = case.random_halves(vocab, d_model, 1.0);
+            let tokens_tensor = case.words(&tokens);
+            let output = embedding::forward(&mut case.plan, &[weight.tensor], tokens_tensor);
+            let want = reference::embedding::forward(&weight.values, &tokens, d_model);
+            case.expect_exactly("output", output, &want);
+        });
+        let blocks = d_model.next_multiple_of(32);
+        let of_blocks = format!("vocab {vocab}, d_model {blocks}, rows {rows}");
+        table.add_once(&embedding::FORWARD_Q8_0, of_blocks, move |case| {
+            let d_model = blocks;
+            let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();
+            let weight = case.random_q8_0(vocab, d_model, 1.0);
+            let tokens_tensor = case.words(&tokens);
+            let output = embedding::forward(&mut case.plan, &[weight.tensor], tokens_tensor);
+            let want = reference::embedding::forward(&weight.values, &tokens, d_model);
+            case.expect_exactly("output", output, &want);
+        });
         for accumulate in [false, true] {
             let build = move |case: &mut super::Case| {
                 let tokens: Vec<u32> = (0..rows).map(|_| case.below(vocab)).collect();

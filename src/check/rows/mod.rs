@@ -4,6 +4,7 @@ mod attention;
 mod attention_cache;
 mod attention_weights;
 mod bias;
+mod dequantize;
 mod gelu;
 mod half;
 mod head_norm;
@@ -38,6 +39,7 @@ pub(super) fn all() -> Vec<Row> {
     matmul_epilogue::rows(&mut table);
     matmul::rows(&mut table);
     half::rows(&mut table);
+    dequantize::rows(&mut table);
     attention::rows(&mut table);
     attention_cache::rows(&mut table);
     attention_weights::rows(&mut table);
