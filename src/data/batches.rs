@@ -28,6 +28,17 @@ impl BatchOrder {
         }
     }
 
+    /// The order of windows drawn at random over so many `tokens`, more than one window has.
+    pub fn random(tokens: usize, context_length: usize, seed: u64, batch_size: usize) -> Self {
+        Self {
+            sampling: Sampling::Random,
+            seed,
+            batch_size,
+            context_length,
+            tokens,
+        }
+    }
+
     /// First tokens of the windows of `iteration`, one for each row.
     ///
     /// `random`: uniform over `[0, tokens - context_length - 1]`. `sequential`: row `r` of
