@@ -111,11 +111,15 @@ fn io_kind(error: &Error) -> Option<io::ErrorKind> {
     None
 }
 
+/// ENOENT, with which Python makes an error that tells its path.
+const NOT_FOUND: i32 = 2;
+
 /// Makes sure that there is something at `path`, so that what is missing is told as Python tells it.
 pub(crate) fn expect_path(path: &Path) -> PyResult<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let reason = (2, "No such file or directory", path.to_owned());
+            let path = path.to_owned().into_os_string();
+            let reason = (NOT_FOUND, "No such file or directory", path);
             Err(PyFileNotFoundError::new_err(reason))
         }
         _ => Ok(()),

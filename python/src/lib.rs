@@ -31,6 +31,23 @@ mod _gpu_tlm {
         get_batch, get_lr_cosine_schedule, read_checkpoint, train, write_checkpoint,
     };
     #[pymodule_export]
+    use crate::ops::attention::{attention, attention_backward};
+    #[pymodule_export]
+    use crate::ops::layers::{
+        bias, bias_backward, embedding, embedding_backward, gelu, gelu_backward, rope,
+        rope_backward, scale, softmax, softmax_backward, swiglu, swiglu_backward,
+    };
+    #[pymodule_export]
+    use crate::ops::loss::{
+        cross_entropy, cross_entropy_backward, logprobs, mean_cross_entropy, sample, sample_filter,
+    };
+    #[pymodule_export]
+    use crate::ops::norms::{
+        head_norm, head_norm_backward, layernorm, layernorm_backward, rmsnorm, rmsnorm_backward,
+    };
+    #[pymodule_export]
+    use crate::ops::products::{halve, matmul, widen};
+    #[pymodule_export]
     use crate::ops::optimiser::{adamw, adamw_in_place, clip_in_place, grad_norm};
 
     #[pymodule_export]

@@ -138,7 +138,11 @@ impl DecodeError {
     }
 }
 
-pub(crate) fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
+/// Whether every parameter is in its range.
+///
+/// # Errors
+/// Names one that is not.
+pub fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
     let out_of_range =
         |name, value: String, rule| Err(DecodeError::OutOfRange { name, value, rule });
     let temperature = sampling.temperature;

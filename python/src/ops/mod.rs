@@ -1,6 +1,11 @@
 //! One function a kernel op: numpy in, one run on the device, numpy out.
 
+pub(crate) mod attention;
+pub(crate) mod layers;
+pub(crate) mod loss;
+pub(crate) mod norms;
 pub(crate) mod optimiser;
+pub(crate) mod products;
 
 use gpu_tlm::gpu::{HostRun, Tensor};
 use pyo3::prelude::*;
