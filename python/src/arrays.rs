@@ -125,11 +125,12 @@ pub(crate) fn ids(
 ) -> PyResult<Ids> {
     let (array, kind) = as_array(name, value)?;
     let shape: Vec<usize> = array.getattr("shape")?.extract()?;
-    expect_dimensions(name, &shape, dimensions)?;
-    if kind != "i" && kind != "u" {
+    // An empty list is one of floats to numpy.
+    if kind != "i" && kind != "u" && !shape.contains(&0) {
         let text = format!("{name} must be integers, not {}", dtype_of(&array));
         return Err(PyTypeError::new_err(text));
     }
+    expect_dimensions(name, &shape, dimensions)?;
     let numpy = value.py().import("numpy")?;
     let dense = numpy.call_method1("ascontiguousarray", (array, numpy.getattr("int64")?))?;
     let dense: PyReadonlyArrayDyn<'_, i64> = dense.extract()?;

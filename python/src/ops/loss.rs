@@ -231,7 +231,6 @@ pub(crate) fn sample_filter<'py>(
         let pushed = rows.push(run);
         [kernel::filter(&mut run.plan, &pushed)]
     })?;
-    // The kernel marks what is masked by the most negative float.
     arrays::array(py, kept, &rows.logits.shape)
 }
 
