@@ -25,6 +25,20 @@ impl BatchOrder {
         }
     }
 
+    /// The order of windows drawn at random over so many `tokens`, more than one window has.
+    pub fn random(tokens: usize, context_length: usize, seed: u64, batch_size: usize) -> Self {
+        Self {
+            sampling: Sampling::Random,
+            seed,
+            batch_size,
+            places: Places {
+                windows: (tokens - 1) / context_length,
+                stride: context_length,
+                random: tokens - context_length,
+            },
+        }
+    }
+
     /// First tokens of the windows of `iteration`, one for each row; of rows of examples, their numbers.
     ///
     /// Of a token file:

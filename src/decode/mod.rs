@@ -2,6 +2,7 @@
 //! requests at once, the loss over a file, and the log-probability of each token of texts.
 
 mod batch;
+mod batch_logits;
 mod generator;
 mod measure;
 mod memory;
@@ -16,6 +17,8 @@ mod text_scorer;
 mod windows;
 
 pub use batch::{Completion, Job, Listener, News, Reason, check_job, generate_all, tokens_per_s};
+pub use batch_logits::BatchLogits;
+pub(crate) use batch_logits::check_ids;
 pub use generator::Generator;
 pub use measure::Measure;
 pub use model::InferenceModel;
@@ -135,7 +138,11 @@ impl DecodeError {
     }
 }
 
-pub(crate) fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
+/// Whether every parameter is in its range.
+///
+/// # Errors
+/// Names one that is not.
+pub fn check_sampling(sampling: &Sampling) -> Result<(), DecodeError> {
     let out_of_range =
         |name, value: String, rule| Err(DecodeError::OutOfRange { name, value, rule });
     let temperature = sampling.temperature;

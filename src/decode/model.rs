@@ -1,12 +1,13 @@
 //! A model's weights on a device, without gradients and moments.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::Error;
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::gpu::Device;
-use crate::weights::{FlatIds, ParameterTable};
+use crate::weights::{FlatIds, HostTensor, ParameterTable};
 
 /// A model ready for forward passes.
 pub struct InferenceModel {
@@ -22,6 +23,8 @@ enum Source {
     Checkpoint(Box<Checkpoint>),
     /// The initial values of this seed.
     Seed(u64),
+    /// In the order of the table.
+    Values(Arc<[HostTensor]>),
 }
 
 impl InferenceModel {
@@ -58,11 +61,29 @@ impl InferenceModel {
         }
     }
 
-    /// The file that the model came from; none for initial weights.
+    /// A model of parameters that a program has, in the order of [`ParameterTable`].
+    ///
+    /// # Panics
+    /// If there are more or fewer than the model has: a bug of the caller.
+    pub fn of_values(
+        config: &ModelConfig,
+        values: Arc<[HostTensor]>,
+        max_binding_words: usize,
+    ) -> Self {
+        let table = ParameterTable::new(config, &[], max_binding_words);
+        assert_eq!(values.len(), table.iter().count(), "parameters");
+        Self {
+            config: config.clone(),
+            table,
+            source: Source::Values(values),
+        }
+    }
+
+    /// The file that the model came from; none for other weights.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         match &self.source {
             Source::Checkpoint(checkpoint) => Some(checkpoint),
-            Source::Seed(_) => None,
+            Source::Seed(_) | Source::Values(_) => None,
         }
     }
 
@@ -78,10 +99,11 @@ impl InferenceModel {
     ) -> Result<(), Error> {
         for (index, parameter) in self.table.iter().enumerate() {
             let tensor = match &self.source {
-                Source::Checkpoint(checkpoint) => checkpoint.read(&self.config, parameter)?,
-                Source::Seed(seed) => self.table.initial_values(index, *seed),
+                Source::Checkpoint(checkpoint) => &checkpoint.read(&self.config, parameter)?,
+                Source::Seed(seed) => &self.table.initial_values(index, *seed),
+                Source::Values(values) => &values[index],
             };
-            parameter.write(device, buffers, ids, &tensor);
+            parameter.write(device, buffers, ids, tensor);
         }
         Ok(())
     }

@@ -254,8 +254,19 @@ impl Transformer {
 
     /// Writes the logits of the `residual` stream `[rows, d_model]` to `logits` `[rows, vocab]`.
     pub fn logits_into(&self, pass: &mut Pass<'_>, residual: Tensor, logits: Tensor) {
+        self.logits_in_parts(pass, residual, &[logits]);
+    }
+
+    /// [`Transformer::logits_into`] of parts of some rows each, which follow each other; all but the last have
+    /// a multiple of 64.
+    pub fn logits_in_parts(&self, pass: &mut Pass<'_>, residual: Tensor, parts: &[Tensor]) {
         let (hidden, _) = self.normed(pass, residual);
-        self.lm_head.forward_into(pass, hidden, logits);
+        let mut first = 0;
+        for &part in parts {
+            let rows = hidden.slice_rows(first, part.rows);
+            self.lm_head.forward_into(pass, rows, part);
+            first += part.rows;
+        }
     }
 
     /// Pushes what `consume` makes of the logits of the `residual` stream, a chunk of rows at a time: it is

@@ -3,6 +3,7 @@
 pub mod builtin;
 pub mod engine;
 pub mod evaluate;
+pub mod gradients;
 pub mod logdir;
 pub mod loss_plot;
 pub mod metrics;

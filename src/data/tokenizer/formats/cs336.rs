@@ -20,15 +20,21 @@ use super::{PICKLED_MERGES_FILE, VOCAB_FILE, commit, prepare, read, read_error};
 /// Reads both files of the folder `dir`.
 pub(super) fn load(dir: &Path) -> Result<Tokenizer, TokenizerError> {
     let path = dir.join(VOCAB_FILE);
-    let json = read(&path)?;
-    let entries: Entries<Json> = match serde_json::from_str(&json) {
-        Ok(entries) => entries,
-        Err(cause) => return Err(TokenizerError::Json { path, cause }),
-    };
-    let entries = read_entries(&path, entries.distinct(&path)?)?;
+    let entries = entries(&path)?;
     let vocabulary = Vocabulary::new(path, entries)?;
     let merges = read_merges(&dir.join(PICKLED_MERGES_FILE), &vocabulary)?;
     vocabulary.tokenizer(merges, Rules::default())
+}
+
+/// The tokens of the map in the file at `path`.
+pub(super) fn entries(path: &Path) -> Result<Vec<Entry>, TokenizerError> {
+    let json = read(path)?;
+    let entries: Entries<Json> =
+        serde_json::from_str(&json).map_err(|cause| TokenizerError::Json {
+            path: path.to_owned(),
+            cause,
+        })?;
+    read_entries(path, entries.distinct(path)?)
 }
 
 /// Writes both files into the folder `dir`, tokens in hexadecimal.
@@ -126,7 +132,7 @@ fn read_entries(path: &Path, entries: Vec<(String, Json)>) -> Result<Vec<Entry>,
 
 /// The pickled pairs. The reader knows no global but those that Python itself writes for bytes,
 /// and runs none.
-fn read_merges(path: &Path, vocabulary: &Vocabulary) -> Result<Merges, TokenizerError> {
+pub(super) fn read_merges(path: &Path, vocabulary: &Vocabulary) -> Result<Merges, TokenizerError> {
     let bytes = std::fs::read(path).map_err(|cause| read_error(path, cause))?;
     let damaged = |problem: String| TokenizerError::Pickle {
         path: path.to_owned(),

@@ -14,13 +14,18 @@ use super::{MERGES_FILE, VOCAB_FILE, commit, prepare, read};
 /// Reads both files of the folder `dir`.
 pub(super) fn load(dir: &Path) -> Result<Tokenizer, TokenizerError> {
     let path = dir.join(VOCAB_FILE);
-    let entries = read_entries(&path)?.into_iter();
-    let entries = entries
-        .map(|(text, id)| Entry::in_alphabet(text, id))
-        .collect();
+    let entries = entries(&path)?;
     let vocabulary = Vocabulary::new(path, entries)?;
     let merges = read_merges(&dir.join(MERGES_FILE), &vocabulary)?;
     vocabulary.tokenizer(merges, Rules::default())
+}
+
+/// The tokens of the vocabulary in the file at `path`.
+pub(super) fn entries(path: &Path) -> Result<Vec<Entry>, TokenizerError> {
+    let entries = read_entries(path)?.into_iter();
+    Ok(entries
+        .map(|(text, id)| Entry::in_alphabet(text, id))
+        .collect())
 }
 
 fn read_entries(path: &Path) -> Result<Vec<(String, u32)>, TokenizerError> {
@@ -96,7 +101,7 @@ fn merge_texts(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().filter(is_merge)
 }
 
-fn read_merges(path: &Path, vocabulary: &Vocabulary) -> Result<Merges, TokenizerError> {
+pub(super) fn read_merges(path: &Path, vocabulary: &Vocabulary) -> Result<Merges, TokenizerError> {
     let text = read(path)?;
     let mut merges = Merges::default();
     for (line_idx, line) in merge_texts(&text) {

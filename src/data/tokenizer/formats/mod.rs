@@ -4,6 +4,7 @@ mod cs336;
 mod gpt2;
 mod hugging_face;
 mod merges;
+mod pair;
 mod tiktoken;
 mod vocabulary;
 

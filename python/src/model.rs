@@ -1,0 +1,471 @@
+//! The model.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gpu_tlm::checkpoint::Checkpoint;
+use gpu_tlm::config::ModelConfig;
+use gpu_tlm::decode::{BatchLogits, Generator, InferenceModel};
+use gpu_tlm::gpu::Device;
+use gpu_tlm::train::gradients::Gradients;
+use gpu_tlm::weights::{HostTensor, ParameterTable};
+use numpy::PyArrayDyn;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arrays;
+use crate::device;
+use crate::errors::{Failure, GpuTlmError, detached, expect_path, value_error};
+use crate::generate::{self, Prompts};
+use crate::json;
+use crate::sampling::SamplingConfig;
+use crate::tokenizer::Tokenizer;
+
+/// A Transformer language model on a device.
+///
+/// Args:
+///     config: a dict with vocab_size, context_length, d_model, num_layers, num_heads, and the other keys of a
+///         config file that make a model's shape; what is left out has the default of the command line.
+///     seed: of the initial weights.
+///     device: an index of `devices()` or a part of a name; None takes that of `set_device`, or the best.
+///
+/// Raises:
+///     ValueError: a key or value is wrong, or there is no such device.
+#[pyclass(frozen, module = "gpu_tlm")]
+pub(crate) struct TransformerLM {
+    config: ModelConfig,
+    table: ParameterTable,
+    tokenizer: Option<Py<Tokenizer>>,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+/// What a model holds until it is closed.
+pub(crate) struct Loaded {
+    device: Device,
+    values: Arc<[HostTensor]>,
+    logits: Option<BatchLogits>,
+    gradients: Option<Gradients>,
+    pub(crate) generator: Option<Generator>,
+}
+
+impl Loaded {
+    fn new(device: Device, values: Arc<[HostTensor]>) -> Self {
+        Self {
+            device,
+            values,
+            logits: None,
+            gradients: None,
+            generator: None,
+        }
+    }
+
+    fn model(&self, config: &ModelConfig) -> InferenceModel {
+        let words = self.device.target().max_binding_words;
+        InferenceModel::of_values(config, self.values.clone(), words)
+    }
+
+    /// A generator for so many sequences at once, which has none under way.
+    pub(crate) fn take_generator(
+        &mut self,
+        config: &ModelConfig,
+        slots: usize,
+    ) -> Result<Generator, Failure> {
+        match self.generator.take() {
+            Some(generator) if generator.slots() >= slots && generator.active() == 0 => Ok(generator),
+            _ => {
+                let model = self.model(config);
+                Ok(Generator::new(self.device.clone(), model, slots)?)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl TransformerLM {
+    #[new]
+    #[pyo3(signature = (config, *, seed=0, device=None))]
+    fn new(
+        py: Python<'_>,
+        config: &Bound<'_, PyAny>,
+        seed: u64,
+        device: Option<String>,
+    ) -> PyResult<Self> {
+        let config = json::model_config(config)?;
+        detached(py, || {
+            let table = ParameterTable::new(&config, &[], usize::MAX);
+            let count = table.iter().count();
+            let values = (0..count).map(|index| table.initial_values(index, seed));
+            let loaded = Loaded::new(device::open(device.as_deref())?, values.collect());
+            Ok(Self::of(config, table, None, loaded))
+        })
+    }
+
+    /// Loads a model of any format that is read: a checkpoint of ours, a folder or file of Hugging Face, GGUF,
+    /// PyTorch or llama2.c, or adapters of PEFT.
+    ///
+    /// Args:
+    ///     path: the file or folder.
+    ///     base: the model that adapters are of, where it does not lie where they say.
+    ///     context_length: most tokens that the model sees, for less memory than all that it could see.
+    ///     config: keys of the shape that a file of bare weights does not tell, such as num_heads.
+    ///     device: as for the constructor.
+    ///
+    /// Raises:
+    ///     FileNotFoundError: there is nothing at path.
+    ///     GpuTlmError: the file is damaged, or of no format that is read.
+    #[staticmethod]
+    #[pyo3(signature = (path, *, base=None, context_length=None, config=None, device=None))]
+    fn load(
+        py: Python<'_>,
+        path: PathBuf,
+        base: Option<PathBuf>,
+        context_length: Option<usize>,
+        config: Option<&Bound<'_, PyAny>>,
+        device: Option<String>,
+    ) -> PyResult<Self> {
+        for path in [Some(&path), base.as_ref()].into_iter().flatten() {
+            expect_path(path)?;
+        }
+        let given = config.map(|config| json::object("config", config));
+        let given = given.transpose()?.unwrap_or_default();
+        let (config, table, loaded, tokenizer) = detached(py, || {
+            let mut checkpoint = Checkpoint::open_beside(&path, base.as_deref())?;
+            checkpoint.give(&given)?;
+            if let Some(tokens) = context_length {
+                checkpoint.limit_context(tokens)?;
+            }
+            let config = checkpoint.model()?;
+            checkpoint.check(&config)?;
+            let table = ParameterTable::new(&config, &[], usize::MAX);
+            let values = table.iter().map(|p| checkpoint.read(&config, p));
+            let values: Arc<[HostTensor]> = values.collect::<Result<_, _>>()?;
+            // Whoever gives ids needs none.
+            let tokenizer = checkpoint.tokenizer().ok().flatten();
+            let tokenizer = tokenizer.map(|(tokenizer, roles)| tokenizer.with_prompts_of(&roles));
+            let loaded = Loaded::new(device::open(device.as_deref())?, values);
+            Ok((config, table, loaded, tokenizer))
+        })?;
+        let tokenizer = tokenizer.map(|tokenizer| Py::new(py, Tokenizer::of(tokenizer)));
+        Ok(Self::of(config, table, tokenizer.transpose()?, loaded))
+    }
+
+    /// A model of a config and parameters by name, as `state_dict` gives them.
+    ///
+    /// Args:
+    ///     config: as for the constructor.
+    ///     state_dict: a dict of names and float arrays; those of `state_dict()` and no others.
+    ///
+    /// Raises:
+    ///     ValueError: a name is missing or unknown, or a shape is another one.
+    #[staticmethod]
+    #[pyo3(signature = (config, state_dict, *, device=None))]
+    fn from_state_dict(
+        py: Python<'_>,
+        config: &Bound<'_, PyAny>,
+        state_dict: &Bound<'_, PyAny>,
+        device: Option<String>,
+    ) -> PyResult<Self> {
+        let config = json::model_config(config)?;
+        let table = ParameterTable::new(&config, &[], usize::MAX);
+        let values = tensors(&table, "state_dict", state_dict)?;
+        detached(py, || {
+            let loaded = Loaded::new(device::open(device.as_deref())?, values.into());
+            Ok(Self::of(config, table, None, loaded))
+        })
+    }
+
+    /// The model's shape, as a config file has it: a new dict.
+    #[getter]
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json::of_model(py, &self.config)
+    }
+
+    /// The tokenizer that came with the model's files, or None.
+    #[getter]
+    fn tokenizer(&self, py: Python<'_>) -> Option<Py<Tokenizer>> {
+        self.tokenizer.as_ref().map(|own| own.clone_ref(py))
+    }
+
+    /// Name of the device's adapter.
+    #[getter]
+    fn device(&self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |loaded| Ok(loaded.device.name().to_owned()))
+    }
+
+    /// Number of parameters.
+    #[getter]
+    fn num_parameters(&self) -> usize {
+        self.table.count()
+    }
+
+    /// A copy of the parameters: a dict of names and float32 arrays, `[out, in]` for matrices.
+    fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let values = self.with(py, |loaded| Ok(loaded.values.clone()))?;
+        dict_of(py, &self.table, &values)
+    }
+
+    /// Takes over other parameters; what is compiled stays.
+    ///
+    /// Raises:
+    ///     ValueError: a name is missing or unknown, or a shape is another one.
+    fn load_state_dict(&self, py: Python<'_>, state_dict: &Bound<'_, PyAny>) -> PyResult<()> {
+        let values = tensors(&self.table, "state_dict", state_dict)?;
+        self.with(py, |loaded| {
+            loaded.values = values.into();
+            loaded.generator = None;
+            if let Some(logits) = &loaded.logits {
+                logits.write_parameters(&loaded.values);
+            }
+            if let Some(gradients) = &loaded.gradients {
+                gradients.write_parameters(&loaded.values);
+            }
+            Ok(())
+        })
+    }
+
+    /// The logits behind each token.
+    ///
+    /// Args:
+    ///     ids: integers `[time]` or `[batch, time]`, of at most context_length tokens each.
+    ///
+    /// Returns:
+    ///     float32 `[time, vocab_size]` or `[batch, time, vocab_size]`.
+    ///
+    /// Raises:
+    ///     TypeError: ids are no integers.
+    ///     ValueError: an id is outside of the vocabulary, or there are too many.
+    fn forward<'py>(
+        &self,
+        py: Python<'py>,
+        ids: &Bound<'_, PyAny>,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let ids = arrays::ids("ids", ids, 1..=2, self.config.vocab_size)?;
+        let time = ids.shape[ids.shape.len() - 1];
+        let logits = self.with(py, |loaded| {
+            if loaded.logits.is_none() {
+                let model = loaded.model(&self.config);
+                loaded.logits = Some(BatchLogits::new(loaded.device.clone(), &model)?);
+            }
+            match &mut loaded.logits {
+                Some(logits) => Ok(logits.logits(&ids.values, time)?),
+                None => unreachable!("it was made above"),
+            }
+        })?;
+        let mut shape = ids.shape;
+        shape.push(self.config.vocab_size);
+        arrays::array(py, logits, &shape)
+    }
+
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        ids: &Bound<'_, PyAny>,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        self.forward(py, ids)
+    }
+
+    /// The mean cross-entropy in nats of targets behind ids, and its gradient for every parameter, in float32
+    /// whatever the model's precision is.
+    ///
+    /// Args:
+    ///     ids: integers `[time]` or `[batch, time]`.
+    ///     targets: integers of the same shape, the token behind each.
+    ///
+    /// Returns:
+    ///     the loss, and a dict of names and float32 arrays with the shapes of `state_dict()`.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: as for `forward`, or the shapes differ.
+    fn loss_and_grads<'py>(
+        &self,
+        py: Python<'py>,
+        ids: &Bound<'_, PyAny>,
+        targets: &Bound<'_, PyAny>,
+    ) -> PyResult<(f32, Bound<'py, PyDict>)> {
+        let vocab_size = self.config.vocab_size;
+        let ids = arrays::ids("ids", ids, 1..=2, vocab_size)?;
+        let targets = arrays::ids("targets", targets, 1..=2, vocab_size)?;
+        arrays::expect_shape("targets", &targets.shape, &ids.shape)?;
+        let time = ids.shape[ids.shape.len() - 1];
+        let (loss, gradients) = self.with(py, |loaded| {
+            if loaded.gradients.is_none() {
+                let model = loaded.model(&self.config);
+                loaded.gradients = Some(Gradients::new(loaded.device.clone(), &model)?);
+            }
+            match &mut loaded.gradients {
+                Some(made) => Ok(made.loss_and_gradients(&ids.values, &targets.values, time)?),
+                None => unreachable!("it was made above"),
+            }
+        })?;
+        Ok((loss, dict_of(py, &self.table, &gradients)?))
+    }
+
+    /// Generates from one prompt or several at once.
+    ///
+    /// Args:
+    ///     prompt: ids `[time]`, a list of such, a text or a list of texts; texts need a tokenizer.
+    ///     sampling: how tokens are drawn.
+    ///     tokenizer: by default the one that came with the model.
+    ///     callback: is called as `callback(index, ids, text)` with what is new of the prompt of that index, one
+    ///         after the other; returning False ends everything.
+    ///     overrides: fields of SamplingConfig that stand in for those of sampling.
+    ///
+    /// Returns:
+    ///     what was added, in the form of the prompt: ids, a list of such, a text or a list of texts.
+    ///
+    /// Raises:
+    ///     ValueError: a prompt is empty or has an unknown id, or a setting is out of range.
+    ///     KeyboardInterrupt: by Ctrl-C, between two tokens.
+    #[pyo3(signature = (prompt, sampling=None, *, tokenizer=None, callback=None, **overrides))]
+    fn generate<'py>(
+        &self,
+        py: Python<'py>,
+        prompt: &Bound<'py, PyAny>,
+        sampling: Option<&Bound<'py, SamplingConfig>>,
+        tokenizer: Option<Py<Tokenizer>>,
+        callback: Option<Py<PyAny>>,
+        overrides: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let sampling = SamplingConfig::with(py, sampling, overrides)?;
+        let tokenizer = tokenizer.or_else(|| self.tokenizer(py));
+        let tokenizer = tokenizer.map(|tokenizer| tokenizer.get().inner.clone());
+        let vocab_size = self.config.vocab_size;
+        let request = sampling.request(tokenizer.as_deref(), vocab_size)?;
+        let prompts = Prompts::of(prompt, tokenizer.as_deref(), vocab_size)?;
+        let jobs = prompts.jobs(&request, &sampling.stop);
+        let done = self.with(py, |loaded| {
+            generate::run(loaded, &self.config, &jobs, tokenizer.as_ref(), callback.as_ref())
+        })?;
+        prompts.results(py, done)
+    }
+
+    /// Frees what the model has on the device and in memory; using it afterwards is an exception.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = None);
+    }
+
+    /// Whether the model was closed.
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> bool {
+        py.detach(|| {
+            let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.is_none()
+        })
+    }
+
+    fn __enter__(this: Py<Self>) -> Py<Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
+        self.close(py);
+    }
+
+    fn __repr__(&self) -> String {
+        let ModelConfig {
+            vocab_size,
+            context_length,
+            d_model,
+            num_layers,
+            num_heads,
+            ..
+        } = self.config;
+        format!(
+            "TransformerLM(vocab_size={vocab_size}, context_length={context_length}, d_model={d_model}, \
+             num_layers={num_layers}, num_heads={num_heads}; {} parameters)",
+            self.table.count()
+        )
+    }
+}
+
+impl TransformerLM {
+    fn of(
+        config: ModelConfig,
+        table: ParameterTable,
+        tokenizer: Option<Py<Tokenizer>>,
+        loaded: Loaded,
+    ) -> Self {
+        Self {
+            config,
+            table,
+            tokenizer,
+            loaded: Mutex::new(Some(loaded)),
+        }
+    }
+
+    /// Does something with the model, without the interpreter lock: whoever waits for a model must not hold that.
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Loaded) -> Result<T, Failure> + Send,
+    ) -> PyResult<T> {
+        detached(py, || {
+            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            match loaded.as_mut() {
+                Some(loaded) => work(loaded),
+                None => {
+                    let error = GpuTlmError::new_err("the model was closed; load it again");
+                    Err(Failure::Python(error))
+                }
+            }
+        })
+    }
+}
+
+/// The tensors of a table from a dict of arrays.
+pub(crate) fn tensors(
+    table: &ParameterTable,
+    name: &str,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<Vec<HostTensor>> {
+    let mut named = arrays::named(name, value)?;
+    let py = value.py();
+    let mut tensors = Vec::new();
+    for parameter in table.iter() {
+        let Some(at) = named.iter().position(|(key, _)| *key == parameter.name) else {
+            let text = format!("{name} has no '{}', which the model has", parameter.name);
+            return Err(value_error(text));
+        };
+        let (key, array) = named.swap_remove(at);
+        let floats = arrays::floats(&key, array.bind(py))?;
+        arrays::expect_shape(&key, &floats.shape, &parameter.shape())?;
+        tensors.push(HostTensor::from_f32(parameter.storage, &floats.values));
+    }
+    // PyTorch names a tied head twice.
+    if table.config().tie_embeddings
+        && let Some(at) = named.iter().position(|(key, _)| key == HEAD)
+    {
+        let (_, array) = named.swap_remove(at);
+        let head = arrays::floats(HEAD, array.bind(py))?;
+        let embedding = table.iter().position(|p| p.name == EMBEDDING);
+        if embedding.is_none_or(|index| tensors[index].to_f32() != head.values) {
+            let text = format!("{name}: '{HEAD}' is not '{EMBEDDING}', to which the config ties it");
+            return Err(value_error(text));
+        }
+    }
+    match named.first() {
+        None => Ok(tensors),
+        Some((key, _)) => {
+            let text = format!("{name} has '{key}', which the model of this config does not have");
+            Err(value_error(text))
+        }
+    }
+}
+
+const HEAD: &str = "lm_head.weight";
+const EMBEDDING: &str = "token_embeddings.weight";
+
+/// A dict of arrays from the tensors of a table.
+pub(crate) fn dict_of<'py>(
+    py: Python<'py>,
+    table: &ParameterTable,
+    tensors: &[HostTensor],
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (parameter, tensor) in table.iter().zip(tensors) {
+        let array = arrays::array(py, tensor.to_f32(), &parameter.shape())?;
+        dict.set_item(&parameter.name, array)?;
+    }
+    Ok(dict)
+}

@@ -1,0 +1,104 @@
+//! The matrix product, and halves.
+
+use gpu_tlm::kernels::half as half_kernel;
+use gpu_tlm::kernels::matmul::{self as kernel, Epilogue, Form};
+use half::f16;
+use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+use super::{run, run_words};
+use crate::arrays;
+use crate::errors::value_error;
+
+/// A matrix product `[m, n]`.
+///
+/// Args:
+///     a, b: float matrices.
+///     form: 'nn' for a `[m, k]` and b `[k, n]` (the gradient of a linear layer's input), 'nt' for a `[m, k]` and
+///         b `[n, k]` (a linear layer), 'tn' for a `[k, m]` and b `[k, n]` (the gradient of its weight).
+#[pyfunction]
+#[pyo3(signature = (a, b, form="nn"))]
+pub(crate) fn matmul<'py>(
+    py: Python<'py>,
+    a: &Bound<'py, PyAny>,
+    b: &Bound<'py, PyAny>,
+    form: &str,
+) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+    let a = arrays::floats_of("a", a, 2..=2)?;
+    let b = arrays::floats_of("b", b, 2..=2)?;
+    let ([a0, a1], [b0, b1]) = ([a.shape[0], a.shape[1]], [b.shape[0], b.shape[1]]);
+    let (form, m, n, depths) = match form {
+        "nn" => (Form::Nn, a0, b1, [a1, b0]),
+        "nt" => (Form::Nt, a0, b0, [a1, b1]),
+        "tn" => (Form::Tn, a1, b1, [a0, b0]),
+        other => {
+            let text = format!("form is '{other}', but it must be 'nn', 'nt' or 'tn'");
+            return Err(value_error(text));
+        }
+    };
+    if depths[0] != depths[1] {
+        let (a, b) = (arrays::shown(&a.shape), arrays::shown(&b.shape));
+        return Err(value_error(format!(
+            "shapes {a} and {b} do not fit: {} is not {}",
+            depths[0], depths[1]
+        )));
+    }
+    let [product] = run(py, |run| {
+        let left = run.floats(a0, a1, &a.values);
+        let right = run.floats(b0, b1, &b.values);
+        let output = run.plan.scratch("output", m, n);
+        kernel::matmul(&mut run.plan, form, left, right, output, Epilogue::Store);
+        [output]
+    })?;
+    arrays::array(py, product, &[m, n])
+}
+
+/// Rounds floats to float16, to the nearest and ties to even.
+///
+/// Args:
+///     x: floats of any shape.
+///     factor: multiplies them first; None does not.
+#[pyfunction]
+#[pyo3(signature = (x, factor=None))]
+pub(crate) fn halve<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    factor: Option<f32>,
+) -> PyResult<Bound<'py, PyArrayDyn<f16>>> {
+    let x = arrays::floats_of("x", x, 1..=usize::MAX)?;
+    let [bits] = run_words(py, |run| {
+        let input = run.floats(x.rows(), x.cols(), &x.values);
+        let factor = factor.map(|factor| run.floats(1, 1, &[factor]));
+        [half_kernel::halve(&mut run.plan, input, factor)]
+    })?;
+    let half = |bits| f16::from_bits(u16::try_from(bits).unwrap_or_default());
+    let halves: Vec<f16> = bits.into_iter().map(half).collect();
+    PyArray1::from_vec(py, halves).reshape(x.shape)
+}
+
+/// Float16 as float32.
+///
+/// Args:
+///     x: float16 of any shape.
+#[pyfunction]
+pub(crate) fn widen<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+    // Checks the shape, and that they are floats.
+    let shape = arrays::floats_of("x", x, 1..=usize::MAX)?.shape;
+    let dense = py.import("numpy")?.call_method1("ascontiguousarray", (x,))?;
+    let Ok(halves) = dense.extract::<PyReadonlyArrayDyn<'_, f16>>() else {
+        let found = dense.getattr("dtype")?;
+        return Err(PyTypeError::new_err(format!("x must be of float16, not {found}")));
+    };
+    let halves = halves.as_slice().map_err(|error| value_error(error.to_string()))?;
+    let bits: Vec<u16> = halves.iter().map(|half| half.to_bits()).collect();
+    let cols = shape[shape.len() - 1];
+    let [words] = run(py, |run| {
+        let input = run.halves(bits.len() / cols, cols, &bits);
+        [half_kernel::widen(&mut run.plan, input)]
+    })?;
+    arrays::array(py, words, &shape)
+}

@@ -1,0 +1,300 @@
+//! The tokenizer, and learning one.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gpu_tlm::data::input::{InputOptions, Inputs};
+use gpu_tlm::data::stream;
+use gpu_tlm::data::tokenizer as ours;
+use gpu_tlm::data::tokenizer::train::{SpecialIds, TrainOptions, Trainer};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyString};
+
+use crate::arrays;
+use crate::errors::{Failure, check_signals, detached, expect_path, value_error};
+
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A byte-level BPE tokenizer.
+#[pyclass(frozen, module = "gpu_tlm")]
+pub(crate) struct Tokenizer {
+    pub(crate) inner: Arc<ours::Tokenizer>,
+}
+
+impl Tokenizer {
+    pub(crate) fn of(tokenizer: ours::Tokenizer) -> Self {
+        Self {
+            inner: Arc::new(tokenizer),
+        }
+    }
+}
+
+#[pymethods]
+impl Tokenizer {
+    #[new]
+    #[pyo3(signature = (vocab, merges, special_tokens=None))]
+    fn new(
+        py: Python<'_>,
+        vocab: &Bound<'_, PyDict>,
+        merges: &Bound<'_, PyAny>,
+        special_tokens: Option<Vec<String>>,
+    ) -> PyResult<Self> {
+        let tokens = vocab.iter().map(|(id, bytes)| {
+            let pair = id.extract::<u32>().and_then(|id| {
+                let bytes = bytes.cast::<PyBytes>()?;
+                Ok((id, bytes.as_bytes().to_vec()))
+            });
+            pair.map_err(|_| {
+                let text = format!("vocab must be a dict of ids and bytes, but it has {id}: {bytes}");
+                PyTypeError::new_err(text)
+            })
+        });
+        let tokens = tokens.collect::<PyResult<Vec<_>>>()?;
+        let merges: Pairs = merges
+            .try_iter()?
+            .map(|pair| {
+                let pair = pair?;
+                let parts: PyResult<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)> = pair.extract();
+                let (left, right) = parts.map_err(|_| {
+                    PyTypeError::new_err(format!("merges must be pairs of bytes, but one is {pair}"))
+                })?;
+                Ok((left.as_bytes().to_vec(), right.as_bytes().to_vec()))
+            })
+            .collect::<PyResult<_>>()?;
+        let special_tokens = special_tokens.unwrap_or_default();
+        let made = py.detach(|| ours::Tokenizer::from_vocabulary(tokens, &merges, &special_tokens));
+        // Nothing of it is a file.
+        made.map(Self::of)
+            .map_err(|error| value_error(error.to_string()))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (path_or_vocab, merges=None, special_tokens=None))]
+    fn from_files(
+        py: Python<'_>,
+        path_or_vocab: PathBuf,
+        merges: Option<PathBuf>,
+        special_tokens: Option<Vec<String>>,
+    ) -> PyResult<Self> {
+        let special_tokens = special_tokens.unwrap_or_default();
+        for path in [Some(&path_or_vocab), merges.as_ref()].into_iter().flatten() {
+            expect_path(path)?;
+        }
+        detached(py, || {
+            let tokenizer = match &merges {
+                Some(merges) => ours::Tokenizer::load_pair(&path_or_vocab, merges, &special_tokens)?,
+                None => ours::Tokenizer::load_with(&path_or_vocab, None, &special_tokens)?,
+            };
+            Ok(Self::of(tokenizer))
+        })
+    }
+
+    fn encode(&self, py: Python<'_>, text: &str) -> PyResult<Vec<u32>> {
+        detached(py, || Ok(self.inner.encode(text)))
+    }
+
+    fn encode_iterable(&self, iterable: &Bound<'_, PyAny>) -> PyResult<EncodedIterable> {
+        Ok(EncodedIterable {
+            tokenizer: self.inner.clone(),
+            texts: iterable.try_iter()?.unbind(),
+            ids: Vec::new().into_iter(),
+        })
+    }
+
+    fn decode(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<String> {
+        let bytes = self.decoded(py, ids)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn decode_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        ids: &Bound<'_, PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.decoded(py, ids)?))
+    }
+
+    #[getter]
+    fn vocab_size(&self) -> usize {
+        self.inner.vocab_size()
+    }
+
+    #[getter]
+    fn special_tokens<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for token in self.inner.special_tokens() {
+            dict.set_item(&token.text, token.id)?;
+        }
+        Ok(dict)
+    }
+
+    #[getter]
+    fn vocab<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        vocab(py, &self.inner)
+    }
+
+    #[getter]
+    fn merges<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        merges(py, &self.inner)
+    }
+
+    fn token_id(&self, text: &str) -> Option<u32> {
+        self.inner.token_id(text)
+    }
+
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        detached(py, || Ok(self.inner.save(&path)?))
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.vocab_size()
+    }
+
+    fn __repr__(&self) -> String {
+        let special = self.inner.special_tokens().len();
+        let tokens = self.inner.vocab_size();
+        format!("Tokenizer({tokens} tokens, {special} of them special)")
+    }
+}
+
+impl Tokenizer {
+    fn decoded(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+        if ids.len().is_ok_and(|len| len == 0) {
+            return Ok(Vec::new());
+        }
+        // An iterator, as encode_iterable gives, has no length.
+        let list;
+        let ids = match ids.len() {
+            Ok(_) => ids,
+            Err(_) => {
+                list = pyo3::types::PyList::empty(py);
+                for id in ids.try_iter()? {
+                    list.append(id?)?;
+                }
+                list.as_any()
+            }
+        };
+        let ids = arrays::ids("ids", ids, 1..=1, self.inner.vocab_size())?;
+        detached(py, || Ok(self.inner.decode(&ids.values)?))
+    }
+}
+
+fn vocab<'py>(py: Python<'py>, tokenizer: &ours::Tokenizer) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for id in (0u32..).take(tokenizer.vocab_size()) {
+        let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+        dict.set_item(id, PyBytes::new(py, bytes))?;
+    }
+    Ok(dict)
+}
+
+fn merges<'py>(
+    py: Python<'py>,
+    tokenizer: &ours::Tokenizer,
+) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let merges = tokenizer.merges();
+    merges
+        .map(|(left, right)| (PyBytes::new(py, left), PyBytes::new(py, right)))
+        .collect()
+}
+
+/// The ids of texts that are taken one by one.
+#[pyclass(module = "gpu_tlm")]
+pub(crate) struct EncodedIterable {
+    tokenizer: Arc<ours::Tokenizer>,
+    texts: Py<PyIterator>,
+    ids: std::vec::IntoIter<u32>,
+}
+
+#[pymethods]
+impl EncodedIterable {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<u32>> {
+        loop {
+            if let Some(id) = self.ids.next() {
+                return Ok(Some(id));
+            }
+            let Some(text) = self.texts.bind(py).clone().next() else {
+                return Ok(None);
+            };
+            let text = text?;
+            let Ok(text) = text.cast::<PyString>() else {
+                let found = text.get_type().name()?;
+                return Err(PyTypeError::new_err(format!(
+                    "encode_iterable takes texts, not {found}"
+                )));
+            };
+            let text: String = text.extract()?;
+            let tokenizer = &self.tokenizer;
+            let ids = detached(py, || Ok(tokenizer.encode(&text)))?;
+            self.ids = ids.into_iter();
+        }
+    }
+}
+
+/// Learns a vocabulary from text files.
+#[pyfunction]
+#[pyo3(signature = (input_path, vocab_size, special_tokens=None, *, special_ids="first"))]
+#[allow(clippy::type_complexity, reason = "what the assignment's adapter returns")]
+pub(crate) fn train_bpe<'py>(
+    py: Python<'py>,
+    input_path: PathBuf,
+    vocab_size: usize,
+    special_tokens: Option<Vec<String>>,
+    special_ids: &str,
+) -> PyResult<(Bound<'py, PyDict>, Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>)> {
+    expect_path(&input_path)?;
+    let special_ids = match special_ids {
+        "first" => SpecialIds::First,
+        "last" => SpecialIds::Last,
+        other => {
+            let text = format!("special_ids is {other:?}, but it must be 'first' or 'last'");
+            return Err(value_error(text));
+        }
+    };
+    let tokenizer = detached(py, || {
+        let trainer = Trainer::new(TrainOptions {
+            vocab_size,
+            special_tokens: special_tokens.unwrap_or_default(),
+            special_ids,
+        })?;
+        let mut raised = None;
+        let mut inputs = Inputs::open(&[input_path], InputOptions::default())?;
+        let counted = stream::count(&mut inputs, &trainer, &mut |_| going_on(&mut raised));
+        if let Some(failure) = raised {
+            return Err(failure);
+        }
+        counted?;
+        let mut calls = 0u32;
+        let learnt = trainer.finish_watched(&mut |_| {
+            calls = calls.wrapping_add(1);
+            match calls % SIGNALS_EVERY {
+                0 => going_on(&mut raised),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        match raised {
+            Some(failure) => Err(failure),
+            None => Ok(learnt?),
+        }
+    })?;
+    Ok((vocab(py, &tokenizer)?, merges(py, &tokenizer)))
+}
+
+/// Merges between two looks for Ctrl-C.
+const SIGNALS_EVERY: u32 = 64;
+
+fn going_on(raised: &mut Option<Failure>) -> ControlFlow<()> {
+    match check_signals() {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(failure) => {
+            *raised = Some(failure);
+            ControlFlow::Break(())
+        }
+    }
+}
