@@ -2,7 +2,7 @@
 
 use super::{FLAT_LANES, binding, halves, q8_0};
 use crate::gpu::dispatch::{flat_workgroups, word};
-use crate::gpu::kernel::{HALVES, PORTABLE};
+use crate::gpu::kernel::PORTABLE;
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 
@@ -20,7 +20,7 @@ pub static DEQUANTIZE: Kernel = Kernel {
 
 /// To halves.
 pub static DEQUANTIZE_F16: Kernel = Kernel {
-    variant: HALVES,
+    variant: "portable_f16",
     bindings: &[q8_0("input", Role::In), halves("output", Role::Out)],
     ..DEQUANTIZE
 };
