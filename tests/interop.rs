@@ -3,6 +3,7 @@
 mod exported;
 mod hugging_face;
 mod malformed;
+mod peft;
 mod round_trips;
 mod torch_damaged;
 mod torch_files;
