@@ -14,12 +14,12 @@ exports=$3
 folder=$4
 tests=$(dirname "$0")/../tests/interop
 
-if ! "$folder/venv/bin/python" -c 'import gguf, torch, transformers' 2>/dev/null; then
+if ! "$folder/venv/bin/python" -c 'import gguf, peft, torch, transformers' 2>/dev/null; then
     "$python" -c 'import ensurepip' 2>/dev/null ||
         install_packages python3-venv python3 python
     "$python" -m venv "$folder/venv"
     "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        torch==2.15.0 transformers==5.24.0 gguf safetensors numpy
+        torch==2.15.0 transformers==5.24.0 peft==0.21.2 gguf safetensors numpy
 fi
 python=$folder/venv/bin/python
 command -v npm >/dev/null || {
@@ -63,6 +63,15 @@ PYTHON
 greedy llama --num-kv-heads 1 --rope-scaling llama3 --rope-factor 8 --rope-original-context 64
 greedy qwen3 --qk-norm --head-dim 48 --num-kv-heads 1 --tie-embeddings
 greedy gpt2 --norm layer --activation gelu --positions learned --biases --tie-embeddings
+
+say "adapters in peft"
+adapters=()
+for pair in llama_all:llama_grouped qwen3:qwen3 gpt2:gpt2 gpt2_all:gpt2; do
+    case=${pair%%:*} base=${pair##*:}
+    "$program" export --checkpoint "$tests/fixtures/peft/$case" --format peft --out "$folder/peft/$case" >/dev/null
+    adapters+=("$folder/peft/$case" "$tests/fixtures/hugging_face/$base" "$tests/fixtures/peft/$case")
+done
+"$python" "$tests/check_peft.py" "${adapters[@]}"
 
 say "exports in PyTorch"
 "$python" "$tests/torch_reads.py" "$exports/../torch"
