@@ -5,6 +5,13 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+/// Numbers for Python.
+pub(crate) type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
+/// Ids for Python.
+pub(crate) type IdArray<'py> = Bound<'py, PyArrayDyn<i64>>;
+/// Gradients of three inputs, or parameters and moments.
+pub(crate) type Three<'py> = (Array<'py>, Array<'py>, Array<'py>);
+
 /// Numbers with their shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Floats {
@@ -53,7 +60,10 @@ fn dtype_of(array: &Bound<'_, PyAny>) -> String {
 pub(crate) fn floats(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Floats> {
     let (array, kind) = as_array(name, value)?;
     if kind != "f" {
-        let text = format!("{name} must be an array of floats, not of {}", dtype_of(&array));
+        let text = format!(
+            "{name} must be an array of floats, not of {}",
+            dtype_of(&array)
+        );
         return Err(PyTypeError::new_err(text));
     }
     let shape: Vec<usize> = array.getattr("shape")?.extract()?;
@@ -138,8 +148,10 @@ pub(crate) fn ids(
     let id = |(position, &id): (usize, &i64)| match u32::try_from(id) {
         Ok(word) if (word as usize) < bound => Ok(word),
         _ => {
-            let text =
-                format!("{name}: id {id} at position {position} is outside of 0 to {}", bound - 1);
+            let text = format!(
+                "{name}: id {id} at position {position} is outside of 0 to {}",
+                bound - 1
+            );
             Err(PyValueError::new_err(text))
         }
     };
@@ -157,7 +169,7 @@ pub(crate) fn array<'py>(
     py: Python<'py>,
     values: Vec<f32>,
     shape: &[usize],
-) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+) -> PyResult<Array<'py>> {
     PyArray1::from_vec(py, values).reshape(shape.to_vec())
 }
 
@@ -166,15 +178,12 @@ pub(crate) fn id_array<'py>(
     py: Python<'py>,
     values: Vec<i64>,
     shape: &[usize],
-) -> PyResult<Bound<'py, PyArrayDyn<i64>>> {
+) -> PyResult<IdArray<'py>> {
     PyArray1::from_vec(py, values).reshape(shape.to_vec())
 }
 
 /// A writable array of f32 that lies dense, to be changed in place.
-pub(crate) fn in_place<'py>(
-    name: &str,
-    value: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+pub(crate) fn in_place<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
     let Ok(array) = value.cast::<PyArrayDyn<f32>>() else {
         let found = match value.getattr("dtype") {
             Ok(dtype) => format!("{} of {dtype}", value.get_type().name()?),
@@ -196,13 +205,13 @@ pub(crate) fn in_place<'py>(
 }
 
 /// The values of an array that lies dense.
-pub(crate) fn values(array: &Bound<'_, PyArrayDyn<f32>>) -> PyResult<Vec<f32>> {
+pub(crate) fn values(array: &Array<'_>) -> PyResult<Vec<f32>> {
     let values = array.try_readonly().map_err(as_value_error)?;
     Ok(values.as_slice().map_err(as_value_error)?.to_vec())
 }
 
 /// Writes `values` to an array of [`in_place`].
-pub(crate) fn write(array: &Bound<'_, PyArrayDyn<f32>>, values: &[f32]) -> PyResult<()> {
+pub(crate) fn write(array: &Array<'_>, values: &[f32]) -> PyResult<()> {
     let mut array = array.try_readwrite().map_err(as_value_error)?;
     let slice = array.as_slice_mut().map_err(as_value_error)?;
     slice.copy_from_slice(values);

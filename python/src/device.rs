@@ -16,7 +16,10 @@ static CHOSEN: Mutex<Option<String>> = Mutex::new(None);
 /// The device of an adapter, by its index or a part of its name; without one that of [`set_device`], and with an
 /// empty name the best there is.
 pub(crate) fn open(name: Option<&str>) -> Result<Device, Failure> {
-    let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let chosen = CHOSEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let key = name.map(str::to_owned).or(chosen).unwrap_or_default();
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(device) = opened.get(&key) {

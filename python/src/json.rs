@@ -28,7 +28,9 @@ pub(crate) fn object(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Map<Strin
     let text: String = py
         .import("json")?
         .call_method("dumps", (value,), Some(&options))
-        .map_err(|error| PyTypeError::new_err(format!("{name} cannot be written as JSON: {error}")))?
+        .map_err(|error| {
+            PyTypeError::new_err(format!("{name} cannot be written as JSON: {error}"))
+        })?
         .extract()?;
     serde_json::from_str(&text)
         .map_err(|error| value_error(format!("{name} cannot be written as JSON: {error}")))

@@ -23,14 +23,6 @@ mod _gpu_tlm {
     #[pymodule_export]
     use crate::model::TransformerLM;
     #[pymodule_export]
-    use crate::sampling::SamplingConfig;
-    #[pymodule_export]
-    use crate::tokenizer::{EncodedIterable, Tokenizer, train_bpe};
-    #[pymodule_export]
-    use crate::train::{
-        get_batch, get_lr_cosine_schedule, read_checkpoint, train, write_checkpoint,
-    };
-    #[pymodule_export]
     use crate::ops::attention::{attention, attention_backward};
     #[pymodule_export]
     use crate::ops::layers::{
@@ -46,9 +38,17 @@ mod _gpu_tlm {
         head_norm, head_norm_backward, layernorm, layernorm_backward, rmsnorm, rmsnorm_backward,
     };
     #[pymodule_export]
+    use crate::ops::optimiser::{adamw, adamw_in_place, clip_in_place, grad_norm};
+    #[pymodule_export]
     use crate::ops::products::{halve, matmul, widen};
     #[pymodule_export]
-    use crate::ops::optimiser::{adamw, adamw_in_place, clip_in_place, grad_norm};
+    use crate::sampling::SamplingConfig;
+    #[pymodule_export]
+    use crate::tokenizer::{EncodedIterable, Tokenizer, train_bpe};
+    #[pymodule_export]
+    use crate::train::{
+        get_batch, get_lr_cosine_schedule, read_checkpoint, train, write_checkpoint,
+    };
 
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's name of it")]

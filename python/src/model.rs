@@ -9,11 +9,10 @@ use gpu_tlm::decode::{BatchLogits, Generator, InferenceModel};
 use gpu_tlm::gpu::Device;
 use gpu_tlm::train::gradients::Gradients;
 use gpu_tlm::weights::{HostTensor, ParameterTable};
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays;
+use crate::arrays::{self, Array};
 use crate::device;
 use crate::errors::{Failure, GpuTlmError, detached, expect_path, value_error};
 use crate::generate::{self, Prompts};
@@ -71,7 +70,9 @@ impl Loaded {
         slots: usize,
     ) -> Result<Generator, Failure> {
         match self.generator.take() {
-            Some(generator) if generator.slots() >= slots && generator.active() == 0 => Ok(generator),
+            Some(generator) if generator.slots() >= slots && generator.active() == 0 => {
+                Ok(generator)
+            }
             _ => {
                 let model = self.model(config);
                 Ok(Generator::new(self.device.clone(), model, slots)?)
@@ -234,11 +235,7 @@ impl TransformerLM {
     /// Raises:
     ///     TypeError: ids are no integers.
     ///     ValueError: an id is outside of the vocabulary, or there are too many.
-    fn forward<'py>(
-        &self,
-        py: Python<'py>,
-        ids: &Bound<'_, PyAny>,
-    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+    fn forward<'py>(&self, py: Python<'py>, ids: &Bound<'_, PyAny>) -> PyResult<Array<'py>> {
         let ids = arrays::ids("ids", ids, 1..=2, self.config.vocab_size)?;
         let time = ids.shape[ids.shape.len() - 1];
         let logits = self.with(py, |loaded| {
@@ -256,11 +253,7 @@ impl TransformerLM {
         arrays::array(py, logits, &shape)
     }
 
-    fn __call__<'py>(
-        &self,
-        py: Python<'py>,
-        ids: &Bound<'_, PyAny>,
-    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+    fn __call__<'py>(&self, py: Python<'py>, ids: &Bound<'_, PyAny>) -> PyResult<Array<'py>> {
         self.forward(py, ids)
     }
 
@@ -316,6 +309,7 @@ impl TransformerLM {
     /// Raises:
     ///     ValueError: a prompt is empty or has an unknown id, or a setting is out of range.
     ///     KeyboardInterrupt: by Ctrl-C, between two tokens.
+    #[allow(clippy::too_many_arguments, reason = "one a keyword")]
     #[pyo3(signature = (prompt, sampling=None, *, tokenizer=None, callback=None, **overrides))]
     fn generate<'py>(
         &self,
@@ -334,7 +328,13 @@ impl TransformerLM {
         let prompts = Prompts::of(prompt, tokenizer.as_deref(), vocab_size)?;
         let jobs = prompts.jobs(&request, &sampling.stop);
         let done = self.with(py, |loaded| {
-            generate::run(loaded, &self.config, &jobs, tokenizer.as_ref(), callback.as_ref())
+            generate::run(
+                loaded,
+                &self.config,
+                &jobs,
+                tokenizer.as_ref(),
+                callback.as_ref(),
+            )
         })?;
         prompts.results(py, done)
     }
@@ -440,7 +440,8 @@ pub(crate) fn tensors(
         let head = arrays::floats(HEAD, array.bind(py))?;
         let embedding = table.iter().position(|p| p.name == EMBEDDING);
         if embedding.is_none_or(|index| tensors[index].to_f32() != head.values) {
-            let text = format!("{name}: '{HEAD}' is not '{EMBEDDING}', to which the config ties it");
+            let text =
+                format!("{name}: '{HEAD}' is not '{EMBEDDING}', to which the config ties it");
             return Err(value_error(text));
         }
     }

@@ -120,7 +120,10 @@ impl SamplingConfig {
         for (name, value) in changes.into_iter().flat_map(|changes| changes.iter()) {
             let name: String = name.extract()?;
             if !FIELDS.contains(&name.as_str()) {
-                let text = format!("unexpected keyword '{name}'; there are: {}", FIELDS.join(", "));
+                let text = format!(
+                    "unexpected keyword '{name}'; there are: {}",
+                    FIELDS.join(", ")
+                );
                 return Err(PyTypeError::new_err(text));
             }
             copy.setattr(name, value)?;
@@ -153,7 +156,10 @@ impl SamplingConfig {
         let end = match &self.end_token {
             None => None,
             Some(EndToken::Id(id)) if *id as usize >= vocab_size => {
-                let text = format!("end_token is {id}, which is outside of 0 to {}", vocab_size - 1);
+                let text = format!(
+                    "end_token is {id}, which is outside of 0 to {}",
+                    vocab_size - 1
+                );
                 return Err(value_error(text));
             }
             Some(EndToken::Id(id)) => Some(*id),

@@ -17,7 +17,16 @@ use crate::errors::{Failure, check_signals, detached, expect_path, value_error};
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A byte-level BPE tokenizer.
+/// A byte-level BPE tokenizer, with the pre-tokens of GPT-2 unless its files say otherwise.
+///
+/// Args:
+///     vocab: a dict of ids and bytes; ids count from 0 without gaps.
+///     merges: pairs of bytes, in the order in which they were learnt.
+///     special_tokens: texts that are one token each; those that vocab does not have get the ids behind it. What is
+///         neither a byte nor made by a merge is special in any case.
+///
+/// Raises:
+///     TypeError: something is no bytes. ValueError: it is not one tokenizer.
 #[pyclass(frozen, module = "gpu_tlm")]
 pub(crate) struct Tokenizer {
     pub(crate) inner: Arc<ours::Tokenizer>,
@@ -47,7 +56,8 @@ impl Tokenizer {
                 Ok((id, bytes.as_bytes().to_vec()))
             });
             pair.map_err(|_| {
-                let text = format!("vocab must be a dict of ids and bytes, but it has {id}: {bytes}");
+                let text =
+                    format!("vocab must be a dict of ids and bytes, but it has {id}: {bytes}");
                 PyTypeError::new_err(text)
             })
         });
@@ -58,7 +68,9 @@ impl Tokenizer {
                 let pair = pair?;
                 let parts: PyResult<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)> = pair.extract();
                 let (left, right) = parts.map_err(|_| {
-                    PyTypeError::new_err(format!("merges must be pairs of bytes, but one is {pair}"))
+                    PyTypeError::new_err(format!(
+                        "merges must be pairs of bytes, but one is {pair}"
+                    ))
                 })?;
                 Ok((left.as_bytes().to_vec(), right.as_bytes().to_vec()))
             })
@@ -70,6 +82,16 @@ impl Tokenizer {
             .map_err(|error| value_error(error.to_string()))
     }
 
+    /// Reads a tokenizer.
+    ///
+    /// Args:
+    ///     path_or_vocab: a folder with vocab.json and merges.txt or merges.pkl, a tokenizer.json or a .tiktoken file;
+    ///         or a vocabulary in JSON, where merges is given.
+    ///     merges: the merges: pickled pairs of bytes where the name ends in .pkl, and GPT-2's text elsewhere.
+    ///     special_tokens: as for the constructor.
+    ///
+    /// Raises:
+    ///     FileNotFoundError: there is nothing at a path. GpuTlmError: the files are not one tokenizer.
     #[staticmethod]
     #[pyo3(signature = (path_or_vocab, merges=None, special_tokens=None))]
     fn from_files(
@@ -79,22 +101,29 @@ impl Tokenizer {
         special_tokens: Option<Vec<String>>,
     ) -> PyResult<Self> {
         let special_tokens = special_tokens.unwrap_or_default();
-        for path in [Some(&path_or_vocab), merges.as_ref()].into_iter().flatten() {
+        for path in [Some(&path_or_vocab), merges.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             expect_path(path)?;
         }
         detached(py, || {
             let tokenizer = match &merges {
-                Some(merges) => ours::Tokenizer::load_pair(&path_or_vocab, merges, &special_tokens)?,
+                Some(merges) => {
+                    ours::Tokenizer::load_pair(&path_or_vocab, merges, &special_tokens)?
+                }
                 None => ours::Tokenizer::load_with(&path_or_vocab, None, &special_tokens)?,
             };
             Ok(Self::of(tokenizer))
         })
     }
 
+    /// The ids of a text.
     fn encode(&self, py: Python<'_>, text: &str) -> PyResult<Vec<u32>> {
         detached(py, || Ok(self.inner.encode(text)))
     }
 
+    /// The ids of texts one after the other, each encoded when its ids are taken.
     fn encode_iterable(&self, iterable: &Bound<'_, PyAny>) -> PyResult<EncodedIterable> {
         Ok(EncodedIterable {
             tokenizer: self.inner.clone(),
@@ -103,11 +132,16 @@ impl Tokenizer {
         })
     }
 
+    /// The text of ids, an iterable of integers. Bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// Raises:
+    ///     ValueError: an id is outside of the vocabulary.
     fn decode(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<String> {
         let bytes = self.decoded(py, ids)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// The bytes of ids.
     fn decode_bytes<'py>(
         &self,
         py: Python<'py>,
@@ -116,11 +150,13 @@ impl Tokenizer {
         Ok(PyBytes::new(py, &self.decoded(py, ids)?))
     }
 
+    /// Number of tokens, special ones included.
     #[getter]
     fn vocab_size(&self) -> usize {
         self.inner.vocab_size()
     }
 
+    /// The special tokens: a dict of texts and ids.
     #[getter]
     fn special_tokens<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
@@ -130,20 +166,24 @@ impl Tokenizer {
         Ok(dict)
     }
 
+    /// The vocabulary: a dict of ids and bytes.
     #[getter]
     fn vocab<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         vocab(py, &self.inner)
     }
 
+    /// The merges: pairs of bytes, in the order in which they were learnt.
     #[getter]
     fn merges<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         merges(py, &self.inner)
     }
 
+    /// The id of the token with exactly this text, or None; a special token comes first.
     fn token_id(&self, text: &str) -> Option<u32> {
         self.inner.token_id(text)
     }
 
+    /// Writes vocab.json and merges.txt into a folder, which is made if needed.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         detached(py, || Ok(self.inner.save(&path)?))
     }
@@ -237,17 +277,37 @@ impl EncodedIterable {
     }
 }
 
-/// Learns a vocabulary from text files.
+/// Learns a vocabulary from a file: text, JSON lines with a key text, or either compressed by gzip or zstd.
+///
+/// Of all pairs the most frequent is merged, and of equally frequent ones the greatest, left part first.
+///
+/// Args:
+///     input_path: the file, or a folder of some.
+///     vocab_size: tokens wanted: 256 bytes, the special tokens, and one a merge.
+///     special_tokens: tokens that are never merged, and at which texts are split.
+///     special_ids: 'first' gives them the ids from 0 on, 'last' those behind all others.
+///
+/// Returns:
+///     vocab, a dict of ids and bytes, and merges, a list of pairs of bytes.
+///
+/// Raises:
+///     FileNotFoundError: there is nothing at input_path. ValueError: vocab_size is too small.
 #[pyfunction]
 #[pyo3(signature = (input_path, vocab_size, special_tokens=None, *, special_ids="first"))]
-#[allow(clippy::type_complexity, reason = "what the assignment's adapter returns")]
+#[allow(
+    clippy::type_complexity,
+    reason = "what the assignment's adapter returns"
+)]
 pub(crate) fn train_bpe<'py>(
     py: Python<'py>,
     input_path: PathBuf,
     vocab_size: usize,
     special_tokens: Option<Vec<String>>,
     special_ids: &str,
-) -> PyResult<(Bound<'py, PyDict>, Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>)> {
+) -> PyResult<(
+    Bound<'py, PyDict>,
+    Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>,
+)> {
     expect_path(&input_path)?;
     let special_ids = match special_ids {
         "first" => SpecialIds::First,

@@ -12,7 +12,6 @@ use gpu_tlm::train::run::{Run, StartOptions};
 use gpu_tlm::train::schedule;
 use gpu_tlm::train::trainer::Ending;
 use gpu_tlm::weights::{EngineState, ParameterTable};
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySlice};
 
@@ -168,7 +167,6 @@ pub(crate) fn get_lr_cosine_schedule(
 ///     TypeError: tokens are no integers. ValueError: there are too few.
 #[pyfunction]
 #[pyo3(signature = (tokens, batch_size, context_length, *, seed=None, iteration=0))]
-#[allow(clippy::type_complexity, reason = "two arrays")]
 pub(crate) fn get_batch<'py>(
     py: Python<'py>,
     tokens: &Bound<'py, PyAny>,
@@ -176,10 +174,15 @@ pub(crate) fn get_batch<'py>(
     context_length: usize,
     seed: Option<u64>,
     iteration: u64,
-) -> PyResult<(Bound<'py, PyArrayDyn<i64>>, Bound<'py, PyArrayDyn<i64>>)> {
-    for (name, value) in [("batch_size", batch_size), ("context_length", context_length)] {
+) -> PyResult<(arrays::IdArray<'py>, arrays::IdArray<'py>)> {
+    for (name, value) in [
+        ("batch_size", batch_size),
+        ("context_length", context_length),
+    ] {
         if value == 0 || u32::try_from(value).is_err() {
-            return Err(value_error(format!("{name} is {value}, but it must be at least 1")));
+            return Err(value_error(format!(
+                "{name} is {value}, but it must be at least 1"
+            )));
         }
     }
     // What numpy makes of a memory-mapped array is no copy.
@@ -187,7 +190,9 @@ pub(crate) fn get_batch<'py>(
     let shape: Vec<usize> = array.getattr("shape")?.extract()?;
     let &[len] = &shape[..] else {
         let shape = arrays::shown(&shape);
-        return Err(value_error(format!("tokens must have one dimension, not the shape {shape}")));
+        return Err(value_error(format!(
+            "tokens must have one dimension, not the shape {shape}"
+        )));
     };
     if len <= context_length {
         return Err(value_error(format!(
@@ -197,7 +202,9 @@ pub(crate) fn get_batch<'py>(
     }
     let seed = seed.unwrap_or_else(fresh_seed);
     if iteration.checked_mul(batch_size as u64).is_none() {
-        return Err(value_error(format!("iteration is {iteration}, which is too large")));
+        return Err(value_error(format!(
+            "iteration is {iteration}, which is too large"
+        )));
     }
     let order = BatchOrder::random(len, context_length, seed, batch_size);
     let (mut x, mut y) = (Vec::new(), Vec::new());
@@ -212,7 +219,10 @@ pub(crate) fn get_batch<'py>(
         y.extend_from_slice(&window[1..]);
     }
     let shape = [batch_size, context_length];
-    Ok((arrays::id_array(py, x, &shape)?, arrays::id_array(py, y, &shape)?))
+    Ok((
+        arrays::id_array(py, x, &shape)?,
+        arrays::id_array(py, y, &shape)?,
+    ))
 }
 
 /// Key of the optimizer's steps beside the model's, where they are not the iterations.
@@ -221,6 +231,7 @@ const STEPS: &str = "optimizer_steps";
 /// Writes a checkpoint in our format; see `save_checkpoint`.
 #[pyfunction]
 #[pyo3(signature = (path, config, state_dict, moments, iteration, steps))]
+#[allow(clippy::too_many_arguments, reason = "what a checkpoint has")]
 pub(crate) fn write_checkpoint(
     py: Python<'_>,
     path: PathBuf,
@@ -260,7 +271,9 @@ pub(crate) fn write_checkpoint(
         moments,
         loss_scale: None,
     };
-    detached(py, || Ok(checkpoint::save(&path, &table, &state, &metadata)?))
+    detached(py, || {
+        Ok(checkpoint::save(&path, &table, &state, &metadata)?)
+    })
 }
 
 /// Config, parameters, both moments or None, iterations and the optimizer's steps of a checkpoint.
@@ -296,5 +309,11 @@ pub(crate) fn read_checkpoint<'py>(
     };
     let state = dict_of(py, &table, &values)?;
     let config = json::of_model(py, &config)?;
-    Ok((config, state, moments, iteration, steps.unwrap_or(iteration)))
+    Ok((
+        config,
+        state,
+        moments,
+        iteration,
+        steps.unwrap_or(iteration),
+    ))
 }

@@ -2,15 +2,13 @@
 
 use gpu_tlm::gpu::HostRun;
 use gpu_tlm::kernels::attention::{self as kernel, AttentionShape, MAX_HEAD_DIM, Qkv, Saved};
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
 use super::run;
-use crate::arrays::{self, Floats};
+use crate::arrays::{self, Array, Floats, Three};
 use crate::errors::value_error;
 
-type Array<'py> = Bound<'py, PyAny>;
-type Out<'py> = Bound<'py, PyArrayDyn<f32>>;
+type Any<'py> = Bound<'py, PyAny>;
 
 /// Queries, keys and values, and how they lie.
 struct Inputs {
@@ -21,7 +19,7 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn of(query: &Array<'_>, key: &Array<'_>, value: &Array<'_>) -> PyResult<Self> {
+    fn of(query: &Any<'_>, key: &Any<'_>, value: &Any<'_>) -> PyResult<Self> {
         let query = arrays::floats_of("query", query, 4..=4)?;
         let key = arrays::floats_of("key", key, 4..=4)?;
         let value = arrays::floats_of("value", value, 4..=4)?;
@@ -62,7 +60,11 @@ impl Inputs {
         let mut all = vec![0.0; rows * cols];
         let key_first = shape.num_heads * shape.head_dim;
         let value_first = key_first + shape.num_kv_heads * shape.head_dim;
-        for (floats, first) in [(&self.query, 0), (&self.key, key_first), (&self.value, value_first)] {
+        for (floats, first) in [
+            (&self.query, 0),
+            (&self.key, key_first),
+            (&self.value, value_first),
+        ] {
             each_head(&floats.shape, |at, row, col| {
                 let to = row * cols + first + col;
                 all[to..to + shape.head_dim]
@@ -106,10 +108,10 @@ fn heads_of(matrix: &[f32], cols: usize, first: usize, shape: &[usize]) -> Vec<f
 #[pyfunction]
 pub(crate) fn attention<'py>(
     py: Python<'py>,
-    query: &Array<'py>,
-    key: &Array<'py>,
-    value: &Array<'py>,
-) -> PyResult<Out<'py>> {
+    query: &Any<'py>,
+    key: &Any<'py>,
+    value: &Any<'py>,
+) -> PyResult<Array<'py>> {
     let inputs = Inputs::of(query, key, value)?;
     let [output] = run(py, |run| {
         let qkv = inputs.push(run);
@@ -127,16 +129,19 @@ pub(crate) fn attention<'py>(
 #[pyfunction]
 pub(crate) fn attention_backward<'py>(
     py: Python<'py>,
-    query: &Array<'py>,
-    key: &Array<'py>,
-    value: &Array<'py>,
-    d_output: &Array<'py>,
-) -> PyResult<[Out<'py>; 3]> {
+    query: &Any<'py>,
+    key: &Any<'py>,
+    value: &Any<'py>,
+    d_output: &Any<'py>,
+) -> PyResult<Three<'py>> {
     let inputs = Inputs::of(query, key, value)?;
     let shape = inputs.shape;
     let d_output = arrays::floats_of("d_output", d_output, 4..=4)?;
     arrays::expect_shape("d_output", &d_output.shape, &inputs.query.shape)?;
-    let (rows, cols) = (shape.batch * shape.query_rows, shape.num_heads * shape.head_dim);
+    let (rows, cols) = (
+        shape.batch * shape.query_rows,
+        shape.num_heads * shape.head_dim,
+    );
     let mut d_rows = vec![0.0; rows * cols];
     each_head(&d_output.shape, |at, row, col| {
         let to = row * cols + col;
@@ -154,7 +159,11 @@ pub(crate) fn attention_backward<'py>(
             log_sum_exp,
         };
         let gradients = kernel::backward(&mut run.plan, saved, d_output, shape);
-        lies = Some((gradients.tensor.cols, gradients.key_first, gradients.value_first));
+        lies = Some((
+            gradients.tensor.cols,
+            gradients.key_first,
+            gradients.value_first,
+        ));
         [gradients.tensor]
     })?;
     let Some((cols, key_first, value_first)) = lies else {
@@ -164,9 +173,9 @@ pub(crate) fn attention_backward<'py>(
         let values = heads_of(&d_qkv, cols, first, &floats.shape);
         arrays::array(py, values, &floats.shape)
     };
-    Ok([
+    Ok((
         part(0, &inputs.query)?,
         part(key_first, &inputs.key)?,
         part(value_first, &inputs.value)?,
-    ])
+    ))
 }

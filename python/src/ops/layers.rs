@@ -7,14 +7,11 @@ use gpu_tlm::kernels::{
     Gradient, bias as bias_kernel, gelu as gelu_kernel, scale as scale_kernel,
     softmax as softmax_kernel, swiglu as swiglu_kernel,
 };
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
 use super::run;
-use crate::arrays::{self, Floats};
+use crate::arrays::{self, Array, Floats};
 use crate::errors::value_error;
-
-type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
 
 /// Floats of one shape.
 fn alike<const N: usize>(named: [(&str, &Bound<'_, PyAny>); N]) -> PyResult<[Floats; N]> {
@@ -26,7 +23,8 @@ fn alike<const N: usize>(named: [(&str, &Bound<'_, PyAny>); N]) -> PyResult<[Flo
         }
         all.push(floats);
     }
-    all.try_into().map_err(|_| value_error("arrays are missing"))
+    all.try_into()
+        .map_err(|_| value_error("arrays are missing"))
 }
 
 /// Rows of an embedding.
@@ -70,7 +68,9 @@ pub(crate) fn embedding_backward<'py>(
     vocab_size: usize,
 ) -> PyResult<Array<'py>> {
     if vocab_size == 0 || u32::try_from(vocab_size).is_err() {
-        return Err(value_error(format!("vocab_size is {vocab_size}, which is out of range")));
+        return Err(value_error(format!(
+            "vocab_size is {vocab_size}, which is out of range"
+        )));
     }
     let ids = arrays::ids("ids", ids, 0..=usize::MAX, vocab_size)?;
     let d_output = arrays::floats_of("d_output", d_output, 1..=usize::MAX)?;
@@ -126,7 +126,7 @@ pub(crate) fn swiglu_backward<'py>(
     gate: &Bound<'py, PyAny>,
     up: &Bound<'py, PyAny>,
     d_output: &Bound<'py, PyAny>,
-) -> PyResult<[Array<'py>; 2]> {
+) -> PyResult<(Array<'py>, Array<'py>)> {
     let [gate, up, d_output] = alike([("gate", gate), ("up", up), ("d_output", d_output)])?;
     let (rows, cols) = (gate.rows(), gate.cols());
     let both = side_by_side(&[(&gate.values, cols), (&up.values, cols)], rows);
@@ -136,7 +136,7 @@ pub(crate) fn swiglu_backward<'py>(
         [swiglu_kernel::backward(&mut run.plan, both, cols, d_output)]
     })?;
     let half = |first| arrays::array(py, columns(&d_both, 2 * cols, first, cols), &gate.shape);
-    Ok([half(0)?, half(cols)?])
+    Ok((half(0)?, half(cols)?))
 }
 
 /// Matrices of `rows` rows, given with their columns, beside each other.
@@ -151,7 +151,9 @@ pub(super) fn side_by_side(parts: &[(&[f32], usize)], rows: usize) -> Vec<f32> {
 /// Some columns of a matrix with `cols`.
 pub(super) fn columns(values: &[f32], cols: usize, first: usize, count: usize) -> Vec<f32> {
     let rows = values.chunks_exact(cols);
-    rows.flat_map(|row| &row[first..first + count]).copied().collect()
+    rows.flat_map(|row| &row[first..first + count])
+        .copied()
+        .collect()
 }
 
 /// GELU by its tanh approximation, `torch.nn.functional.gelu(x, approximate='tanh')`.
@@ -219,7 +221,11 @@ pub(crate) fn softmax_backward<'py>(
     let [d_x] = run(py, |run| {
         let probabilities = run.floats(rows, cols, &output.values);
         let d_output = run.floats(rows, cols, &d_output.values);
-        [softmax_kernel::backward(&mut run.plan, probabilities, d_output)]
+        [softmax_kernel::backward(
+            &mut run.plan,
+            probabilities,
+            d_output,
+        )]
     })?;
     arrays::array(py, d_x, &output.shape)
 }
@@ -336,10 +342,14 @@ fn turned<'py>(
     let x = arrays::floats_of(name, x, 2..=usize::MAX)?;
     let (time, head_dim) = (x.shape[x.shape.len() - 2], x.cols());
     if !head_dim.is_multiple_of(2) {
-        return Err(value_error(format!("head_dim is {head_dim}, but it must be even")));
+        return Err(value_error(format!(
+            "head_dim is {head_dim}, but it must be even"
+        )));
     }
     if !(theta.is_finite() && theta > 0.0) {
-        return Err(value_error(format!("theta is {theta}, but it must be over 0")));
+        return Err(value_error(format!(
+            "theta is {theta}, but it must be over 0"
+        )));
     }
     let frequencies = rope_kernel::frequencies(head_dim, theta);
     let positions: Vec<usize> = match positions {
@@ -350,7 +360,9 @@ fn turned<'py>(
             positions.values.into_iter().map(|at| at as usize).collect()
         }
     };
-    let angles = positions.into_iter().flat_map(|at| rope_kernel::angles_at(at, &frequencies));
+    let angles = positions
+        .into_iter()
+        .flat_map(|at| rope_kernel::angles_at(at, &frequencies));
     // Sines are every second number.
     let angles: Vec<f32> = angles
         .enumerate()

@@ -5,16 +5,12 @@ use gpu_tlm::gpu::HostRun;
 use gpu_tlm::kernels::cross_entropy as loss_kernel;
 use gpu_tlm::kernels::logprobs::{MAX_TOP, row_words, token_logprobs};
 use gpu_tlm::kernels::sample::{self as kernel, NAN_ROW, NO_TOKEN, SETTINGS_WORDS, SampleRows};
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
 use super::{run, run_words};
-use crate::arrays::{self, Floats, Ids};
+use crate::arrays::{self, Array, Floats, IdArray, Ids};
 use crate::errors::{GpuTlmError, to_python, value_error};
 use crate::sampling::SamplingConfig;
-
-type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
-type IdArray<'py> = Bound<'py, PyArrayDyn<i64>>;
 
 /// Logits `[..., vocab]` and an id for each row.
 fn logits_and_ids(
@@ -121,7 +117,9 @@ pub(crate) fn logprobs<'py>(
 ) -> PyResult<(Array<'py>, IdArray<'py>, Array<'py>)> {
     let (logits, ids) = logits_and_ids(logits, ("ids", ids))?;
     if top > MAX_TOP {
-        return Err(value_error(format!("top is {top}, but it must be at most {MAX_TOP}")));
+        return Err(value_error(format!(
+            "top is {top}, but it must be at most {MAX_TOP}"
+        )));
     }
     let (rows, cols) = (logits.rows(), row_words(top));
     let [words] = run_words(py, |run| {
@@ -170,7 +168,10 @@ impl Rows {
         let logits = arrays::floats_of("logits", logits, 1..=2)?;
         let rows = logits.rows();
         if logits.cols() >= MAX_VOCAB {
-            let text = format!("there are {} logits a row, but at most {MAX_VOCAB}", logits.cols());
+            let text = format!(
+                "there are {} logits a row, but at most {MAX_VOCAB}",
+                logits.cols()
+            );
             return Err(value_error(text));
         }
         check_sampling(&sampling.sampling()).map_err(|error| to_python(error.into()))?;

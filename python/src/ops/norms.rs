@@ -5,20 +5,18 @@ use gpu_tlm::kernels::attention::{AttentionShape, Qkv};
 use gpu_tlm::kernels::head_norm::{self as head_kernel, Gains, HeadNormShape};
 use gpu_tlm::kernels::sum::Sums;
 use gpu_tlm::kernels::{Gradient, layernorm as layer_kernel, rmsnorm as rms_kernel};
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
 use super::run;
-use crate::arrays::{self, Floats};
+use crate::arrays::{self, Array, Floats, Three};
 use crate::errors::value_error;
 
-type Array<'py> = Bound<'py, PyAny>;
-type Result<'py> = PyResult<Bound<'py, PyArrayDyn<f32>>>;
+type Any<'py> = Bound<'py, PyAny>;
 
 /// Rows, and vectors of as many columns.
 fn inputs<const N: usize>(
-    x: &Array<'_>,
-    vectors: [(&str, &Array<'_>); N],
+    x: &Any<'_>,
+    vectors: [(&str, &Any<'_>); N],
     eps: f32,
 ) -> PyResult<(Floats, [Floats; N])> {
     let x = arrays::floats_of("x", x, 1..=usize::MAX)?;
@@ -29,18 +27,22 @@ fn inputs<const N: usize>(
         all.push(vector);
     }
     check_eps(eps)?;
-    let all = all.try_into().map_err(|_| value_error("arrays are missing"))?;
+    let all = all
+        .try_into()
+        .map_err(|_| value_error("arrays are missing"))?;
     Ok((x, all))
 }
 
 fn check_eps(eps: f32) -> PyResult<()> {
     match eps.is_finite() && eps >= 0.0 {
         true => Ok(()),
-        false => Err(value_error(format!("eps is {eps}, but it must be at least 0"))),
+        false => Err(value_error(format!(
+            "eps is {eps}, but it must be at least 0"
+        ))),
     }
 }
 
-fn like_x(d_output: &Array<'_>, x: &Floats) -> PyResult<Floats> {
+fn like_x(d_output: &Any<'_>, x: &Floats) -> PyResult<Floats> {
     let d_output = arrays::floats_of("d_output", d_output, 1..=usize::MAX)?;
     arrays::expect_shape("d_output", &d_output.shape, &x.shape)?;
     Ok(d_output)
@@ -61,10 +63,10 @@ fn gradient(run: &mut HostRun, rows: usize, cols: usize) -> Gradient {
 #[pyo3(signature = (x, weight, eps=1e-5))]
 pub(crate) fn rmsnorm<'py>(
     py: Python<'py>,
-    x: &Array<'py>,
-    weight: &Array<'py>,
+    x: &Any<'py>,
+    weight: &Any<'py>,
     eps: f32,
-) -> Result<'py> {
+) -> PyResult<Array<'py>> {
     let (x, [weight]) = inputs(x, [("weight", weight)], eps)?;
     let [output] = run(py, |run| {
         let input = run.floats(x.rows(), x.cols(), &x.values);
@@ -83,11 +85,11 @@ pub(crate) fn rmsnorm<'py>(
 #[pyo3(signature = (x, weight, d_output, eps=1e-5))]
 pub(crate) fn rmsnorm_backward<'py>(
     py: Python<'py>,
-    x: &Array<'py>,
-    weight: &Array<'py>,
-    d_output: &Array<'py>,
+    x: &Any<'py>,
+    weight: &Any<'py>,
+    d_output: &Any<'py>,
     eps: f32,
-) -> PyResult<[Bound<'py, PyArrayDyn<f32>>; 2]> {
+) -> PyResult<(Array<'py>, Array<'py>)> {
     let (x, [weight]) = inputs(x, [("weight", weight)], eps)?;
     let d_output = like_x(d_output, &x)?;
     let (rows, cols) = (x.rows(), x.cols());
@@ -109,10 +111,10 @@ pub(crate) fn rmsnorm_backward<'py>(
         sums.flush(&mut run.plan);
         [d_input.tensor, d_weight.tensor]
     })?;
-    Ok([
+    Ok((
         arrays::array(py, d_x, &x.shape)?,
         arrays::array(py, d_weight, &[cols])?,
-    ])
+    ))
 }
 
 /// LayerNorm over the last dimension (Ba, Kiros and Hinton 2016).
@@ -123,19 +125,18 @@ pub(crate) fn rmsnorm_backward<'py>(
 #[pyo3(signature = (x, weight, bias, eps=1e-5))]
 pub(crate) fn layernorm<'py>(
     py: Python<'py>,
-    x: &Array<'py>,
-    weight: &Array<'py>,
-    bias: &Array<'py>,
+    x: &Any<'py>,
+    weight: &Any<'py>,
+    bias: &Any<'py>,
     eps: f32,
-) -> Result<'py> {
+) -> PyResult<Array<'py>> {
     let (x, [weight, bias]) = inputs(x, [("weight", weight), ("bias", bias)], eps)?;
     let [output] = run(py, |run| {
         let input = run.floats(x.rows(), x.cols(), &x.values);
         let weight = run.floats(1, x.cols(), &weight.values);
         let bias = run.floats(1, x.cols(), &bias.values);
         let words = Elements::Words;
-        let (output, _) =
-            layer_kernel::forward(&mut run.plan, input, weight, bias, eps, words);
+        let (output, _) = layer_kernel::forward(&mut run.plan, input, weight, bias, eps, words);
         [output]
     })?;
     arrays::array(py, output, &x.shape)
@@ -149,11 +150,11 @@ pub(crate) fn layernorm<'py>(
 #[pyo3(signature = (x, weight, d_output, eps=1e-5))]
 pub(crate) fn layernorm_backward<'py>(
     py: Python<'py>,
-    x: &Array<'py>,
-    weight: &Array<'py>,
-    d_output: &Array<'py>,
+    x: &Any<'py>,
+    weight: &Any<'py>,
+    d_output: &Any<'py>,
     eps: f32,
-) -> PyResult<[Bound<'py, PyArrayDyn<f32>>; 3]> {
+) -> PyResult<Three<'py>> {
     let (x, [weight]) = inputs(x, [("weight", weight)], eps)?;
     let d_output = like_x(d_output, &x)?;
     let (rows, cols) = (x.rows(), x.cols());
@@ -179,11 +180,11 @@ pub(crate) fn layernorm_backward<'py>(
         sums.flush(&mut run.plan);
         [d_input.tensor, d_weight.tensor, d_bias.tensor]
     })?;
-    Ok([
+    Ok((
         arrays::array(py, d_x, &x.shape)?,
         arrays::array(py, d_weight, &[cols])?,
         arrays::array(py, d_bias, &[cols])?,
-    ])
+    ))
 }
 
 /// What both passes of the norm of heads take.
@@ -195,8 +196,8 @@ struct Heads {
 
 impl Heads {
     fn of(
-        qkv: &Array<'_>,
-        gains: [&Array<'_>; 2],
+        qkv: &Any<'_>,
+        gains: [&Any<'_>; 2],
         (num_heads, num_kv_heads): (usize, usize),
         eps: f32,
     ) -> PyResult<Self> {
@@ -206,7 +207,9 @@ impl Heads {
         let key = arrays::floats_of("key_gain", gains[1], 1..=1)?;
         arrays::expect_shape("key_gain", &key.shape, &query.shape)?;
         let head_dim = query.cols();
-        let heads = num_kv_heads.checked_mul(2).and_then(|kv| kv.checked_add(num_heads));
+        let heads = num_kv_heads
+            .checked_mul(2)
+            .and_then(|kv| kv.checked_add(num_heads));
         let cols = heads.and_then(|heads| heads.checked_mul(head_dim));
         if num_heads == 0 || num_kv_heads == 0 || cols != Some(qkv.cols()) {
             return Err(value_error(format!(
@@ -259,15 +262,16 @@ impl Heads {
 ///     float32 of the shape of qkv; values are as they were.
 #[pyfunction]
 #[pyo3(signature = (qkv, query_gain, key_gain, num_heads, num_kv_heads, eps=1e-5))]
+#[allow(clippy::too_many_arguments, reason = "one a keyword")]
 pub(crate) fn head_norm<'py>(
     py: Python<'py>,
-    qkv: &Array<'py>,
-    query_gain: &Array<'py>,
-    key_gain: &Array<'py>,
+    qkv: &Any<'py>,
+    query_gain: &Any<'py>,
+    key_gain: &Any<'py>,
     num_heads: usize,
     num_kv_heads: usize,
     eps: f32,
-) -> Result<'py> {
+) -> PyResult<Array<'py>> {
     let heads = Heads::of(qkv, [query_gain, key_gain], (num_heads, num_kv_heads), eps)?;
     let [output] = run(py, |run| [heads.push(run, eps).0.tensor])?;
     arrays::array(py, output, &heads.qkv.shape)
@@ -282,14 +286,14 @@ pub(crate) fn head_norm<'py>(
 #[allow(clippy::too_many_arguments, reason = "one a keyword")]
 pub(crate) fn head_norm_backward<'py>(
     py: Python<'py>,
-    qkv: &Array<'py>,
-    query_gain: &Array<'py>,
-    key_gain: &Array<'py>,
-    d_output: &Array<'py>,
+    qkv: &Any<'py>,
+    query_gain: &Any<'py>,
+    key_gain: &Any<'py>,
+    d_output: &Any<'py>,
     num_heads: usize,
     num_kv_heads: usize,
     eps: f32,
-) -> PyResult<[Bound<'py, PyArrayDyn<f32>>; 3]> {
+) -> PyResult<Three<'py>> {
     let heads = Heads::of(qkv, [query_gain, key_gain], (num_heads, num_kv_heads), eps)?;
     let d_output = like_x(d_output, &heads.qkv)?;
     let head_dim = heads.shape.head_dim;
@@ -307,9 +311,9 @@ pub(crate) fn head_norm_backward<'py>(
         sums.flush(&mut run.plan);
         [d_normed, d_query.tensor, d_key.tensor]
     })?;
-    Ok([
+    Ok((
         arrays::array(py, d_qkv, &heads.qkv.shape)?,
         arrays::array(py, d_query, &[head_dim])?,
         arrays::array(py, d_key, &[head_dim])?,
-    ])
+    ))
 }

@@ -2,11 +2,10 @@
 
 use gpu_tlm::kernels::adamw::{self as kernel, AdamwSettings, AdamwTensors};
 use gpu_tlm::kernels::{grad_norm as norm_kernel, scale};
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
 use super::run;
-use crate::arrays::{self, Floats};
+use crate::arrays::{self, Floats, Three};
 use crate::errors::value_error;
 
 /// Words that one tensor has at most, 64 MiB: within what every adapter binds.
@@ -14,7 +13,6 @@ const MOST_WORDS: usize = 16 << 20;
 
 /// Parameter, gradient and both moments of some elements.
 type Four = [Vec<f32>; 4];
-type Three<'py> = [Bound<'py, PyArrayDyn<f32>>; 3];
 
 /// One step over as many elements as fit a binding.
 fn step(
@@ -50,7 +48,9 @@ fn settings(betas: (f64, f64), eps: f64, weight_decay: f64) -> PyResult<AdamwSet
         ("weight_decay", weight_decay, weight_decay.is_finite()),
     ] {
         if !holds {
-            return Err(value_error(format!("{name} is {value}, which is out of range")));
+            return Err(value_error(format!(
+                "{name} is {value}, which is out of range"
+            )));
         }
     }
     Ok(AdamwSettings {
@@ -63,7 +63,9 @@ fn settings(betas: (f64, f64), eps: f64, weight_decay: f64) -> PyResult<AdamwSet
 
 fn check_step(lr: f64, t: u64) -> PyResult<()> {
     if !lr.is_finite() {
-        return Err(value_error(format!("lr is {lr}, but it must be a finite number")));
+        return Err(value_error(format!(
+            "lr is {lr}, but it must be a finite number"
+        )));
     }
     if t == 0 {
         return Err(value_error("t is 0, but steps are counted from 1"));
@@ -84,7 +86,8 @@ fn check_step(lr: f64, t: u64) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (
     parameter, gradient, moment1, moment2, *, lr, t, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, clip=1.0
-))]
+), text_signature = "(parameter, gradient, moment1, moment2, *, lr, t, betas=(0.9, 0.999), eps=1e-8, \
+    weight_decay=0.01, clip=1.0)")]
 #[allow(clippy::too_many_arguments, reason = "one a keyword")]
 pub(crate) fn adamw<'py>(
     py: Python<'py>,
@@ -103,9 +106,13 @@ pub(crate) fn adamw<'py>(
     let settings = settings(betas, eps, weight_decay)?;
     let parameter = arrays::floats_of("parameter", parameter, 0..=usize::MAX)?;
     let mut four: Four = Default::default();
-    for (i, (name, value)) in [("gradient", gradient), ("moment1", moment1), ("moment2", moment2)]
-        .into_iter()
-        .enumerate()
+    for (i, (name, value)) in [
+        ("gradient", gradient),
+        ("moment1", moment1),
+        ("moment2", moment2),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let Floats { values, shape } = arrays::floats(name, value)?;
         arrays::expect_shape(name, &shape, &parameter.shape)?;
@@ -114,11 +121,11 @@ pub(crate) fn adamw<'py>(
     four[0] = parameter.values;
     let [parameter_now, first, second] = step(py, &four, settings, (lr, t), clip)?;
     let shape = &parameter.shape;
-    Ok([
+    Ok((
         arrays::array(py, parameter_now, shape)?,
         arrays::array(py, first, shape)?,
         arrays::array(py, second, shape)?,
-    ])
+    ))
 }
 
 /// One step of AdamW over lists of float32 arrays, of which all but the gradients are changed in place.
@@ -163,7 +170,10 @@ pub(crate) fn adamw_in_place<'py>(
             );
             return Err(value_error(text));
         }
-        for (all, own) in four.iter_mut().zip([parameter, gradient.values, first, second]) {
+        for (all, own) in four
+            .iter_mut()
+            .zip([parameter, gradient.values, first, second])
+        {
             all.extend_from_slice(&own);
         }
         written.push(changed);
@@ -211,7 +221,9 @@ fn norm_and_clip(py: Python<'_>, gradients: &[Floats], max_norm: f32) -> PyResul
 fn check_max_norm(max_norm: f32) -> PyResult<()> {
     match max_norm.is_finite() && max_norm > 0.0 {
         true => Ok(()),
-        false => Err(value_error(format!("max_norm is {max_norm}, but it must be over 0"))),
+        false => Err(value_error(format!(
+            "max_norm is {max_norm}, but it must be over 0"
+        ))),
     }
 }
 
@@ -227,7 +239,9 @@ pub(crate) fn grad_norm(
     max_norm: f32,
 ) -> PyResult<(f32, f32)> {
     check_max_norm(max_norm)?;
-    let gradients = gradients.iter().map(|g| arrays::floats_of("gradients", g, 0..=usize::MAX));
+    let gradients = gradients
+        .iter()
+        .map(|g| arrays::floats_of("gradients", g, 0..=usize::MAX));
     let gradients = gradients.collect::<PyResult<Vec<_>>>()?;
     if gradients.is_empty() {
         return Err(value_error("there are no gradients"));

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use super::{run, run_words};
-use crate::arrays;
+use crate::arrays::{self, Array};
 use crate::errors::value_error;
 
 /// A matrix product `[m, n]`.
@@ -24,7 +24,7 @@ pub(crate) fn matmul<'py>(
     a: &Bound<'py, PyAny>,
     b: &Bound<'py, PyAny>,
     form: &str,
-) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+) -> PyResult<Array<'py>> {
     let a = arrays::floats_of("a", a, 2..=2)?;
     let b = arrays::floats_of("b", b, 2..=2)?;
     let ([a0, a1], [b0, b1]) = ([a.shape[0], a.shape[1]], [b.shape[0], b.shape[1]]);
@@ -82,18 +82,21 @@ pub(crate) fn halve<'py>(
 /// Args:
 ///     x: float16 of any shape.
 #[pyfunction]
-pub(crate) fn widen<'py>(
-    py: Python<'py>,
-    x: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+pub(crate) fn widen<'py>(py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
     // Checks the shape, and that they are floats.
     let shape = arrays::floats_of("x", x, 1..=usize::MAX)?.shape;
-    let dense = py.import("numpy")?.call_method1("ascontiguousarray", (x,))?;
+    let dense = py
+        .import("numpy")?
+        .call_method1("ascontiguousarray", (x,))?;
     let Ok(halves) = dense.extract::<PyReadonlyArrayDyn<'_, f16>>() else {
         let found = dense.getattr("dtype")?;
-        return Err(PyTypeError::new_err(format!("x must be of float16, not {found}")));
+        return Err(PyTypeError::new_err(format!(
+            "x must be of float16, not {found}"
+        )));
     };
-    let halves = halves.as_slice().map_err(|error| value_error(error.to_string()))?;
+    let halves = halves
+        .as_slice()
+        .map_err(|error| value_error(error.to_string()))?;
     let bits: Vec<u16> = halves.iter().map(|half| half.to_bits()).collect();
     let cols = shape[shape.len() - 1];
     let [words] = run(py, |run| {
