@@ -163,6 +163,7 @@ fn answers_are_what_the_assistant_says_with_the_end_of_its_turn() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of cases")]
 fn a_line_that_is_no_example_is_named_with_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer(dir.path());

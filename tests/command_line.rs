@@ -6,6 +6,7 @@ mod bad_input;
 mod chatting;
 mod converting;
 mod generating;
+mod instructions;
 mod measure;
 mod plans;
 mod precision;

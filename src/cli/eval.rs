@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::AdapterArgs;
-use super::model::{BaseArgs, ContextArgs};
+use super::model::{BaseArgs, ContextArgs, ModelTokenizer, load_tokenizer};
 use crate::Error;
+use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::data::dataset::{DataShape, Dataset, is_instruction_data};
 use crate::decode::{InferenceModel, ScorePlan, Scorer};
@@ -43,6 +44,28 @@ pub struct EvalArgs {
     pub(super) adapter: AdapterArgs,
 }
 
+impl EvalArgs {
+    /// The tokenizer that is given, or else the model's own, or that of the run that trained it.
+    fn tokenizer_of(&self, checkpoint: &Checkpoint) -> Result<Option<ModelTokenizer>, Error> {
+        let noted = || {
+            let config = &checkpoint.noted()?.config;
+            let path = PathBuf::from(config.get("tokenizer")?.as_str()?);
+            path.exists().then_some(path)
+        };
+        let found = match &self.tokenizer {
+            Some(path) => Some(load_tokenizer(path)?),
+            None => match checkpoint.tokenizer()? {
+                Some(own) => Some(own),
+                None => noted().map(|path| load_tokenizer(&path)).transpose()?,
+            },
+        };
+        if let Some((tokenizer, _)) = found.as_ref().filter(|_| !self.ignore_tokenizer_mismatch) {
+            checkpoint.expect_tokenizer(Some(&tokenizer.hash()))?;
+        }
+        Ok(found.map(|(tokenizer, roles)| (tokenizer.with_prompts_of(&roles), roles)))
+    }
+}
+
 /// Evaluates over all windows that follow each other without overlap.
 ///
 /// # Errors
@@ -60,10 +83,9 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let mut checkpoint = args.base.open(&args.checkpoint)?;
     args.context.limit(&mut checkpoint)?;
     let config = checkpoint.model()?;
-    let tokenizer = match (is_instruction_data(&args.data), &args.tokenizer) {
-        (false, _) => None,
-        (true, Some(path)) => Some(super::model::load_tokenizer(path)?),
-        (true, None) => checkpoint.tokenizer()?,
+    let tokenizer = match is_instruction_data(&args.data) {
+        true => args.tokenizer_of(&checkpoint)?,
+        false => None,
     };
     let dataset = Dataset::open_any(
         &args.data,

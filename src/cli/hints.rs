@@ -36,6 +36,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Config(ConfigError::UnknownKey { nearest: None, .. }) => {
             Some("`gpu-tlm train --help` lists the keys")
         }
+        Error::Dataset(DatasetError::NoTokenizer { .. } | DatasetError::NoEndOfDocument { .. }) => {
+            Some("--tokenizer DIR")
+        }
         Error::Input(error) => of_input(error),
         Error::Npy(error) | Error::Dataset(DatasetError::Npy(error)) => of_token_file(error),
         Error::Tokenizer(TokenizerError::SameOutput { .. }) => Some("--out, --val-out"),

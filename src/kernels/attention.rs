@@ -63,10 +63,24 @@ impl Variant {
             .any(|binding| binding.name == "document_first")
     }
 
-    /// What tells documents apart, if there is something to tell, or what is bound in its place.
-    fn documents(self, documents: Option<Tensor>, unread: Tensor) -> Option<Bound> {
-        let bound = documents.unwrap_or(unread).into();
-        self.tells_documents_apart().then_some(bound)
+    /// `bindings`, and behind them what tells documents apart, or what is bound in its place.
+    fn with_documents(
+        self,
+        mut bindings: Vec<Bound>,
+        documents: Option<Tensor>,
+        unread: Tensor,
+    ) -> Vec<Bound> {
+        let bound = Bound::from(documents.unwrap_or(unread));
+        bindings.extend(self.tells_documents_apart().then_some(bound));
+        bindings
+    }
+
+    /// Which of both gradients, of keys and of values, each launch writes.
+    fn key_value_launches(self, shape: AttentionShape) -> &'static [(bool, bool)] {
+        match self.is_tiled() && shape.head_dim > MAX_JOINT_HEAD_DIM {
+            true => &[(true, false), (false, true)],
+            false => &[(true, true)],
+        }
     }
 
     /// Rows of a workgroup, and the constants that make it so.
@@ -392,9 +406,8 @@ fn push_forward(
         qkv,
         bindings: {
             let operands = variant.read(plan, qkv.tensor);
-            let mut bindings = vec![operands, output.into(), log_sum_exp.into()];
-            bindings.extend(variant.documents(documents.map(|d| d.first), qkv.tensor));
-            bindings
+            let bindings = vec![operands, output.into(), log_sum_exp.into()];
+            variant.with_documents(bindings, documents.map(|d| d.first), qkv.tensor)
         },
         documents: documents.is_some(),
         heads: shape.num_heads,
@@ -489,18 +502,10 @@ fn push_backward(
         kernel: query_kernel,
         qkv: qkv.of(d_qkv),
         bindings: {
-            let mut bindings = vec![
-                operands,
-                d_out,
-                output.into(),
-                log_sum_exp,
-                angles.into(),
-                d_qkv.into(),
-                delta.into(),
-            ];
+            let results = [angles, d_qkv, delta].map(Bound::from);
+            let given = [operands, d_out, output.into(), log_sum_exp];
             let first = saved.documents.map(|documents| documents.first);
-            bindings.extend(variant.documents(first, saved.log_sum_exp));
-            bindings
+            variant.with_documents([&given[..], &results].concat(), first, saved.log_sum_exp)
         },
         documents: saved.documents.is_some(),
         heads: shape.num_heads,
@@ -509,13 +514,7 @@ fn push_backward(
         constants: vec![rotated],
     };
     launch.push(plan, shape);
-    // Which of both gradients each launch writes.
-    let launches: &[(bool, bool)] = match variant {
-        _ if variant.is_tiled() && shape.head_dim > MAX_JOINT_HEAD_DIM => {
-            &[(true, false), (false, true)]
-        }
-        _ => &[(true, true)],
-    };
+    let launches = variant.key_value_launches(shape);
     for &(writes_key, writes_value) in launches {
         let mut constants = vec![rotated];
         if variant.is_tiled() {
@@ -527,17 +526,10 @@ fn push_backward(
             kernel: key_value_kernel,
             qkv: qkv.of(d_qkv),
             bindings: {
-                let mut bindings = vec![
-                    operands,
-                    d_out,
-                    log_sum_exp,
-                    delta.into(),
-                    angles.into(),
-                    d_qkv.into(),
-                ];
+                let others = [delta, angles, d_qkv].map(Bound::from);
+                let given = [operands, d_out, log_sum_exp];
                 let end = saved.documents.map(|documents| documents.end);
-                bindings.extend(variant.documents(end, saved.log_sum_exp));
-                bindings
+                variant.with_documents([given, others].concat(), end, saved.log_sum_exp)
             },
             documents: saved.documents.is_some(),
             heads: shape.num_kv_heads,

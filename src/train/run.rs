@@ -74,12 +74,7 @@ impl Run {
             .logdir
             .get_or_insert_with(|| PathBuf::from("runs/latest"))
             .clone();
-        let claim = match &settings.load_checkpoint {
-            Some(checkpoint) => Claim::GoOn(checkpoint),
-            None if options.replace => Claim::Replace,
-            None => Claim::Begin,
-        };
-        let logdir = Logdir::open(&logdir, claim)?;
+        let logdir = Logdir::open(&logdir, claim(settings, &options))?;
         let initial = open_initial(&mut resolved)?;
         let settings = &resolved.settings;
         let floor = if settings.train_path.is_none() {
@@ -133,12 +128,7 @@ impl Run {
         let expected = tokenizer_hash.as_deref();
         if let Some(hash) = expected.filter(|_| !options.ignore_tokenizer_mismatch) {
             let datasets = std::iter::once(&data).chain(&validation);
-            for file in datasets.filter_map(Dataset::file) {
-                file.expect_tokenizer(hash)?;
-            }
-            for checkpoint in resume.iter().chain(&initial) {
-                checkpoint.expect_tokenizer(Some(hash))?;
-            }
+            expect_tokenizer(hash, datasets, resume.iter().chain(&initial))?;
         }
         fill_in(&mut resolved, &model);
         if own_tokenizer.is_some() {
@@ -329,6 +319,25 @@ pub fn open_initial(resolved: &mut Resolved) -> Result<Option<Checkpoint>, Error
     }
     resolved.fill(&known, &format!("init_from {}", path.display()))?;
     Ok(Some(checkpoint))
+}
+
+fn claim<'a>(settings: &'a Settings, options: &StartOptions) -> Claim<'a> {
+    match &settings.load_checkpoint {
+        Some(checkpoint) => Claim::GoOn(checkpoint),
+        None if options.replace => Claim::Replace,
+        None => Claim::Begin,
+    }
+}
+
+fn expect_tokenizer<'a>(
+    hash: &str,
+    datasets: impl Iterator<Item = &'a Dataset>,
+    mut checkpoints: impl Iterator<Item = &'a Checkpoint>,
+) -> Result<(), Error> {
+    for file in datasets.filter_map(Dataset::file) {
+        file.expect_tokenizer(hash)?;
+    }
+    Ok(checkpoints.try_for_each(|checkpoint| checkpoint.expect_tokenizer(Some(hash)))?)
 }
 
 fn load_tokenizer(path: &Path) -> Result<(Tokenizer, TokenRoles), TokenizerError> {

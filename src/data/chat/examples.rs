@@ -14,7 +14,8 @@ use crate::data::tokenizer::{TokenRoles, Tokenizer};
 ///
 /// - `messages`: a list of objects with `role` (`system`, `user` or `assistant`) and `content`. The model's chat
 ///   template makes text of them. An answer is what each message of the assistant adds to that behind the prompt for
-///   it, the token that ends its turn included.
+///   it, the token that ends its turn included. Where a template shows an earlier answer in
+///   another way once it is answered to, as without its thoughts, the later ones alone count.
 /// - `prompt` and `completion`: two texts, without a template. The answer is the completion, and behind it the token
 ///   that ends a text, where the model has one.
 ///
@@ -148,7 +149,7 @@ impl Reader<'_> {
                     place + 1
                 )
             };
-            let own_prompt = prompt.strip_prefix(&*done).ok_or_else(rewritten)?;
+            let own_prompt = prompt.strip_prefix(&*done);
             let answer = whole.strip_prefix(&*prompt).ok_or_else(rewritten)?;
             if message.content().is_empty() || answer.is_empty() {
                 return Err(format!(
@@ -156,6 +157,12 @@ impl Reader<'_> {
                     place + 1
                 ));
             }
+            if own_prompt.is_none() {
+                // The template shows earlier answers otherwise by now, as without their thoughts: they are no more
+                // than what this one answers to.
+                example = Example::default();
+            }
+            let own_prompt = own_prompt.unwrap_or(&prompt);
             example.push(self.tokenizer.encode(own_prompt), false);
             example.push(self.tokenizer.encode(answer), true);
             done = whole;

@@ -21,7 +21,8 @@ pub struct ChatTemplate {
 }
 
 /// Instructions of a template at most; those of models take some thousand for a chat of a hundred messages.
-const FUEL: u64 = 10_000_000;
+/// One is also taken by 64 bytes of text, so that this bounds memory, too.
+const FUEL: u64 = 2_000_000;
 /// Name of the template in messages.
 const NAME: &str = "chat_template";
 
