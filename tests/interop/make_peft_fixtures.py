@@ -20,11 +20,11 @@ from make_hugging_face_fixtures import Float64Everywhere
 
 ROOT = Path(__file__).parent / "fixtures"
 RANK, ALPHA = 4, 6
-ALL = {"llama": "all-linear", "gpt2": ["c_attn", "c_proj", "c_fc"]}
 CASES = {
     "llama": ("llama_grouped", ["q_proj", "v_proj"], {}),
     "llama_all": ("llama_grouped", "all-linear", {"use_rslora": True}),
     "qwen3": ("qwen3", "all-linear", {"rank_pattern": {"down_proj": 2}, "alpha_pattern": {"down_proj": 5}}),
+    "qwen3_all": ("qwen3", "all-linear", {}),
     "gpt2": ("gpt2", ["c_attn"], {"fan_in_fan_out": True}),
     "gpt2_all": ("gpt2", ["c_attn", "c_proj", "c_fc"], {"fan_in_fan_out": True}),
 }
@@ -32,8 +32,7 @@ CASES = {
 
 def saved(model, folder, state):
     model.save_pretrained(folder)
-    for name in ("README.md",):
-        (folder / name).unlink(missing_ok=True)
+    (folder / "README.md").unlink(missing_ok=True)
     save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 

@@ -17,10 +17,11 @@ use safetensors::SafeTensors;
 use super::hugging_face;
 
 const TIME: usize = 96;
-const CASES: [(&str, &str); 5] = [
+const CASES: [(&str, &str); 6] = [
     ("llama", "llama_grouped"),
     ("llama_all", "llama_grouped"),
     ("qwen3", "qwen3"),
+    ("qwen3_all", "qwen3"),
     ("gpt2", "gpt2"),
     ("gpt2_all", "gpt2"),
 ];
