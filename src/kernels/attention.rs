@@ -292,8 +292,8 @@ impl Launch {
             bindings,
             ..Dispatch::new(self.kernel, shape.params(self.qkv), [])
         };
-        if self.variant.tells_documents_apart() {
-            dispatch = dispatch.constant("DOCUMENTS", self.documents.into());
+        if self.documents {
+            dispatch = dispatch.constant("DOCUMENTS", 1);
         }
         for &(name, value) in &self.constants {
             dispatch = dispatch.constant(name, value);
