@@ -100,6 +100,7 @@ fn eval_and_a_run_measure_the_same_mean_over_answers() {
     assert_eq!(run.code, Some(2), "{}", run.stderr);
     let hash = Tokenizer::load(&other).unwrap().hash();
     assert!(run.stderr.contains(&hash[..12]), "{}", run.stderr);
+    std::fs::write(other.join("chat_template.jinja"), TEMPLATE).unwrap();
     succeed(&[&mismatched[..], &["--ignore-tokenizer-mismatch"]].concat());
 }
 
@@ -116,8 +117,8 @@ fn a_run_on_instruction_data_goes_on_with_the_same_bits() {
         }
         trained(&project, "whole", more);
         let said = trained(&project, "parts", &[more, &["--max-iters", "10"]].concat());
-        // Two examples of six or seven tokens fit a row of sixteen.
-        let rows = if more.is_empty() { "10 rows" } else { "5 rows" };
+        // Two examples of six to nine tokens fit a row of sixteen, mostly.
+        let rows = if more.is_empty() { "10 rows" } else { "6 rows" };
         assert!(
             said.contains(&format!("10 examples in {rows} of 16 tokens")),
             "{said}"
