@@ -121,14 +121,12 @@ PYTHON_PACKAGE = $(TARGET_DIR)/python
 .PHONY: python-wheel
 python-wheel: toolchain ## build the Python package gpu_tlm as a wheel, with full optimisation
 	@echo "==> the wheel of gpu_tlm (release)"
-	@scripts/python-wheel.sh "$(PYTHON)" "$(PYTHON_PACKAGE)" release
+	@CARGO_TARGET_DIR="$(TARGET_DIR)" scripts/python-wheel.sh "$(PYTHON)" "$(PYTHON_PACKAGE)" release
 
 .PHONY: test-python
 test-python: toolchain loader ## build the Python package, install it into venvs of its own, and test it
-	@echo "==> the Python package's Rust"
-	$(CARGO) clippy --locked --manifest-path python/Cargo.toml --target-dir "$(PYTHON_PACKAGE)" -- -D warnings
 	@scripts/ensure-torch.sh "$(PYTHON)"
-	@scripts/test-python.sh "$(PYTHON)" "$(PYTHON_PACKAGE)"
+	@CARGO_TARGET_DIR="$(TARGET_DIR)" scripts/test-python.sh "$(PYTHON)" "$(PYTHON_PACKAGE)"
 
 SECONDS_OF_SOAK ?= 60
 
@@ -222,13 +220,11 @@ lint: format clippy doc ## check format, clippy and documentation; warnings are 
 .PHONY: format
 format: ## check the format
 	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path python/Cargo.toml --check
 
 .PHONY: clippy
 clippy: toolchain ## check with clippy
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
-	$(CARGO) clippy --locked -p tokenizer-comparison -- -D warnings
 
 .PHONY: doc
 doc: toolchain ## build the documentation

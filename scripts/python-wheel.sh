@@ -2,7 +2,8 @@
 # Builds the Python package gpu_tlm as a wheel, by maturin in an environment of its own.
 #
 # Usage: python-wheel.sh PYTHON FOLDER PROFILE
-# where FOLDER takes the build and, in FOLDER/wheels, the wheel; PROFILE is dev or release.
+# where FOLDER takes the tools and, in FOLDER/wheels, the wheel; PROFILE is dev or release. Cargo builds where
+# CARGO_TARGET_DIR says.
 set -eu
 # shellcheck source=scripts/packages.sh
 . "$(dirname "$0")/packages.sh"
@@ -22,5 +23,5 @@ fi
 # An older version's would be installed in its place.
 rm -rf "$folder/wheels"
 # maturin says on standard error what it does.
-CARGO_TARGET_DIR=$folder "$folder/build/bin/maturin" build --locked --profile "$profile" \
+"$folder/build/bin/maturin" build --locked --profile "$profile" \
     --manifest-path "$(dirname "$0")/../python/Cargo.toml" --out "$folder/wheels"

@@ -3,7 +3,7 @@
 # brings alone, and everything against the system's PyTorch in another one.
 #
 # Usage: test-python.sh PYTHON FOLDER
-# where PYTHON has PyTorch and numpy, and FOLDER takes the build and the environments.
+# where PYTHON has PyTorch and numpy, and FOLDER takes the wheel and the environments.
 set -eu
 
 python=$1

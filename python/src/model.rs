@@ -430,7 +430,7 @@ pub(crate) fn tensors(
         let (key, array) = named.swap_remove(at);
         let floats = arrays::floats(&key, array.bind(py))?;
         arrays::expect_shape(&key, &floats.shape, &parameter.shape())?;
-        tensors.push(HostTensor::from_f32(parameter.storage, &floats.values));
+        tensors.push(HostTensor::from_f32(&floats.values));
     }
     // PyTorch names a tied head twice.
     if table.config().tie_embeddings

@@ -154,7 +154,7 @@ impl SamplingConfig {
         vocab_size: usize,
     ) -> PyResult<Request> {
         let end = match &self.end_token {
-            None => None,
+            None => Vec::new(),
             Some(EndToken::Id(id)) if *id as usize >= vocab_size => {
                 let text = format!(
                     "end_token is {id}, which is outside of 0 to {}",
@@ -162,8 +162,8 @@ impl SamplingConfig {
                 );
                 return Err(value_error(text));
             }
-            Some(EndToken::Id(id)) => Some(*id),
-            Some(EndToken::Text(text)) => tokenizer.and_then(|t| t.token_id(text)),
+            Some(EndToken::Id(id)) => vec![*id],
+            Some(EndToken::Text(text)) => Vec::from_iter(tokenizer.and_then(|t| t.token_id(text))),
         };
         let overflow = match &self.overflow[..] {
             "exact" => Overflow::Exact,

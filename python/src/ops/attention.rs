@@ -115,7 +115,7 @@ pub(crate) fn attention<'py>(
     let inputs = Inputs::of(query, key, value)?;
     let [output] = run(py, |run| {
         let qkv = inputs.push(run);
-        [kernel::forward(&mut run.plan, qkv, inputs.shape).0]
+        [kernel::forward(&mut run.plan, qkv, inputs.shape, None).0]
     })?;
     let cols = inputs.shape.num_heads * inputs.shape.head_dim;
     let shape = &inputs.query.shape;
@@ -150,11 +150,12 @@ pub(crate) fn attention_backward<'py>(
     let mut lies = None;
     let [d_qkv] = run(py, |run| {
         let qkv = inputs.push(run);
-        let (output, log_sum_exp) = kernel::forward(&mut run.plan, qkv, shape);
+        let (output, log_sum_exp) = kernel::forward(&mut run.plan, qkv, shape, None);
         let d_output = run.floats(rows, cols, &d_rows);
         let saved = Saved {
             qkv,
             rotation: None,
+            documents: None,
             output,
             log_sum_exp,
         };

@@ -66,6 +66,7 @@ pub(crate) fn mean_cross_entropy(
         let losses = run.plan.scratch("losses", 1, rows);
         loss_kernel::forward(&mut run.plan, input, words, losses, None, None);
         let total = run.plan.scratch("total", 1, 1);
+        let scale = run.floats(1, 1, &[scale]);
         loss_kernel::loss_sum(&mut run.plan, losses, total, scale, false);
         [total]
     })?;
@@ -91,6 +92,7 @@ pub(crate) fn cross_entropy_backward<'py>(
         let input = run.floats(rows, logits.cols(), &logits.values);
         let words = run.words(1, rows, targets.values);
         let losses = run.plan.scratch("losses", 1, rows);
+        let scale = run.floats(1, 1, &[scale]);
         loss_kernel::forward(&mut run.plan, input, words, losses, Some(scale), None);
         [input]
     })?;
