@@ -1,6 +1,9 @@
 //! Arrays between numpy and us: f32 and ids in, f32 and ids out, shapes checked.
 
-use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use gpu_tlm::kernels::cross_entropy::IGNORED;
+use numpy::{
+    Element, PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -74,6 +77,27 @@ pub(crate) fn floats(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Floats> {
     Ok(Floats { values, shape })
 }
 
+/// `value`, which must be an array of just this type with at least one element, and its shape.
+pub(crate) fn exactly<T: Element + Clone>(
+    name: &str,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<(Vec<T>, Vec<usize>)> {
+    let py = value.py();
+    let (array, _) = as_array(name, value)?;
+    let shape: Vec<usize> = array.getattr("shape")?.extract()?;
+    let dense = py
+        .import("numpy")?
+        .call_method1("ascontiguousarray", (&array,))?;
+    let Ok(dense) = dense.extract::<PyReadonlyArrayDyn<'_, T>>() else {
+        let (wanted, found) = (T::get_dtype(py), dtype_of(&array));
+        let text = format!("{name} must be an array of {wanted}, not of {found}");
+        return Err(PyTypeError::new_err(text));
+    };
+    expect_dimensions(name, &shape, 1..=usize::MAX)?;
+    let values = dense.as_slice().map_err(as_value_error)?.to_vec();
+    Ok((values, shape))
+}
+
 /// [`floats`] with at least one element and so many dimensions.
 pub(crate) fn floats_of(
     name: &str,
@@ -126,12 +150,39 @@ pub(crate) fn expect_shape(name: &str, found: &[usize], wanted: &[usize]) -> PyR
     Err(PyValueError::new_err(text))
 }
 
+/// PyTorch's `ignore_index`: the target of rows that do not count.
+const IGNORE_INDEX: i64 = -100;
+
 /// `value` as ids below `bound`: integers of any type, in so many dimensions.
 pub(crate) fn ids(
     name: &str,
     value: &Bound<'_, PyAny>,
     dimensions: std::ops::RangeInclusive<usize>,
     bound: usize,
+) -> PyResult<Ids> {
+    let word = |id: i64| u32::try_from(id).ok().filter(|&id| (id as usize) < bound);
+    words(name, value, dimensions, (word, bound))
+}
+
+/// [`ids`] among which [`IGNORE_INDEX`] gives `IGNORED`.
+pub(crate) fn targets(
+    name: &str,
+    value: &Bound<'_, PyAny>,
+    dimensions: std::ops::RangeInclusive<usize>,
+    bound: usize,
+) -> PyResult<Ids> {
+    let word = |id: i64| match id {
+        IGNORE_INDEX => Some(IGNORED),
+        id => u32::try_from(id).ok().filter(|&id| (id as usize) < bound),
+    };
+    words(name, value, dimensions, (word, bound))
+}
+
+fn words(
+    name: &str,
+    value: &Bound<'_, PyAny>,
+    dimensions: std::ops::RangeInclusive<usize>,
+    (word, bound): (impl Fn(i64) -> Option<u32>, usize),
 ) -> PyResult<Ids> {
     let (array, kind) = as_array(name, value)?;
     let shape: Vec<usize> = array.getattr("shape")?.extract()?;
@@ -145,15 +196,14 @@ pub(crate) fn ids(
     let dense = numpy.call_method1("ascontiguousarray", (array, numpy.getattr("int64")?))?;
     let dense: PyReadonlyArrayDyn<'_, i64> = dense.extract()?;
     let dense = dense.as_slice().map_err(as_value_error)?;
-    let id = |(position, &id): (usize, &i64)| match u32::try_from(id) {
-        Ok(word) if (word as usize) < bound => Ok(word),
-        _ => {
+    let id = |(position, &id): (usize, &i64)| {
+        word(id).ok_or_else(|| {
             let text = format!(
                 "{name}: id {id} at position {position} is outside of 0 to {}",
                 bound - 1
             );
-            Err(PyValueError::new_err(text))
-        }
+            PyValueError::new_err(text)
+        })
     };
     let values = dense.iter().enumerate().map(id).collect::<PyResult<_>>()?;
     Ok(Ids { values, shape })

@@ -1,9 +1,11 @@
 //! JSON between Python's objects and ours.
 
 use gpu_tlm::config::{KEYS, ModelConfig, Resolved, Settings};
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList, PyTuple};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::errors::{to_python as error_to_python, value_error};
@@ -16,13 +18,29 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
 
 /// A dict as a JSON object; paths become their text.
 pub(crate) fn object(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Map<String, Value>> {
-    let py = value.py();
-    if !value.is_instance_of::<PyDict>() {
-        let found = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "{name} must be a dict, not {found}"
-        )));
+    expect::<PyDict>(name, "dict", value)?;
+    dumped(name, value)
+}
+
+/// A list or tuple as JSON values.
+pub(crate) fn list(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<Value>> {
+    if !value.is_instance_of::<PyTuple>() {
+        expect::<PyList>(name, "list", value)?;
     }
+    dumped(name, value)
+}
+
+fn expect<T: PyTypeInfo>(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_instance_of::<T>() {
+        return Ok(());
+    }
+    let found = value.get_type().name()?;
+    let text = format!("{name} must be a {wanted}, not {found}");
+    Err(PyTypeError::new_err(text))
+}
+
+fn dumped<T: DeserializeOwned>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {
+    let py = value.py();
     let options = PyDict::new(py);
     options.set_item("default", py.import("os")?.getattr("fspath")?)?;
     let text: String = py

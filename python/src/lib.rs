@@ -23,7 +23,9 @@ mod _gpu_tlm {
     #[pymodule_export]
     use crate::model::TransformerLM;
     #[pymodule_export]
-    use crate::ops::attention::{attention, attention_backward};
+    use crate::ops::attention::{
+        attention, attention_backward, attention_cached, attention_weights,
+    };
     #[pymodule_export]
     use crate::ops::layers::{
         bias, bias_backward, embedding, embedding_backward, gelu, gelu_backward, rope,
@@ -40,7 +42,7 @@ mod _gpu_tlm {
     #[pymodule_export]
     use crate::ops::optimiser::{adamw, adamw_in_place, clip_in_place, grad_norm};
     #[pymodule_export]
-    use crate::ops::products::{halve, matmul, widen};
+    use crate::ops::products::{dequantize, halve, matmul, widen};
     #[pymodule_export]
     use crate::sampling::SamplingConfig;
     #[pymodule_export]

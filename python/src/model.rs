@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gpu_tlm::checkpoint::Checkpoint;
 use gpu_tlm::config::ModelConfig;
-use gpu_tlm::decode::{BatchLogits, Generator, InferenceModel};
+use gpu_tlm::data::chat::{ChatError, ChatTemplate, Message};
+use gpu_tlm::data::tokenizer::{self, TokenRoles};
+use gpu_tlm::decode::{BatchLogits, Completion, Generator, InferenceModel, Job};
 use gpu_tlm::gpu::Device;
 use gpu_tlm::train::gradients::Gradients;
 use gpu_tlm::weights::{HostTensor, ParameterTable};
@@ -14,7 +16,7 @@ use pyo3::types::PyDict;
 
 use crate::arrays::{self, Array};
 use crate::device;
-use crate::errors::{Failure, GpuTlmError, detached, expect_path, value_error};
+use crate::errors::{Failure, GpuTlmError, detached, expect_path, to_python, value_error};
 use crate::generate::{self, Prompts};
 use crate::json;
 use crate::sampling::SamplingConfig;
@@ -34,8 +36,14 @@ use crate::tokenizer::Tokenizer;
 pub(crate) struct TransformerLM {
     config: ModelConfig,
     table: ParameterTable,
-    tokenizer: Option<Py<Tokenizer>>,
+    own: Option<OwnTokenizer>,
     loaded: Mutex<Option<Loaded>>,
+}
+
+/// What a model's files tell of its tokens.
+struct OwnTokenizer {
+    tokenizer: Py<Tokenizer>,
+    roles: TokenRoles,
 }
 
 /// What a model holds until it is closed.
@@ -142,12 +150,16 @@ impl TransformerLM {
             let values: Arc<[HostTensor]> = values.collect::<Result<_, _>>()?;
             // Whoever gives ids needs none.
             let tokenizer = checkpoint.tokenizer().ok().flatten();
-            let tokenizer = tokenizer.map(|(tokenizer, roles)| tokenizer.with_prompts_of(&roles));
+            let tokenizer =
+                tokenizer.map(|(tokenizer, roles)| (tokenizer.with_prompts_of(&roles), roles));
             let loaded = Loaded::new(device::open(device.as_deref())?, values);
             Ok((config, table, loaded, tokenizer))
         })?;
-        let tokenizer = tokenizer.map(|tokenizer| Py::new(py, Tokenizer::of(tokenizer)));
-        Ok(Self::of(config, table, tokenizer.transpose()?, loaded))
+        let own = tokenizer.map(|(tokenizer, roles)| -> PyResult<_> {
+            let tokenizer = Py::new(py, Tokenizer::of(tokenizer))?;
+            Ok(OwnTokenizer { tokenizer, roles })
+        });
+        Ok(Self::of(config, table, own.transpose()?, loaded))
     }
 
     /// A model of a config and parameters by name, as `state_dict` gives them.
@@ -184,7 +196,7 @@ impl TransformerLM {
     /// The tokenizer that came with the model's files, or None.
     #[getter]
     fn tokenizer(&self, py: Python<'_>) -> Option<Py<Tokenizer>> {
-        self.tokenizer.as_ref().map(|own| own.clone_ref(py))
+        self.own.as_ref().map(|own| own.tokenizer.clone_ref(py))
     }
 
     /// Name of the device's adapter.
@@ -262,10 +274,10 @@ impl TransformerLM {
     ///
     /// Args:
     ///     ids: integers `[time]` or `[batch, time]`.
-    ///     targets: integers of the same shape, the token behind each.
+    ///     targets: integers of the same shape, the token behind each; -100 where none counts, as in PyTorch.
     ///
     /// Returns:
-    ///     the loss, and a dict of names and float32 arrays with the shapes of `state_dict()`.
+    ///     the loss, 0 where no target counts, and a dict of names and float32 arrays with the shapes of `state_dict()`.
     ///
     /// Raises:
     ///     TypeError, ValueError: as for `forward`, or the shapes differ.
@@ -277,7 +289,7 @@ impl TransformerLM {
     ) -> PyResult<(f32, Bound<'py, PyDict>)> {
         let vocab_size = self.config.vocab_size;
         let ids = arrays::ids("ids", ids, 1..=2, vocab_size)?;
-        let targets = arrays::ids("targets", targets, 1..=2, vocab_size)?;
+        let targets = arrays::targets("targets", targets, 1..=2, vocab_size)?;
         arrays::expect_shape("targets", &targets.shape, &ids.shape)?;
         let time = ids.shape[ids.shape.len() - 1];
         let (loss, gradients) = self.with(py, |loaded| {
@@ -321,22 +333,64 @@ impl TransformerLM {
         overrides: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let sampling = SamplingConfig::with(py, sampling, overrides)?;
+        let ends = match (&tokenizer, &self.own) {
+            (Some(given), _) => TokenRoles::of(&given.get().inner).eos,
+            (None, Some(own)) => own.roles.eos.clone(),
+            (None, None) => Vec::new(),
+        };
         let tokenizer = tokenizer.or_else(|| self.tokenizer(py));
         let tokenizer = tokenizer.map(|tokenizer| tokenizer.get().inner.clone());
         let vocab_size = self.config.vocab_size;
-        let request = sampling.request(tokenizer.as_deref(), vocab_size)?;
+        let request = sampling.request(tokenizer.as_deref(), &ends, vocab_size)?;
         let prompts = Prompts::of(prompt, tokenizer.as_deref(), vocab_size)?;
         let jobs = prompts.jobs(&request, &sampling.stop);
-        let done = self.with(py, |loaded| {
-            generate::run(
-                loaded,
-                &self.config,
-                &jobs,
-                tokenizer.as_ref(),
-                callback.as_ref(),
-            )
-        })?;
+        let done = self.completions(py, &jobs, tokenizer.as_ref(), callback.as_ref())?;
         prompts.results(py, done)
+    }
+
+    /// Answers a conversation, which becomes text by the chat template that came with the model.
+    ///
+    /// Args:
+    ///     messages: a list of dicts with role (system, user or assistant) and content; a list of parts of text may
+    ///         be a content, too.
+    ///     sampling: how tokens are drawn. What ends the assistant's messages ends the answer, unless end_token is
+    ///         given.
+    ///     callback, overrides: as for `generate`.
+    ///
+    /// Returns:
+    ///     the answer: the content of the assistant's next message.
+    ///
+    /// Raises:
+    ///     ValueError: the model's files have no chat template, or it does not take these messages.
+    ///     GpuTlmError: the template itself fails.
+    #[pyo3(signature = (messages, sampling=None, *, callback=None, **overrides))]
+    fn chat(
+        &self,
+        py: Python<'_>,
+        messages: &Bound<'_, PyAny>,
+        sampling: Option<&Bound<'_, SamplingConfig>>,
+        callback: Option<Py<PyAny>>,
+        overrides: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<String> {
+        let sampling = SamplingConfig::with(py, sampling, overrides)?;
+        let messages = messages_of(messages)?;
+        let Some(OwnTokenizer { tokenizer, roles }) = &self.own else {
+            return Err(to_python(ChatError::NoTemplate.into()));
+        };
+        let tokenizer = tokenizer.get().inner.clone();
+        let template = ChatTemplate::new(&tokenizer, roles);
+        let template = template.map_err(|error| to_python(error.into()))?;
+        let ends = roles.eos.iter().copied();
+        let ends: Vec<u32> = ends.chain(template.end_of_turn(&tokenizer)).collect();
+        let text = template.render(&messages, true);
+        let text = text.map_err(|error| to_python(error.into()))?;
+        let mut request = sampling.request(Some(&tokenizer), &ends, self.config.vocab_size)?;
+        // The template has written what stands before a text.
+        request.prompt = tokenizer.encode(&text);
+        let stops = sampling.stop.clone();
+        let job = Job { request, stops };
+        let done = self.completions(py, &[job], Some(&tokenizer), callback.as_ref())?;
+        Ok(done.into_iter().map(|completion| completion.text).collect())
     }
 
     /// Frees what the model has on the device and in memory; using it afterwards is an exception.
@@ -383,15 +437,27 @@ impl TransformerLM {
     fn of(
         config: ModelConfig,
         table: ParameterTable,
-        tokenizer: Option<Py<Tokenizer>>,
+        own: Option<OwnTokenizer>,
         loaded: Loaded,
     ) -> Self {
         Self {
             config,
             table,
-            tokenizer,
+            own,
             loaded: Mutex::new(Some(loaded)),
         }
+    }
+
+    fn completions(
+        &self,
+        py: Python<'_>,
+        jobs: &[Job],
+        tokenizer: Option<&Arc<tokenizer::Tokenizer>>,
+        callback: Option<&Py<PyAny>>,
+    ) -> PyResult<Vec<Completion>> {
+        self.with(py, |loaded| {
+            generate::run(loaded, &self.config, jobs, tokenizer, callback)
+        })
     }
 
     /// Does something with the model, without the interpreter lock: whoever waits for a model must not hold that.
@@ -411,6 +477,18 @@ impl TransformerLM {
             }
         })
     }
+}
+
+/// The messages of a list of dicts.
+fn messages_of(value: &Bound<'_, PyAny>) -> PyResult<Vec<Message>> {
+    let values = json::list("messages", value)?;
+    if values.is_empty() {
+        return Err(value_error("messages are none; give at least one"));
+    }
+    let read = |(index, value)| {
+        Message::read(value).map_err(|problem| value_error(format!("message {index} {problem}")))
+    };
+    values.iter().enumerate().map(read).collect()
 }
 
 /// The tensors of a table from a dict of arrays.

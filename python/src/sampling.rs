@@ -10,7 +10,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::value_error;
+use crate::errors::{to_python, value_error};
 
 /// How tokens are drawn. What may be drawn is decided in this order: repetition penalty, temperature, top-k,
 /// top-p, min-p.
@@ -24,8 +24,8 @@ use crate::errors::value_error;
 ///     max_new_tokens: most tokens to add.
 ///     seed: the same seed and prompt give the same tokens; None draws anew every time.
 ///     stop: texts before the first of which the result ends; they need a tokenizer.
-///     end_token: the token that ends a text, as text or id, and is no part of the result; None goes on. A text
-///         that the tokenizer does not have ends nothing.
+///     end_token: the token that ends a text, as text or id, and is no part of the result; None goes on. 'auto' are
+///         the tokens that the model's files name, and else `<|endoftext|>`, where the tokenizer has it.
 ///     overflow: what happens when prompt and new tokens exceed the context: 'exact' computes the window anew for
 ///         each token, 'rolling' keeps what was computed (faster, other numbers), 'stop' ends the text.
 #[pyclass(module = "gpu_tlm", get_all, set_all)]
@@ -42,6 +42,9 @@ pub(crate) struct SamplingConfig {
     end_token: Option<EndToken>,
     overflow: String,
 }
+
+/// The [`EndToken`] that stands for the model's own.
+const AUTO: &str = "auto";
 
 /// A token as text or id.
 #[derive(Clone, FromPyObject, IntoPyObject)]
@@ -69,9 +72,9 @@ impl SamplingConfig {
     #[new]
     #[pyo3(signature = (
         temperature=1.0, top_k=None, top_p=None, min_p=None, repetition_penalty=1.0, max_new_tokens=256, seed=None,
-        stop=None, end_token=Some(EndToken::Text("<|endoftext|>".to_owned())), overflow="exact".to_owned()
+        stop=None, end_token=Some(EndToken::Text(AUTO.to_owned())), overflow="exact".to_owned()
     ), text_signature = "(temperature=1.0, top_k=None, top_p=None, min_p=None, repetition_penalty=1.0, \
-        max_new_tokens=256, seed=None, stop=None, end_token='<|endoftext|>', overflow='exact')")]
+        max_new_tokens=256, seed=None, stop=None, end_token='auto', overflow='exact')")]
     #[allow(clippy::too_many_arguments, reason = "one a keyword")]
     fn new(
         temperature: f32,
@@ -147,10 +150,11 @@ impl SamplingConfig {
         self.seed.unwrap_or_else(fresh_seed)
     }
 
-    /// What to generate from prompts, without one.
+    /// What to generate from prompts, without one. `own_ends` are the tokens that end a text by default.
     pub(crate) fn request(
         &self,
         tokenizer: Option<&ours::Tokenizer>,
+        own_ends: &[u32],
         vocab_size: usize,
     ) -> PyResult<Request> {
         let end = match &self.end_token {
@@ -163,7 +167,14 @@ impl SamplingConfig {
                 return Err(value_error(text));
             }
             Some(EndToken::Id(id)) => vec![*id],
-            Some(EndToken::Text(text)) => Vec::from_iter(tokenizer.and_then(|t| t.token_id(text))),
+            Some(EndToken::Text(text)) if text == AUTO => own_ends.to_vec(),
+            Some(EndToken::Text(text)) => {
+                let tokenizer =
+                    tokenizer.ok_or_else(|| to_python(DecodeError::NoTokenizer.into()))?;
+                let id = tokenizer.token_id(text);
+                let unknown = || to_python(DecodeError::NoSuchToken(text.clone()).into());
+                vec![id.ok_or_else(unknown)?]
+            }
         };
         let overflow = match &self.overflow[..] {
             "exact" => Overflow::Exact,

@@ -12,6 +12,7 @@ use gpu_tlm::train::run::{Run, StartOptions};
 use gpu_tlm::train::schedule;
 use gpu_tlm::train::trainer::Ending;
 use gpu_tlm::weights::{EngineState, ParameterTable};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySlice};
 
@@ -181,7 +182,8 @@ pub(crate) fn get_batch<'py>(
     ] {
         if value == 0 || u32::try_from(value).is_err() {
             return Err(value_error(format!(
-                "{name} is {value}, but it must be at least 1"
+                "{name} is {value}, but it must be from 1 to {}",
+                u32::MAX
             )));
         }
     }
@@ -208,6 +210,12 @@ pub(crate) fn get_batch<'py>(
     }
     let order = BatchOrder::random(len, context_length, seed, batch_size);
     let (mut x, mut y) = (Vec::new(), Vec::new());
+    for all in [&mut x, &mut y] {
+        let count = batch_size.checked_mul(context_length);
+        let count = count.ok_or_else(|| PyMemoryError::new_err("the batch is too large"))?;
+        let reserved = all.try_reserve_exact(count);
+        reserved.map_err(|error| PyMemoryError::new_err(error.to_string()))?;
+    }
     for start in order.starts(iteration) {
         let end = start + context_length + 1;
         let bounds = [start, end].map(|at| isize::try_from(at).unwrap_or(isize::MAX));

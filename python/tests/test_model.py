@@ -62,6 +62,7 @@ def test_loss_and_gradients_are_those_of_pytorch(any_model, rng):
     # The longest first: what it leaves of positions must not stay.
     for shape in [(3, 24), (2, 7), (1, 1)]:
         ids, targets = rng.integers(0, 61, (2, *shape))
+        targets[0, 3:6] = -100
         loss, grads = any_model.loss_and_grads(ids, targets)
         weights = reference.weights_of(any_model.state_dict())
         logits = reference.logits(any_model.config, weights, torch.tensor(ids))
@@ -74,6 +75,12 @@ def test_loss_and_gradients_are_those_of_pytorch(any_model, rng):
         scale = np.median([np.abs(grad).max() for grad in wanted.values()])
         for name, grad in grads.items():
             close(grad, wanted[name], scale=scale if "k_proj.bias" in name else 0.0)
+
+
+def test_nothing_is_learned_where_no_target_counts(model):
+    loss, grads = model.loss_and_grads([[1, 2, 3]], [[-100] * 3])
+    assert loss == 0
+    assert all(not grad.any() for grad in grads.values())
 
 
 def test_a_state_dict_makes_the_same_model(model):
@@ -211,6 +218,7 @@ def test_wrong_arguments_are_python_exceptions(model, tmp_path):
         (ValueError, "longer than the model's context of 24", lambda: model.forward([0] * 25)),
         (ValueError, "longer than the model's context", lambda: model.loss_and_grads([0] * 25, [0] * 25)),
         (ValueError, "targets must have the shape", lambda: model.loss_and_grads([1, 2], [1])),
+        (ValueError, "targets: id -1 ", lambda: model.loss_and_grads([1, 2], [1, -1])),
         (ValueError, "prompt is empty", lambda: model.generate([])),
         (ValueError, "prompt is empty", lambda: model.generate([[1], []])),
         (ValueError, "needs a tokenizer", lambda: model.generate("text")),
@@ -219,6 +227,12 @@ def test_wrong_arguments_are_python_exceptions(model, tmp_path):
         (ValueError, "top-p is 2", lambda: model.generate([1], top_p=2.0)),
         (ValueError, "overflow is 'x'", lambda: model.generate([1], overflow="x")),
         (ValueError, "end_token is 61", lambda: model.generate([1], end_token=61)),
+        (ValueError, "tokenizer", lambda: model.generate([1], end_token="</s>")),
+        (ValueError, "no chat template", lambda: model.chat([{"role": "user", "content": "Hello"}])),
+        (ValueError, "message 0 has a role that is", lambda: model.chat([{"role": "robot", "content": "Hello"}])),
+        (ValueError, "message 1 has no content", lambda: model.chat([{"role": "user", "content": ""}, {"role": "user"}])),
+        (ValueError, "messages are none", lambda: model.chat([])),
+        (TypeError, "messages must be a list, not str", lambda: model.chat("Hello")),
         (TypeError, "unexpected keyword 'top_q'", lambda: model.generate([1], top_q=1)),
         (TypeError, "sampling", lambda: model.generate([1], sampling=3)),
         (TypeError, "temperature", lambda: gpu_tlm.SamplingConfig(temperature="hot")),

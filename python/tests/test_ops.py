@@ -45,6 +45,9 @@ def test_embedding(rng):
     close(ops.embedding_backward(ids, d_output, 9), want)
     with pytest.raises(ValueError, match="id 9"):
         ops.embedding(weight, [9])
+    for count in [0, 2**32, 2**62]:
+        with pytest.raises(ValueError, match=f"vocab_size is {count}"):
+            ops.embedding_backward(ids, d_output, count)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 7), (2, 5, 64)])
@@ -142,6 +145,45 @@ def test_attention(rng, batch, heads, kv_heads, time, dim):
         ops.attention(q[..., :1], k[..., :1], v[..., :1])
 
 
+def test_documents_see_themselves_alone(rng):
+    lengths = [[4, 1, 9], [14]]
+    documents = np.array([np.repeat(np.arange(len(row)), row) for row in lengths])
+    q, d_output = normal(rng, 2, 2, 4, 14, 8)
+    k, v = normal(rng, 2, 2, 2, 14, 8)
+    got = ops.attention(q, k, v, documents)
+    grads = ops.attention_backward(q, k, v, d_output, documents)
+    for row, own in enumerate(lengths):
+        ends = np.cumsum(own)
+        for first, end in zip(ends - own, ends):
+            part = (slice(row, row + 1), slice(None), slice(first, end))
+            inputs = tensors(q[part], k[part], v[part])
+            want = reference.attention(*inputs)
+            close(got[part], want.detach().numpy(), 1e-4)
+            for gradient, want in zip(grads, grads_of(want, d_output[part], inputs)):
+                # The gradient of a single key is an exact zero.
+                close(gradient[part], want, 1e-4, scale=1.0 if end - first == 1 else 0.0)
+    close(ops.attention(q, k, v, np.zeros((2, 14), int)), ops.attention(q, k, v))
+    with pytest.raises(ValueError, match=r"documents must have the shape \(2, 14\)"):
+        ops.attention(q, k, v, documents[:1])
+    with pytest.raises(TypeError, match="documents must be integers"):
+        ops.attention(q, k, v, documents + 0.5)
+
+
+@pytest.mark.parametrize("batch, heads, kv_heads, time, dim", [(1, 1, 1, 1, 2), (2, 4, 2, 37, 16), (3, 3, 1, 5, 6)])
+def test_other_forms_of_attention(rng, batch, heads, kv_heads, time, dim):
+    q = normal(rng, batch, heads, time, dim)
+    k, v = normal(rng, 2, batch, kv_heads, time, dim)
+    want = reference.attention(*tensors(q, k, v)).detach().numpy()
+    close(ops.attention_cached(q[:, :, -1], k, v), want[:, :, -1], 1e-4)
+    weights = ops.attention_weights(q, k)
+    assert not np.triu(weights, 1).any()
+    close(weights @ v.repeat(heads // kv_heads, 1).astype("d"), want, 1e-4)
+    with pytest.raises(ValueError, match="value must have the shape"):
+        ops.attention_cached(q[:, :, -1], k, v[..., :1])
+    with pytest.raises(ValueError, match="3 dimension"):
+        ops.attention_cached(q, k, v)
+
+
 def test_bias_and_scale(rng):
     x, bias = normal(rng, 3, 5, 7), normal(rng, 7)
     close(ops.bias(x, bias), x.astype("d") + bias)
@@ -156,6 +198,12 @@ def test_cross_entropy(rng):
     close(ops.cross_entropy(logits, targets), losses.detach().numpy().reshape(3, 4))
     want = grads_of(losses.sum() * 0.25, 1.0, [t])[0]
     close(ops.cross_entropy_backward(logits, targets, 0.25), want)
+    targets[0, 1:3] = -100
+    got, d_logits = ops.cross_entropy(logits, targets), ops.cross_entropy_backward(logits, targets, 0.25)
+    counts = targets >= 0
+    assert not got[~counts].any() and not d_logits[~counts].any()
+    close(got[counts], losses.detach().numpy().reshape(3, 4)[counts])
+    close(d_logits[counts], want[counts])
 
 
 def test_logprobs(rng):
@@ -229,8 +277,23 @@ def test_halves(rng):
     assert np.array_equal(ops.halve(x), x.astype(np.float16))
     assert np.array_equal(ops.halve(x, 0.5), (0.5 * x).astype(np.float16))
     assert np.array_equal(ops.widen(x.astype(np.float16)), x.astype(np.float16).astype("f"))
-    with pytest.raises(TypeError, match="float16, not float32"):
+    with pytest.raises(TypeError, match="array of float16, not of float32"):
         ops.widen(x)
+
+
+def test_blocks_of_bytes(rng):
+    quants = rng.integers(-128, 128, (3, 5 * 32)).astype(np.int8)
+    scales = np.abs(normal(rng, 3, 5) / 50).astype(np.float16)
+    want = quants.astype("f") * scales.astype("f").repeat(32, 1)
+    assert np.array_equal(ops.dequantize(quants, scales), want)
+    with pytest.raises(ValueError, match="finite and not negative"):
+        ops.dequantize(quants, -scales)
+    with pytest.raises(ValueError, match="33 columns"):
+        ops.dequantize(quants[:, :33], scales)
+    with pytest.raises(ValueError, match=r"scales must have the shape \(3, 5\)"):
+        ops.dequantize(quants, scales[:2])
+    with pytest.raises(TypeError, match="array of int8, not of int64"):
+        ops.dequantize(quants.astype(int), scales)
 
 
 def test_empty_and_wrong_arrays_are_refused():

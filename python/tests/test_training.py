@@ -17,6 +17,10 @@ def test_cross_entropy_is_the_mean(rng):
     targets = rng.integers(0, 33, (3, 5))
     want = torch.nn.functional.cross_entropy(torch.tensor(logits).flatten(0, 1).double(), torch.tensor(targets).flatten())
     close(gpu_tlm.cross_entropy(logits, targets), want.item())
+    targets[1, 2:] = targets[2] = -100
+    ignored = torch.nn.functional.cross_entropy(torch.tensor(logits).flatten(0, 1).double(), torch.tensor(targets).flatten())
+    close(gpu_tlm.cross_entropy(logits, targets), ignored.item())
+    assert gpu_tlm.cross_entropy(logits, np.full_like(targets, -100)) == 0
     close(gpu_tlm.cross_entropy(1000 * logits[0], targets[0]), gpu_tlm.cross_entropy(1000 * logits[0] + 5, targets[0]), 1e-3)
     with pytest.raises(ValueError, match="must have the shape"):
         gpu_tlm.cross_entropy(logits, targets[0])
@@ -135,6 +139,10 @@ def test_batches_of_a_memory_mapped_file_read_no_more_than_windows(tmp_path):
         gpu_tlm.get_batch(np.zeros(9), 1, 2)
     with pytest.raises(ValueError, match="batch_size is 0"):
         gpu_tlm.get_batch(tokens, 0, 2)
+    with pytest.raises(ValueError, match="batch_size is 4294967296"):
+        gpu_tlm.get_batch(tokens, 2**32, 2)
+    with pytest.raises(MemoryError):
+        gpu_tlm.get_batch(tokens, 2**32 - 1, 4000)
     with pytest.raises(ValueError, match="one dimension"):
         gpu_tlm.get_batch(np.zeros((2, 9), int), 1, 2)
 

@@ -1,5 +1,6 @@
 //! Single ops over arrays in the host's memory: what is pushed to the plan runs once, and results come back.
 
+use super::tensor::BLOCK_LEN;
 use super::{Device, Executable, GpuError, Memory, Plan, SectionId, Tensor};
 
 /// A plan of one section with inputs from the host.
@@ -57,6 +58,29 @@ impl HostRun {
             let (word, shift) = place_of_half(tensor, i);
             words[word] |= u32::from(bits) << shift;
         }
+        self.inputs.push((tensor, words));
+        tensor
+    }
+
+    /// An input `[rows, cols]` of blocks of `q8_0`: bytes, and the bits of a half a block, which scales them.
+    ///
+    /// # Panics
+    /// As [`HostRun::words`], or if rows are no whole blocks.
+    pub fn q8_0(&mut self, rows: usize, cols: usize, quants: &[i8], scales: &[u16]) -> Tensor {
+        let blocks = rows * cols / BLOCK_LEN;
+        let found = (quants.len(), scales.len());
+        assert_eq!(
+            found,
+            (rows * cols, blocks),
+            "blocks of a {rows}x{cols} input"
+        );
+        let mut bytes: Vec<u8> = quants.iter().map(|quant| quant.cast_unsigned()).collect();
+        bytes.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let (words, _) = bytes.as_chunks::<4>();
+        let words: Vec<u32> = words.iter().map(|&four| u32::from_le_bytes(four)).collect();
+        let tensor = self.plan.scratch("input", 1, words.len());
+        let tensor = tensor.as_q8_0(rows, cols);
         self.inputs.push((tensor, words));
         tensor
     }

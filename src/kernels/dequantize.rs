@@ -3,6 +3,7 @@
 use super::{FLAT_LANES, binding, halves, q8_0};
 use crate::gpu::dispatch::{flat_workgroups, word};
 use crate::gpu::kernel::PORTABLE;
+pub use crate::gpu::tensor::BLOCK_LEN;
 use crate::gpu::{Dispatch, Kernel, Plan, Role, Tensor};
 use crate::{params, shader};
 

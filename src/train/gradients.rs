@@ -93,8 +93,8 @@ impl Gradients {
         }
     }
 
-    /// Mean loss in nats of the `targets` that are not [`IGNORED`] behind `tokens`, `[sequences, time]` each, and its gradient for each
-    /// parameter, in the order of the table.
+    /// Mean loss in nats of the `targets` that are not [`IGNORED`] behind `tokens`, `[sequences, time]` each, and its
+    /// gradient for each parameter, in the order of the table; zeros where every target is.
     ///
     /// # Errors
     /// When there is no token, there are more than [`MOST_TOKENS`], `time` is over the context, an id is
@@ -110,7 +110,9 @@ impl Gradients {
     ) -> Result<(f32, Vec<HostTensor>), Error> {
         check_ids(tokens, self.config.vocab_size)?;
         let counted: Vec<u32> = targets.iter().copied().filter(|&t| t != IGNORED).collect();
-        check_ids(&counted, self.config.vocab_size)?;
+        if !counted.is_empty() {
+            check_ids(&counted, self.config.vocab_size)?;
+        }
         for (count, most) in [
             (time, self.config.context_length),
             (tokens.len(), MOST_TOKENS),

@@ -24,11 +24,14 @@ __all__ = [
     "adamw_in_place",
     "attention",
     "attention_backward",
+    "attention_cached",
+    "attention_weights",
     "bias",
     "bias_backward",
     "clip_in_place",
     "cross_entropy",
     "cross_entropy_backward",
+    "dequantize",
     "devices",
     "embedding",
     "embedding_backward",
@@ -88,7 +91,7 @@ class SamplingConfig:
         max_new_tokens: int = 256,
         seed: Optional[int] = None,
         stop: Optional[Sequence[str]] = None,
-        end_token: Union[int, str, None] = "<|endoftext|>",
+        end_token: Union[int, str, None] = "auto",
         overflow: str = "exact",
     ) -> SamplingConfig: ...
 
@@ -215,6 +218,14 @@ class TransformerLM:
         callback: Optional[_Callback] = None,
         **overrides: Any,
     ) -> Any: ...
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        sampling: Optional[SamplingConfig] = None,
+        *,
+        callback: Optional[_Callback] = None,
+        **overrides: Any,
+    ) -> str: ...
     def close(self) -> None: ...
     def __enter__(self) -> TransformerLM: ...
     def __exit__(self, *_exception: object) -> None: ...
@@ -287,16 +298,28 @@ def adamw(
     weight_decay: float = 0.01,
     clip: float = 1.0,
 ) -> tuple[_Floats, _Floats, _Floats]: ...
-def attention(query: _FloatsLike, key: _FloatsLike, value: _FloatsLike) -> _Floats: ...
+def attention(
+    query: _FloatsLike,
+    key: _FloatsLike,
+    value: _FloatsLike,
+    documents: Optional[_IdsLike] = None,
+) -> _Floats: ...
 def attention_backward(
-    query: _FloatsLike, key: _FloatsLike, value: _FloatsLike, d_output: _FloatsLike
+    query: _FloatsLike,
+    key: _FloatsLike,
+    value: _FloatsLike,
+    d_output: _FloatsLike,
+    documents: Optional[_IdsLike] = None,
 ) -> tuple[_Floats, _Floats, _Floats]: ...
+def attention_cached(query: _FloatsLike, key: _FloatsLike, value: _FloatsLike) -> _Floats: ...
+def attention_weights(query: _FloatsLike, key: _FloatsLike) -> _Floats: ...
 def bias(x: _FloatsLike, bias: _FloatsLike) -> _Floats: ...
 def bias_backward(d_output: _FloatsLike) -> _Floats: ...
 def cross_entropy(logits: _FloatsLike, targets: _IdsLike) -> _Floats: ...
 def cross_entropy_backward(
     logits: _FloatsLike, targets: _IdsLike, scale: float = 1.0
 ) -> _Floats: ...
+def dequantize(quants: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> _Floats: ...
 def embedding(weight: _FloatsLike, ids: _IdsLike) -> _Floats: ...
 def embedding_backward(ids: _IdsLike, d_output: _FloatsLike, vocab_size: int) -> _Floats: ...
 def gelu(x: _FloatsLike) -> _Floats: ...

@@ -17,7 +17,8 @@ def cross_entropy(logits: npt.ArrayLike, targets: npt.ArrayLike) -> float:
 
     Args:
         logits: floats ``[..., vocab_size]``.
-        targets: integers ``[...]``, each below vocab_size.
+        targets: integers ``[...]``, each below vocab_size; -100 for rows that do not count, as in PyTorch. Where
+            none does, the mean is 0.
 
     Raises:
         TypeError: targets are no integers, or logits no floats.
@@ -57,7 +58,7 @@ def generate_text(
     callback: Callable[[int, list[int], str], Any] | None = None,
     **sampling: Any,
 ) -> str:
-    """The text that the model adds to a prompt, up to the end-of-text token.
+    """The text that the model adds to a prompt, up to the token that ends texts.
 
     Args:
         model: the model.

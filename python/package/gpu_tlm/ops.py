@@ -1,13 +1,20 @@
-"""One function a kernel op, for people who check kernels: numpy in, one run on the device, numpy out."""
+"""One function a kernel op, for people who check kernels: numpy in, one run on the device, numpy out.
+
+What kernels do for each other has none: how a product stages its operands, how partial sums are added, and how the
+scale of a loss follows overflows.
+"""
 
 from ._gpu_tlm import (
     adamw,
     attention,
     attention_backward,
+    attention_cached,
+    attention_weights,
     bias,
     bias_backward,
     cross_entropy,
     cross_entropy_backward,
+    dequantize,
     embedding,
     embedding_backward,
     gelu,
@@ -38,10 +45,13 @@ __all__ = [
     "adamw",
     "attention",
     "attention_backward",
+    "attention_cached",
+    "attention_weights",
     "bias",
     "bias_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "dequantize",
     "embedding",
     "embedding_backward",
     "gelu",

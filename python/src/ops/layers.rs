@@ -13,6 +13,9 @@ use super::run;
 use crate::arrays::{self, Array, Floats};
 use crate::errors::value_error;
 
+/// Words that no adapter binds more of: 4 GiB.
+const MOST_WORDS: usize = 1 << 30;
+
 /// Floats of one shape.
 fn alike<const N: usize>(named: [(&str, &Bound<'_, PyAny>); N]) -> PyResult<[Floats; N]> {
     let mut all = Vec::with_capacity(N);
@@ -67,14 +70,15 @@ pub(crate) fn embedding_backward<'py>(
     d_output: &Bound<'py, PyAny>,
     vocab_size: usize,
 ) -> PyResult<Array<'py>> {
-    if vocab_size == 0 || u32::try_from(vocab_size).is_err() {
+    let d_output = arrays::floats_of("d_output", d_output, 1..=usize::MAX)?;
+    let cols = d_output.cols();
+    if vocab_size == 0 || vocab_size > MOST_WORDS / cols {
         return Err(value_error(format!(
-            "vocab_size is {vocab_size}, which is out of range"
+            "vocab_size is {vocab_size}, but it must be from 1 to {}",
+            MOST_WORDS / cols
         )));
     }
     let ids = arrays::ids("ids", ids, 0..=usize::MAX, vocab_size)?;
-    let d_output = arrays::floats_of("d_output", d_output, 1..=usize::MAX)?;
-    let cols = d_output.cols();
     let mut wanted = ids.shape.clone();
     wanted.push(cols);
     arrays::expect_shape("d_output", &d_output.shape, &wanted)?;

@@ -5,6 +5,7 @@ use gpu_tlm::gpu::HostRun;
 use gpu_tlm::kernels::cross_entropy as loss_kernel;
 use gpu_tlm::kernels::logprobs::{MAX_TOP, row_words, token_logprobs};
 use gpu_tlm::kernels::sample::{self as kernel, NAN_ROW, NO_TOKEN, SETTINGS_WORDS, SampleRows};
+use gpu_tlm::model::InputLayout;
 use pyo3::prelude::*;
 
 use super::{run, run_words};
@@ -12,32 +13,36 @@ use crate::arrays::{self, Array, Floats, IdArray, Ids};
 use crate::errors::{GpuTlmError, to_python, value_error};
 use crate::sampling::SamplingConfig;
 
-/// Logits `[..., vocab]` and an id for each row.
-fn logits_and_ids(
+/// Logits `[..., vocab]` and a target for each row.
+fn logits_and_targets(
     logits: &Bound<'_, PyAny>,
-    (name, ids): (&str, &Bound<'_, PyAny>),
+    targets: &Bound<'_, PyAny>,
 ) -> PyResult<(Floats, Ids)> {
     let logits = arrays::floats_of("logits", logits, 1..=usize::MAX)?;
-    let ids = arrays::ids(name, ids, 0..=usize::MAX, logits.cols())?;
-    arrays::expect_shape(name, &ids.shape, &logits.shape[..logits.shape.len() - 1])?;
-    Ok((logits, ids))
+    let targets = arrays::targets("targets", targets, 0..=usize::MAX, logits.cols())?;
+    expect_one_a_row("targets", &targets, &logits)?;
+    Ok((logits, targets))
+}
+
+fn expect_one_a_row(name: &str, ids: &Ids, logits: &Floats) -> PyResult<()> {
+    arrays::expect_shape(name, &ids.shape, &logits.shape[..logits.shape.len() - 1])
 }
 
 /// The cross-entropy of each row in nats.
 ///
 /// Args:
 ///     logits: floats `[..., vocab_size]`.
-///     targets: integers `[...]`, below vocab_size.
+///     targets: integers `[...]`, below vocab_size; -100 for rows that do not count, as in PyTorch.
 ///
 /// Returns:
-///     float32 `[...]`.
+///     float32 `[...]`; 0 for rows that do not count.
 #[pyfunction]
 pub(crate) fn cross_entropy<'py>(
     py: Python<'py>,
     logits: &Bound<'py, PyAny>,
     targets: &Bound<'py, PyAny>,
 ) -> PyResult<Array<'py>> {
-    let (logits, targets) = logits_and_ids(logits, ("targets", targets))?;
+    let (logits, targets) = logits_and_targets(logits, targets)?;
     let rows = logits.rows();
     let [losses] = run(py, |run| {
         let input = run.floats(rows, logits.cols(), &logits.values);
@@ -56,10 +61,9 @@ pub(crate) fn mean_cross_entropy(
     logits: &Bound<'_, PyAny>,
     targets: &Bound<'_, PyAny>,
 ) -> PyResult<f32> {
-    let (logits, targets) = logits_and_ids(logits, ("targets", targets))?;
+    let (logits, targets) = logits_and_targets(logits, targets)?;
     let rows = logits.rows();
-    #[allow(clippy::cast_possible_truncation, reason = "shaders compute in f32")]
-    let scale = (1.0 / rows as f64) as f32;
+    let scale = InputLayout::mean_scale(&targets.values);
     let [mean] = run(py, |run| {
         let input = run.floats(rows, logits.cols(), &logits.values);
         let words = run.words(1, rows, targets.values);
@@ -77,7 +81,7 @@ pub(crate) fn mean_cross_entropy(
 ///
 /// Args:
 ///     logits, targets: as for `cross_entropy`.
-///     scale: one over the number of rows gives the gradient of the mean.
+///     scale: one over the number of rows that count gives the gradient of the mean.
 #[pyfunction]
 #[pyo3(signature = (logits, targets, scale=1.0))]
 pub(crate) fn cross_entropy_backward<'py>(
@@ -86,7 +90,7 @@ pub(crate) fn cross_entropy_backward<'py>(
     targets: &Bound<'py, PyAny>,
     scale: f32,
 ) -> PyResult<Array<'py>> {
-    let (logits, targets) = logits_and_ids(logits, ("targets", targets))?;
+    let (logits, targets) = logits_and_targets(logits, targets)?;
     let rows = logits.rows();
     let [d_logits] = run(py, |run| {
         let input = run.floats(rows, logits.cols(), &logits.values);
@@ -117,7 +121,9 @@ pub(crate) fn logprobs<'py>(
     ids: &Bound<'py, PyAny>,
     top: usize,
 ) -> PyResult<(Array<'py>, IdArray<'py>, Array<'py>)> {
-    let (logits, ids) = logits_and_ids(logits, ("ids", ids))?;
+    let logits = arrays::floats_of("logits", logits, 1..=usize::MAX)?;
+    let ids = arrays::ids("ids", ids, 0..=usize::MAX, logits.cols())?;
+    expect_one_a_row("ids", &ids, &logits)?;
     if top > MAX_TOP {
         return Err(value_error(format!(
             "top is {top}, but it must be at most {MAX_TOP}"

@@ -27,11 +27,19 @@ pub(crate) fn run_words<const N: usize>(
     py: Python<'_>,
     push: impl FnOnce(&mut HostRun) -> [Tensor; N] + Send,
 ) -> PyResult<[Vec<u32>; N]> {
+    let mut results = run_several(py, |run| push(run).to_vec())?.into_iter();
+    Ok([(); N].map(|()| results.next().unwrap_or_default()))
+}
+
+/// [`run_words`] of as many tensors as `push` returns.
+pub(crate) fn run_several(
+    py: Python<'_>,
+    push: impl FnOnce(&mut HostRun) -> Vec<Tensor> + Send,
+) -> PyResult<Vec<Vec<u32>>> {
     detached(py, || {
         let device = device::open(None)?;
         let mut run = HostRun::new(&device);
         let outputs = push(&mut run);
-        let mut results = run.run(&device, &outputs)?.into_iter();
-        Ok(outputs.map(|_| results.next().unwrap_or_default()))
+        Ok(run.run(&device, &outputs)?)
     })
 }

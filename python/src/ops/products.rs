@@ -1,10 +1,10 @@
-//! The matrix product, and halves.
+//! The matrix product, and what matrices may be stored as.
 
+use gpu_tlm::kernels::dequantize::{BLOCK_LEN, dequantize_into};
 use gpu_tlm::kernels::half as half_kernel;
 use gpu_tlm::kernels::matmul::{self as kernel, Epilogue, Form};
 use half::f16;
-use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
-use pyo3::exceptions::PyTypeError;
+use numpy::{PyArray1, PyArrayDyn, PyArrayMethods};
 use pyo3::prelude::*;
 
 use super::{run, run_words};
@@ -83,25 +83,57 @@ pub(crate) fn halve<'py>(
 ///     x: float16 of any shape.
 #[pyfunction]
 pub(crate) fn widen<'py>(py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
-    // Checks the shape, and that they are floats.
-    let shape = arrays::floats_of("x", x, 1..=usize::MAX)?.shape;
-    let dense = py
-        .import("numpy")?
-        .call_method1("ascontiguousarray", (x,))?;
-    let Ok(halves) = dense.extract::<PyReadonlyArrayDyn<'_, f16>>() else {
-        let found = dense.getattr("dtype")?;
-        return Err(PyTypeError::new_err(format!(
-            "x must be of float16, not {found}"
-        )));
-    };
-    let halves = halves
-        .as_slice()
-        .map_err(|error| value_error(error.to_string()))?;
-    let bits: Vec<u16> = halves.iter().map(|half| half.to_bits()).collect();
+    let (halves, shape) = arrays::exactly::<f16>("x", x)?;
+    let bits: Vec<u16> = halves.into_iter().map(f16::to_bits).collect();
     let cols = shape[shape.len() - 1];
     let [words] = run(py, |run| {
         let input = run.halves(bits.len() / cols, cols, &bits);
         [half_kernel::widen(&mut run.plan, input)]
     })?;
     arrays::array(py, words, &shape)
+}
+
+/// Blocks of 32 bytes with a scale each, ggml's q8_0, as float32.
+///
+/// Args:
+///     quants: int8 `[rows, cols]`, cols a multiple of 32.
+///     scales: float16 `[rows, cols / 32]`, finite and not negative.
+///
+/// Returns:
+///     float32 `[rows, cols]`: each byte times the scale of its block.
+#[pyfunction]
+pub(crate) fn dequantize<'py>(
+    py: Python<'py>,
+    quants: &Bound<'py, PyAny>,
+    scales: &Bound<'py, PyAny>,
+) -> PyResult<Array<'py>> {
+    let (quants, shape) = arrays::exactly::<i8>("quants", quants)?;
+    let (scales, found) = arrays::exactly::<f16>("scales", scales)?;
+    let &[rows, cols] = &shape[..] else {
+        let text = format!(
+            "quants must have 2 dimensions, not the shape {}",
+            arrays::shown(&shape)
+        );
+        return Err(value_error(text));
+    };
+    if !cols.is_multiple_of(BLOCK_LEN) {
+        let text = format!("quants have {cols} columns, which are no multiple of {BLOCK_LEN}");
+        return Err(value_error(text));
+    }
+    arrays::expect_shape("scales", &found, &[rows, cols / BLOCK_LEN])?;
+    if let Some(scale) = scales
+        .iter()
+        .find(|s| s.is_sign_negative() || !s.is_finite())
+    {
+        let text = format!("scales have {scale}, but a scale is finite and not negative");
+        return Err(value_error(text));
+    }
+    let bits: Vec<u16> = scales.into_iter().map(f16::to_bits).collect();
+    let [values] = run(py, |run| {
+        let input = run.q8_0(rows, cols, &quants, &bits);
+        let output = run.plan.scratch("output", rows, cols);
+        dequantize_into(&mut run.plan, input, output);
+        [output]
+    })?;
+    arrays::array(py, values, &shape)
 }

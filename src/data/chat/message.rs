@@ -51,7 +51,7 @@ impl Message {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn read(value: &Value) -> Result<Self, String> {
+    pub fn read(value: &Value) -> Result<Self, String> {
         let Some(object) = value.as_object() else {
             return Err(format!(
                 "is {}, and no object with role and content",
