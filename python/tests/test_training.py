@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gpu_tlm
-from conftest import CONFIG, close
+from conftest import CONFIG, END, TEXT, close
 
 
 def test_cross_entropy_is_the_mean(rng):
@@ -278,3 +278,50 @@ def test_wrong_runs_are_python_exceptions(run_config, tmp_path):
     ]:
         with pytest.raises(kind, match=text):
             gpu_tlm.train(config)
+
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|endoftext|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_chats_are_learned_whole_and_by_adapters(tmp_path):
+    special = [END, "<|user|>", "<|assistant|>"]
+    (tmp_path / "text.txt").write_text(TEXT)
+    tokenizer = gpu_tlm.Tokenizer(*gpu_tlm.train_bpe(tmp_path / "text.txt", 290, special), special)
+    tokenizer.save(tmp_path / "tokenizer")
+    (tmp_path / "tokenizer/chat_template.jinja").write_text(TEMPLATE)
+
+    def write(name, answers):
+        lines = []
+        for question, answer in answers.items():
+            user, assistant = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+            lines.append(json.dumps({"messages": [user, assistant]}) + "\n")
+        (tmp_path / name).write_text("".join(lines))
+        return tmp_path / name
+
+    def ask(model, question):
+        return model.chat([{"role": "user", "content": question}], temperature=0, max_new_tokens=20)
+
+    config = {
+        "d_model": 32, "num_layers": 1, "num_heads": 2, "context_length": 32, "batch_size": 4, "max_iters": 50,
+        "learning_rate": 1e-2, "warmup_iters": 2, "eval_interval": 0, "tokenizer": tmp_path / "tokenizer",
+        "logdir": tmp_path / "run", "train_path": write("cats.jsonl", {"the cat?": "a rat.", "the dog?": "a cat."}),
+    }
+    whole = gpu_tlm.train(config)
+    with gpu_tlm.TransformerLM.load(whole["checkpoint"]) as model:
+        assert (ask(model, "the cat?"), ask(model, "the dog?")) == ("a rat.", "a cat.")
+        chat, pieces = [{"role": "user", "content": "the cat?"}], []
+        model.chat(chat, temperature=0, callback=lambda *piece: pieces.append(piece))
+        assert "".join(piece[2] for piece in pieces) == "a rat."
+        # Without an end it goes on.
+        assert model.chat(chat, temperature=0, end_token=None, max_new_tokens=9).startswith("a rat.<|endoftext|>")
+    adapted = gpu_tlm.train({
+        **config, "logdir": tmp_path / "adapters", "init_from": whole["checkpoint"], "lora_rank": 8,
+        "lora_alpha": 32, "lora_targets": ["all-linear"],
+        "train_path": write("dogs.jsonl", {"the cat?": "the mat.", "the dog?": "the rat."}),
+    })
+    for path in [adapted["checkpoint"], tmp_path / "adapters/adapter"]:
+        with gpu_tlm.TransformerLM.load(path) as model:
+            assert (ask(model, "the cat?"), ask(model, "the dog?")) == ("the mat.", "the rat.")

@@ -41,6 +41,8 @@ enum Weights {
     Adapted(Box<Adapted>),
 }
 
+/// Where a run keeps its tokenizer, in its folder.
+pub(crate) const TOKENIZER_FOLDER: &str = "tokenizer";
 /// Adapters that may be beside a model, those of one being beside those of another.
 const MOST_ADAPTERS: usize = 8;
 
@@ -476,16 +478,42 @@ impl Checkpoint {
         }
     }
 
-    /// The tokenizer that came with the model, and the roles of its tokens, if one did.
+    /// The tokenizer that came with the model, and the roles of its tokens, if one did; of a model that a run has
+    /// trained, that of the run, where it is still there.
     ///
     /// # Errors
     /// When it is damaged or of a kind that is not supported.
     pub fn tokenizer(&self) -> Result<Option<(Tokenizer, TokenRoles)>, TokenizerError> {
-        match &self.weights {
-            Weights::Own(_) => Ok(None),
-            Weights::Foreign(model) => model.tokenizer(),
-            Weights::Adapted(adapted) => adapted.base.tokenizer(),
+        let own = match &self.weights {
+            Weights::Own(_) => None,
+            Weights::Foreign(model) => model.tokenizer()?,
+            Weights::Adapted(adapted) => adapted.base.tokenizer()?,
+        };
+        match own {
+            Some(own) => Ok(Some(own)),
+            None => self.tokenizer_of_run(),
         }
+    }
+
+    /// The tokenizer that the run has noted or kept in its folder, unless it is another one by now.
+    fn tokenizer_of_run(&self) -> Result<Option<(Tokenizer, TokenRoles)>, TokenizerError> {
+        let Some(noted) = &self.metadata else {
+            return Ok(None);
+        };
+        let path = self.path();
+        let folder = path.parent().and_then(Path::parent);
+        let kept = folder.map(|folder| folder.join(TOKENIZER_FOLDER));
+        let key = noted.config.get("tokenizer").and_then(Value::as_str);
+        for path in key.map(PathBuf::from).into_iter().chain(kept) {
+            if !path.exists() {
+                continue;
+            }
+            let (tokenizer, roles) = Tokenizer::load_with_roles(&path)?;
+            if noted.tokenizer_hash == Some(tokenizer.hash()) {
+                return Ok(Some((tokenizer, roles)));
+            }
+        }
+        Ok(None)
     }
 
     fn has_moments(&self) -> bool {

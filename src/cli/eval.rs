@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::AdapterArgs;
-use super::model::{BaseArgs, ContextArgs, ModelTokenizer, load_tokenizer};
+use super::model::{BaseArgs, ContextArgs, ModelTokenizer};
 use crate::Error;
 use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::data::dataset::{DataShape, Dataset, is_instruction_data};
+use crate::data::tokenizer::Tokenizer;
 use crate::decode::{InferenceModel, ScorePlan, Scorer};
 use crate::tuner;
 
@@ -45,19 +46,11 @@ pub struct EvalArgs {
 }
 
 impl EvalArgs {
-    /// The tokenizer that is given, or else the model's own, or that of the run that trained it.
+    /// The tokenizer that is given, or else the model's own.
     fn tokenizer_of(&self, checkpoint: &Checkpoint) -> Result<Option<ModelTokenizer>, Error> {
-        let noted = || {
-            let config = &checkpoint.noted()?.config;
-            let path = PathBuf::from(config.get("tokenizer")?.as_str()?);
-            path.exists().then_some(path)
-        };
         let found = match &self.tokenizer {
-            Some(path) => Some(load_tokenizer(path)?),
-            None => match checkpoint.tokenizer()? {
-                Some(own) => Some(own),
-                None => noted().map(|path| load_tokenizer(&path)).transpose()?,
-            },
+            Some(path) => Some(Tokenizer::load_with_roles(path)?),
+            None => checkpoint.tokenizer()?,
         };
         if let Some((tokenizer, _)) = found.as_ref().filter(|_| !self.ignore_tokenizer_mismatch) {
             checkpoint.expect_tokenizer(Some(&tokenizer.hash()))?;

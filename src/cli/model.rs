@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::data::tokenizer::{TokenRoles, Tokenizer, TokenizerError};
+use crate::data::tokenizer::{TokenRoles, Tokenizer};
 
 /// The model and its tokenizer.
 #[derive(Clone, Debug, clap::Args)]
@@ -15,7 +15,7 @@ pub struct ModelArgs {
     pub(super) checkpoint: PathBuf,
     #[command(flatten)]
     base: BaseArgs,
-    /// Folder of the tokenizer that the model was trained with [default: the checkpoint's own, where it has one]
+    /// Folder of the tokenizer that the model was trained with [default: the model's own, or that of the run that trained it]
     #[arg(long, value_name = "DIR")]
     pub(super) tokenizer: Option<PathBuf>,
     #[command(flatten)]
@@ -43,13 +43,6 @@ impl BaseArgs {
     }
 }
 
-/// A tokenizer with the roles of its tokens.
-pub(super) fn load_tokenizer(path: &Path) -> Result<ModelTokenizer, TokenizerError> {
-    let tokenizer = Tokenizer::load(path)?;
-    let roles = TokenRoles::load(path, &tokenizer)?;
-    Ok((tokenizer, roles))
-}
-
 /// How much of a text a model sees.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ContextArgs {
@@ -72,7 +65,7 @@ impl ModelArgs {
     /// Opens both, which belong together unless it does not matter.
     pub(super) fn open(&self) -> Result<(Checkpoint, Option<ModelTokenizer>), Error> {
         let given = match &self.tokenizer {
-            Some(path) => Some(load_tokenizer(path)?),
+            Some(path) => Some(Tokenizer::load_with_roles(path)?),
             None => None,
         };
         let mut checkpoint = self.base.open(&self.checkpoint)?;

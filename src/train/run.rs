@@ -14,7 +14,7 @@ use super::trainer::{Ending, RunOptions, Trainer};
 use crate::Error;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::{Base, Checkpoint, CheckpointError};
+use crate::checkpoint::{Base, Checkpoint, CheckpointError, TOKENIZER_FOLDER};
 use crate::config::{ConfigError, ModelConfig, Resolved, Settings, TrainConfig};
 use crate::data::dataset::{DataShape, Dataset, is_instruction_data};
 use crate::data::tokenizer::{Format, TokenRoles, Tokenizer, TokenizerError};
@@ -57,7 +57,6 @@ pub struct Run {
 }
 
 /// Folder of the tokenizer in that of a run.
-const TOKENIZER_FOLDER: &str = "tokenizer";
 
 impl Run {
     /// Checks everything that can be checked before a device is opened or a file of the run is written.
@@ -341,8 +340,7 @@ fn expect_tokenizer<'a>(
 }
 
 fn load_tokenizer(path: &Path) -> Result<(Tokenizer, TokenRoles), TokenizerError> {
-    let tokenizer = Tokenizer::load(path)?;
-    let roles = TokenRoles::load(path, &tokenizer)?;
+    let (tokenizer, roles) = Tokenizer::load_with_roles(path)?;
     Ok((tokenizer.with_prompts_of(&roles), roles))
 }
 

@@ -99,6 +99,17 @@ impl Tokenizer {
         formats::load(path, None, &[])
     }
 
+    /// [`Tokenizer::load`], and the roles of its tokens as the files beside it tell them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Tokenizer::load_with`] and [`TokenRoles::load`].
+    pub fn load_with_roles(path: &Path) -> Result<(Self, TokenRoles), TokenizerError> {
+        let tokenizer = Self::load(path)?;
+        let roles = TokenRoles::load(path, &tokenizer)?;
+        Ok((tokenizer, roles))
+    }
+
     /// Reads a tokenizer from the folder or file at `path`, of the given format or of whichever is
     /// there. Where a folder has several, they have to agree.
     ///
