@@ -12,9 +12,9 @@ use crate::interop::StoredType;
 /// Arguments of `gpu-tlm export`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:\n  \
-    gpu-tlm export --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
-    --tokenizer runs/latest/tokenizer --format hf --out my-model\n  \
-    gpu-tlm export --checkpoint FILE --tokenizer DIR --format gguf --type q8_0 --out my-model.gguf\n  \
+    gpu-tlm export --checkpoint runs/latest/checkpoints/latest.safetensors --format hf \\\n      \
+    --out my-model\n  \
+    gpu-tlm export --checkpoint FILE --format gguf --type q8_0 --out my-model.gguf\n  \
     gpu-tlm export --checkpoint FILE --format pt --out my-model.pt")]
 pub struct ExportArgs {
     #[command(flatten)]

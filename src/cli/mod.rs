@@ -45,7 +45,7 @@ use crate::tuner::{self, Tuning};
     propagate_version = true,
     after_help = "First steps:\n  gpu-tlm train                     \
         train on the built-in stories\n  gpu-tlm generate --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
-        --tokenizer runs/latest/tokenizer --prompt \"Once\"\n  gpu-tlm devices                   \
+        --prompt \"Once\"\n  gpu-tlm devices                   \
         what the shaders would run on"
 )]
 pub struct Cli {

@@ -35,11 +35,10 @@ use crate::tuner;
         takes longer. A stride of the whole context gives EleutherAI's lm_eval's rolling windows: none \
         reads a token twice but the last of the window before (and the last window, which is kept full).",
     after_long_help = "Examples:\n  \
-        gpu-tlm score --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
-        --tokenizer runs/latest/tokenizer --text val.txt\n  \
-        gpu-tlm score --checkpoint best.safetensors --tokenizer tokenizer --text 'web/*.jsonl.gz' \\\n      \
+        gpu-tlm score --checkpoint runs/latest/checkpoints/latest.safetensors --text val.txt\n  \
+        gpu-tlm score --checkpoint best.safetensors --text 'web/*.jsonl.gz' \\\n      \
         --stride 64 --json > scores.json\n  \
-        echo Once upon a time | gpu-tlm score --checkpoint best.safetensors --tokenizer tokenizer \\\n      \
+        echo Once upon a time | gpu-tlm score --checkpoint best.safetensors \\\n      \
         --text - --per-token --top 3"
 )]
 pub struct ScoreArgs {

@@ -12,8 +12,7 @@ use crate::tuner;
 /// Arguments of `gpu-tlm serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Example:\n  gpu-tlm serve --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
-    --tokenizer runs/latest/tokenizer\n  curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\\n      \
+    after_long_help = "Example:\n  gpu-tlm serve --checkpoint runs/latest/checkpoints/latest.safetensors\n  curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\\n      \
     -d '{\"prompt\": \"Once\", \"max_tokens\": 40}'\n\nThe page at http://127.0.0.1:8080 is for trying it. Ctrl-C finishes what was taken on; a second one \
     ends at once."
 )]

@@ -278,6 +278,30 @@ fn another_tokenizer_is_refused() {
 }
 
 #[test]
+fn a_model_has_the_tokenizer_of_its_run_and_no_other() {
+    let project = Project::new();
+    let (noted, kept) = (
+        project.path("noted"),
+        project.path("good").join("tokenizer"),
+    );
+    make_tokenizer(&noted, "a big big big dog");
+    let args = ["--tokenizer", utf8(&noted), "--vocab-size", "260"];
+    let args = [&args[..], &["--max-iters", "1"]].concat();
+    assert_eq!(project.train("good", &args).code, Some(0));
+    let checkpoint = project.checkpoint("good");
+    let generate = ["generate", "--checkpoint", &checkpoint, "--prompt", "big"];
+    let generate = [&generate[..], &["--max-new-tokens", "1"]].concat();
+    succeed(&generate);
+    std::fs::rename(&noted, &kept).unwrap();
+    succeed(&generate);
+    make_tokenizer(&noted, "the cat that sat");
+    succeed(&generate);
+    std::fs::remove_dir_all(&kept).unwrap();
+    let run = gpu_tlm(&generate);
+    expect_refusal(&run.stderr, run.code, BAD_REQUEST, &["needs a tokenizer"]);
+}
+
+#[test]
 fn token_files_of_another_tokenizer_are_refused() {
     let project = Project::new();
     let folder = project.path("tokenizer");

@@ -33,11 +33,11 @@ const BATCH_SIZE: usize = 16;
 #[command(
     group = clap::ArgGroup::new("as_json").args(["json", "prompts"]).multiple(true),
     after_long_help = "Examples:\n  \
-    gpu-tlm generate --checkpoint runs/latest/checkpoints/latest.safetensors \\\n      \
-    --tokenizer runs/latest/tokenizer --prompt \"Once\" --temperature 0.8 --top-p 0.95\n  \
-    gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompt \"Once\" --num-samples 4 --stop Tim\n  \
-    gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompt \"Once\" --json --logprobs 5\n  \
-    gpu-tlm generate --checkpoint FILE --tokenizer DIR --prompts prompts.jsonl > texts.jsonl\n  \
+    gpu-tlm generate --checkpoint runs/latest/checkpoints/latest.safetensors --prompt \"Once\" \\\n      \
+    --temperature 0.8 --top-p 0.95\n  \
+    gpu-tlm generate --checkpoint FILE --prompt \"Once\" --num-samples 4 --stop Tim\n  \
+    gpu-tlm generate --checkpoint FILE --prompt \"Once\" --json --logprobs 5\n  \
+    gpu-tlm generate --checkpoint FILE --prompts prompts.jsonl > texts.jsonl\n  \
     gpu-tlm generate --checkpoint SmolLM2-135M-Instruct/ --context-length 2048 --chat\n\n\
     A line of prompts.jsonl:\n  \
     {\"id\": 7, \"prompt\": \"Once\", \"max_new_tokens\": 40, \"temperature\": 0.5, \"seed\": 3, \"stop\": [\"\\n\"]}"
