@@ -484,14 +484,21 @@ impl Checkpoint {
     /// # Errors
     /// When it is damaged or of a kind that is not supported.
     pub fn tokenizer(&self) -> Result<Option<(Tokenizer, TokenRoles)>, TokenizerError> {
-        let own = match &self.weights {
-            Weights::Own(_) => None,
-            Weights::Foreign(model) => model.tokenizer()?,
-            Weights::Adapted(adapted) => adapted.base.tokenizer()?,
-        };
-        match own {
+        match self.tokenizer_of_files()? {
             Some(own) => Ok(Some(own)),
             None => self.tokenizer_of_run(),
+        }
+    }
+
+    /// [`Checkpoint::tokenizer`] from the model's own files alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tokenizer_of_files(&self) -> Result<Option<(Tokenizer, TokenRoles)>, TokenizerError> {
+        match &self.weights {
+            Weights::Own(_) => Ok(None),
+            Weights::Foreign(model) => model.tokenizer(),
+            Weights::Adapted(adapted) => adapted.base.tokenizer(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::data::tokenizer::{TokenRoles, Tokenizer};
+use crate::data::tokenizer::{TokenRoles, Tokenizer, TokenizerError};
 
 /// The model and its tokenizer.
 #[derive(Clone, Debug, clap::Args)]
@@ -64,6 +64,18 @@ impl ContextArgs {
 impl ModelArgs {
     /// Opens both, which belong together unless it does not matter.
     pub(super) fn open(&self) -> Result<(Checkpoint, Option<ModelTokenizer>), Error> {
+        self.open_by(Checkpoint::tokenizer)
+    }
+
+    /// [`ModelArgs::open`] for whoever gives ids, and gets ids of a model whose files have no tokenizer.
+    pub(super) fn open_for_ids(&self) -> Result<(Checkpoint, Option<ModelTokenizer>), Error> {
+        self.open_by(Checkpoint::tokenizer_of_files)
+    }
+
+    fn open_by(
+        &self,
+        own: impl Fn(&Checkpoint) -> Result<Option<ModelTokenizer>, TokenizerError>,
+    ) -> Result<(Checkpoint, Option<ModelTokenizer>), Error> {
         let given = match &self.tokenizer {
             Some(path) => Some(Tokenizer::load_with_roles(path)?),
             None => None,
@@ -73,7 +85,7 @@ impl ModelArgs {
         let own = match given {
             Some(given) => Some(given),
             // Whoever gives ids needs none.
-            None => checkpoint.tokenizer().unwrap_or_else(|error| {
+            None => own(&checkpoint).unwrap_or_else(|error| {
                 tracing::warn!("going on without the model's own tokenizer: {error}");
                 None
             }),

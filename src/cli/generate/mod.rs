@@ -155,7 +155,10 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
         short_run: true,
         ..args.tuning.options()?
     };
-    let (checkpoint, tokenizer) = args.model.open()?;
+    let (checkpoint, tokenizer) = match args.prompt_tokens {
+        None => args.model.open()?,
+        Some(_) => args.model.open_for_ids()?,
+    };
     let (tokenizer, roles) = tokenizer.unzip();
     let tokenizer = tokenizer.map(Arc::new);
     let roles = roles.unwrap_or_default();
