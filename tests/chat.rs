@@ -47,6 +47,7 @@ fn a_template_that_fails_says_why() {
     let ask = [Message::new(Role::User, "?")];
     for (source, wanted) in [
         ("{% if %}", "the chat template does not parse in line 1"),
+        ("a {%} b", "the chat template does not parse in line 1"),
         ("a\n{{ x | nope }}", "nope"),
         (
             "{{ raise_exception('No system message is taken.') }}",

@@ -1,6 +1,6 @@
 """What the adapters of Stanford's CS336 assignment 1 do, by gpu_tlm alone.
 
-Each function has the name and the arguments of an adapter there; arrays are numpy's. The end trains a small model
+Each function ``run_...`` has the name and the arguments of an adapter there; arrays are numpy's. The end trains a small model
 from text to text:
 
     python examples/cs336.py [text file]
@@ -48,37 +48,61 @@ def run_softmax(in_features, dim):
 
 
 def run_rope(d_k, theta, max_seq_len, in_query_or_key, token_positions):
-    return ops.rope(in_query_or_key, theta, token_positions)
+    # The same positions for every sequence.
+    positions = None if token_positions is None else np.ravel(token_positions)
+    return ops.rope(in_query_or_key, theta, positions)
 
 
-def run_causal_attention(q, k, v):
-    """Of ``[..., time, d_k]``: scaled dot-product attention with the causal mask."""
-    *batch, time, d_k = np.shape(q)
-    flat = [np.reshape(x, (-1, 1, time, d_k)) for x in (q, k, v)]
-    return ops.attention(*flat).reshape(*batch, time, d_k)
+def run_scaled_dot_product_attention(Q, K, V, mask=None):
+    """Of ``[..., queries, d_k]``; where the mask is False, a query does not see a key."""
+    *batch, queries, d_k = np.shape(Q)
+    keys, d_v = np.shape(V)[-2:]
+    q, k, v = (np.reshape(x, (-1, *np.shape(x)[-2:])) for x in (Q, K, V))
+    scores = np.stack([ops.matmul(*pair, "nt") for pair in zip(q, k)]) / np.float32(np.sqrt(d_k))
+    if mask is not None:
+        shape = (*batch, queries, keys)
+        scores = np.where(np.broadcast_to(mask, shape).reshape(scores.shape), scores, np.float32("-inf"))
+    weights = ops.softmax(scores)
+    return np.stack([ops.matmul(*pair) for pair in zip(weights, v)]).reshape(*batch, queries, d_v)
 
 
 def run_multihead_self_attention(
-    d_model, num_heads, q_proj_weight, k_proj_weight, v_proj_weight, o_proj_weight, in_features, theta=None
+    d_model, num_heads, q_proj_weight, k_proj_weight, v_proj_weight, o_proj_weight, in_features
 ):
+    rotate = lambda x: x
+    matrices = (q_proj_weight, k_proj_weight, v_proj_weight, o_proj_weight)
+    return attend(d_model, num_heads, matrices, in_features, rotate)
+
+
+def run_multihead_self_attention_with_rope(
+    d_model, num_heads, max_seq_len, theta, q_proj_weight, k_proj_weight, v_proj_weight, o_proj_weight, in_features,
+    token_positions=None,
+):
+    rotate = lambda x: run_rope(d_model // num_heads, theta, max_seq_len, x, token_positions)
+    matrices = (q_proj_weight, k_proj_weight, v_proj_weight, o_proj_weight)
+    return attend(d_model, num_heads, matrices, in_features, rotate)
+
+
+def attend(d_model, num_heads, matrices, in_features, rotate):
+    """Causal attention by the kernel that takes all heads at once."""
     *batch, time, _ = np.shape(in_features)
+    *projections, output = matrices
 
     def heads(weight):
         x = run_linear(d_model, d_model, weight, in_features).reshape(-1, time, num_heads, d_model // num_heads)
         return np.swapaxes(x, 1, 2)
 
-    q, k, v = heads(q_proj_weight), heads(k_proj_weight), heads(v_proj_weight)
-    if theta is not None:
-        q, k = ops.rope(q, theta), ops.rope(k, theta)
-    attended = np.swapaxes(ops.attention(q, k, v), 1, 2).reshape(*batch, time, d_model)
-    return run_linear(d_model, d_model, o_proj_weight, attended)
+    q, k, v = map(heads, projections)
+    attended = np.swapaxes(ops.attention(rotate(q), rotate(k), v), 1, 2).reshape(*batch, time, d_model)
+    return run_linear(d_model, d_model, output, attended)
 
 
 def run_transformer_block(d_model, num_heads, d_ff, max_seq_len, theta, weights, in_features):
     names = [f"attn.{name}_proj.weight" for name in ("q", "k", "v", "output")]
     normed = run_rmsnorm(d_model, 1e-5, weights["ln1.weight"], in_features)
     matrices = [weights[name] for name in names]
-    x = in_features + run_multihead_self_attention(d_model, num_heads, *matrices, normed, theta)
+    attended = run_multihead_self_attention_with_rope(d_model, num_heads, max_seq_len, theta, *matrices, normed)
+    x = in_features + attended
     normed = run_rmsnorm(d_model, 1e-5, weights["ln2.weight"], x)
     return x + run_swiglu(d_model, d_ff, *(weights[f"ffn.w{i}.weight"] for i in (1, 2, 3)), normed)
 

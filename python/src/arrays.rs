@@ -4,9 +4,9 @@ use gpu_tlm::kernels::cross_entropy::IGNORED;
 use numpy::{
     Element, PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods,
 };
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyMapping};
 
 /// Numbers for Python.
 pub(crate) type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
@@ -209,6 +209,21 @@ fn words(
     Ok(Ids { values, shape })
 }
 
+/// Makes sure that there is memory for so many values, whose number may be one over all; what asks for more than
+/// there is ends the process otherwise.
+pub(crate) fn expect_memory(values: Option<usize>) -> PyResult<()> {
+    let fits = |values: usize| Vec::<f32>::new().try_reserve_exact(values).is_ok();
+    match values {
+        Some(values) if fits(values) => Ok(()),
+        Some(values) => Err(PyMemoryError::new_err(format!(
+            "{values} values do not fit in memory; take fewer"
+        ))),
+        None => Err(PyMemoryError::new_err(
+            "so many values do not fit in memory",
+        )),
+    }
+}
+
 /// Whether numpy would make numbers of it, rather than text.
 pub(crate) fn is_text(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<pyo3::types::PyString>()
@@ -268,9 +283,24 @@ pub(crate) fn write(array: &Array<'_>, values: &[f32]) -> PyResult<()> {
     Ok(())
 }
 
+/// A dict, or the items of another mapping as one.
+pub(crate) fn dict<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    if let Ok(dict) = value.cast::<PyDict>() {
+        return Ok(Some(dict.clone()));
+    }
+    match value.cast::<PyMapping>() {
+        Err(_) => Ok(None),
+        Ok(mapping) => {
+            let dict = PyDict::new(value.py());
+            dict.update(mapping)?;
+            Ok(Some(dict))
+        }
+    }
+}
+
 /// Arrays by name, in the order of the dict.
 pub(crate) fn named(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Py<PyAny>)>> {
-    let Ok(dict) = value.cast::<PyDict>() else {
+    let Some(dict) = dict(value)? else {
         let found = value.get_type().name()?;
         let text = format!("{name} must be a dict of names and arrays, not {found}");
         return Err(PyTypeError::new_err(text));

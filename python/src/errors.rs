@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::error::Error as _;
+use std::ffi::CString;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -10,7 +11,7 @@ use gpu_tlm::gpu::GpuError;
 use gpu_tlm::{Error, checkpoint::CheckpointError, config::ConfigError};
 use pyo3::create_exception;
 use pyo3::exceptions::{
-    PyFileNotFoundError, PyMemoryError, PyOSError, PyRuntimeError, PyValueError,
+    PyFileNotFoundError, PyMemoryError, PyOSError, PyRuntimeError, PyUserWarning, PyValueError,
 };
 use pyo3::prelude::*;
 
@@ -123,6 +124,14 @@ pub(crate) fn expect_path(path: &Path) -> PyResult<()> {
             Err(PyFileNotFoundError::new_err(reason))
         }
         _ => Ok(()),
+    }
+}
+
+/// Warns as Python does; where warnings are exceptions there, it is none here.
+pub(crate) fn warn(py: Python<'_>, text: &str) {
+    let category = py.get_type::<PyUserWarning>();
+    if let Ok(text) = CString::new(text) {
+        let _ = PyErr::warn(py, &category, &text, 1);
     }
 }
 

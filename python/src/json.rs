@@ -1,13 +1,13 @@
 //! JSON between Python's objects and ours.
 
 use gpu_tlm::config::{KEYS, ModelConfig, Resolved, Settings};
-use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::arrays;
 use crate::errors::{to_python as error_to_python, value_error};
 
 /// A value as Python has it.
@@ -18,25 +18,24 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
 
 /// A dict as a JSON object; paths become their text.
 pub(crate) fn object(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Map<String, Value>> {
-    expect::<PyDict>(name, "dict", value)?;
-    dumped(name, value)
+    match arrays::dict(value)? {
+        Some(dict) => dumped(name, dict.as_any()),
+        None => Err(other_type(name, "dict", value)?),
+    }
 }
 
 /// A list or tuple as JSON values.
 pub(crate) fn list(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<Value>> {
-    if !value.is_instance_of::<PyTuple>() {
-        expect::<PyList>(name, "list", value)?;
+    match value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyList>() {
+        true => dumped(name, value),
+        false => Err(other_type(name, "list", value)?),
     }
-    dumped(name, value)
 }
 
-fn expect<T: PyTypeInfo>(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    if value.is_instance_of::<T>() {
-        return Ok(());
-    }
+fn other_type(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let found = value.get_type().name()?;
     let text = format!("{name} must be a {wanted}, not {found}");
-    Err(PyTypeError::new_err(text))
+    Ok(PyTypeError::new_err(text))
 }
 
 fn dumped<T: DeserializeOwned>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {

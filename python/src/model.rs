@@ -1,12 +1,13 @@
 //! The model.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use gpu_tlm::checkpoint::Checkpoint;
 use gpu_tlm::config::ModelConfig;
 use gpu_tlm::data::chat::{ChatError, ChatTemplate, Message};
-use gpu_tlm::data::tokenizer::{self, TokenRoles};
+use gpu_tlm::data::tokenizer;
 use gpu_tlm::decode::{BatchLogits, Completion, Generator, InferenceModel, Job};
 use gpu_tlm::gpu::Device;
 use gpu_tlm::train::gradients::Gradients;
@@ -16,7 +17,7 @@ use pyo3::types::PyDict;
 
 use crate::arrays::{self, Array};
 use crate::device;
-use crate::errors::{Failure, GpuTlmError, detached, expect_path, to_python, value_error};
+use crate::errors::{Failure, GpuTlmError, detached, expect_path, to_python, value_error, warn};
 use crate::generate::{self, Prompts};
 use crate::json;
 use crate::sampling::SamplingConfig;
@@ -36,14 +37,11 @@ use crate::tokenizer::Tokenizer;
 pub(crate) struct TransformerLM {
     config: ModelConfig,
     table: ParameterTable,
-    own: Option<OwnTokenizer>,
+    /// That of the model's files.
+    tokenizer: Option<Py<Tokenizer>>,
     loaded: Mutex<Option<Loaded>>,
-}
-
-/// What a model's files tell of its tokens.
-struct OwnTokenizer {
-    tokenizer: Py<Tokenizer>,
-    roles: TokenRoles,
+    /// The thread that uses it.
+    user: Mutex<Option<ThreadId>>,
 }
 
 /// What a model holds until it is closed.
@@ -100,8 +98,9 @@ impl TransformerLM {
         device: Option<String>,
     ) -> PyResult<Self> {
         let config = json::model_config(config)?;
+        let table = ParameterTable::new(&config, &[], usize::MAX);
+        arrays::expect_memory(Some(table.count()))?;
         detached(py, || {
-            let table = ParameterTable::new(&config, &[], usize::MAX);
             let count = table.iter().count();
             let values = (0..count).map(|index| table.initial_values(index, seed));
             let loaded = Loaded::new(device::open(device.as_deref())?, values.collect());
@@ -148,18 +147,18 @@ impl TransformerLM {
             let table = ParameterTable::new(&config, &[], usize::MAX);
             let values = table.iter().map(|p| checkpoint.read(&config, p));
             let values: Arc<[HostTensor]> = values.collect::<Result<_, _>>()?;
-            // Whoever gives ids needs none.
-            let tokenizer = checkpoint.tokenizer().ok().flatten();
-            let tokenizer =
-                tokenizer.map(|(tokenizer, roles)| (tokenizer.with_prompts_of(&roles), roles));
             let loaded = Loaded::new(device::open(device.as_deref())?, values);
-            Ok((config, table, loaded, tokenizer))
+            Ok((config, table, loaded, checkpoint.tokenizer()))
         })?;
-        let own = tokenizer.map(|(tokenizer, roles)| -> PyResult<_> {
-            let tokenizer = Py::new(py, Tokenizer::of(tokenizer))?;
-            Ok(OwnTokenizer { tokenizer, roles })
+        let tokenizer = tokenizer.unwrap_or_else(|error| {
+            // Whoever gives ids needs none.
+            let text = format!("going on without the model's own tokenizer: {error}");
+            warn(py, &text);
+            None
         });
-        Ok(Self::of(config, table, own.transpose()?, loaded))
+        let tokenizer =
+            tokenizer.map(|(tokenizer, roles)| Py::new(py, Tokenizer::of(tokenizer, roles)));
+        Ok(Self::of(config, table, tokenizer.transpose()?, loaded))
     }
 
     /// A model of a config and parameters by name, as `state_dict` gives them.
@@ -196,7 +195,7 @@ impl TransformerLM {
     /// The tokenizer that came with the model's files, or None.
     #[getter]
     fn tokenizer(&self, py: Python<'_>) -> Option<Py<Tokenizer>> {
-        self.own.as_ref().map(|own| own.tokenizer.clone_ref(py))
+        self.tokenizer.as_ref().map(|own| own.clone_ref(py))
     }
 
     /// Name of the device's adapter.
@@ -250,10 +249,13 @@ impl TransformerLM {
     fn forward<'py>(&self, py: Python<'py>, ids: &Bound<'_, PyAny>) -> PyResult<Array<'py>> {
         let ids = arrays::ids("ids", ids, 1..=2, self.config.vocab_size)?;
         let time = ids.shape[ids.shape.len() - 1];
+        arrays::expect_memory(ids.values.len().checked_mul(self.config.vocab_size))?;
         let logits = self.with(py, |loaded| {
-            if loaded.logits.is_none() {
+            // A longer sequence needs more than those before.
+            if !loaded.logits.as_ref().is_some_and(|made| made.takes(time)) {
+                loaded.logits = None;
                 let model = loaded.model(&self.config);
-                loaded.logits = Some(BatchLogits::new(loaded.device.clone(), &model)?);
+                loaded.logits = Some(BatchLogits::new(loaded.device.clone(), &model, time)?);
             }
             match &mut loaded.logits {
                 Some(logits) => Ok(logits.logits(&ids.values, time)?),
@@ -273,7 +275,7 @@ impl TransformerLM {
     /// whatever the model's precision is.
     ///
     /// Args:
-    ///     ids: integers `[time]` or `[batch, time]`.
+    ///     ids: integers `[time]` or `[batch, time]`, of at most context_length tokens each and 65,536 in all.
     ///     targets: integers of the same shape, the token behind each; -100 where none counts, as in PyTorch.
     ///
     /// Returns:
@@ -333,15 +335,16 @@ impl TransformerLM {
         overrides: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let sampling = SamplingConfig::with(py, sampling, overrides)?;
-        let ends = match (&tokenizer, &self.own) {
-            (Some(given), _) => TokenRoles::of(&given.get().inner).eos,
-            (None, Some(own)) => own.roles.eos.clone(),
-            (None, None) => Vec::new(),
-        };
         let tokenizer = tokenizer.or_else(|| self.tokenizer(py));
-        let tokenizer = tokenizer.map(|tokenizer| tokenizer.get().inner.clone());
+        let (tokenizer, ends) = match &tokenizer {
+            Some(tokenizer) => {
+                let Tokenizer { inner, roles } = tokenizer.get();
+                (Some(inner.clone()), &roles.eos[..])
+            }
+            None => (None, &[][..]),
+        };
         let vocab_size = self.config.vocab_size;
-        let request = sampling.request(tokenizer.as_deref(), &ends, vocab_size)?;
+        let request = sampling.request(tokenizer.as_deref(), ends, vocab_size)?;
         let prompts = Prompts::of(prompt, tokenizer.as_deref(), vocab_size)?;
         let jobs = prompts.jobs(&request, &sampling.stop);
         let done = self.completions(py, &jobs, tokenizer.as_ref(), callback.as_ref())?;
@@ -361,8 +364,8 @@ impl TransformerLM {
     ///     the answer: the content of the assistant's next message.
     ///
     /// Raises:
-    ///     ValueError: the model's files have no chat template, or it does not take these messages.
-    ///     GpuTlmError: the template itself fails.
+    ///     ValueError: a message is none, or the model's files have no chat template.
+    ///     GpuTlmError: the template fails, for instance since it does not take such messages.
     #[pyo3(signature = (messages, sampling=None, *, callback=None, **overrides))]
     fn chat(
         &self,
@@ -374,10 +377,11 @@ impl TransformerLM {
     ) -> PyResult<String> {
         let sampling = SamplingConfig::with(py, sampling, overrides)?;
         let messages = messages_of(messages)?;
-        let Some(OwnTokenizer { tokenizer, roles }) = &self.own else {
+        let Some(own) = &self.tokenizer else {
             return Err(to_python(ChatError::NoTemplate.into()));
         };
-        let tokenizer = tokenizer.get().inner.clone();
+        let Tokenizer { inner, roles } = own.get();
+        let tokenizer = inner.clone();
         let template = ChatTemplate::new(&tokenizer, roles);
         let template = template.map_err(|error| to_python(error.into()))?;
         let ends = roles.eos.iter().copied();
@@ -394,17 +398,21 @@ impl TransformerLM {
     }
 
     /// Frees what the model has on the device and in memory; using it afterwards is an exception.
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = None);
+    ///
+    /// Raises:
+    ///     GpuTlmError: it is called by a callback of this model.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, || {
+            *self.lock()?.loaded = None;
+            Ok(())
+        })
     }
 
     /// Whether the model was closed.
     #[getter]
     fn closed(&self, py: Python<'_>) -> bool {
-        py.detach(|| {
-            let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            loaded.is_none()
-        })
+        // A model that this thread uses is open.
+        py.detach(|| self.lock().is_ok_and(|used| used.loaded.is_none()))
     }
 
     fn __enter__(this: Py<Self>) -> Py<Self> {
@@ -412,8 +420,12 @@ impl TransformerLM {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
-        self.close(py);
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _exception: &Bound<'_, pyo3::types::PyTuple>,
+    ) -> PyResult<()> {
+        self.close(py)
     }
 
     fn __repr__(&self) -> String {
@@ -437,14 +449,15 @@ impl TransformerLM {
     fn of(
         config: ModelConfig,
         table: ParameterTable,
-        own: Option<OwnTokenizer>,
+        tokenizer: Option<Py<Tokenizer>>,
         loaded: Loaded,
     ) -> Self {
         Self {
             config,
             table,
-            own,
+            tokenizer,
             loaded: Mutex::new(Some(loaded)),
+            user: Mutex::new(None),
         }
     }
 
@@ -460,6 +473,23 @@ impl TransformerLM {
         })
     }
 
+    /// Waits until no other thread uses the model.
+    fn lock(&self) -> Result<Used<'_>, Failure> {
+        let user = || self.user.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = thread::current().id();
+        if *user() == Some(own) {
+            let text =
+                "the model is in use by the call whose callback this is; use it when that is done";
+            return Err(Failure::Python(GpuTlmError::new_err(text)));
+        }
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        *user() = Some(own);
+        Ok(Used {
+            user: &self.user,
+            loaded,
+        })
+    }
+
     /// Does something with the model, without the interpreter lock: whoever waits for a model must not hold that.
     fn with<T: Send>(
         &self,
@@ -467,8 +497,8 @@ impl TransformerLM {
         work: impl FnOnce(&mut Loaded) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
         detached(py, || {
-            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            match loaded.as_mut() {
+            let mut used = self.lock()?;
+            match used.loaded.as_mut() {
                 Some(loaded) => work(loaded),
                 None => {
                     let error = GpuTlmError::new_err("the model was closed; load it again");
@@ -476,6 +506,18 @@ impl TransformerLM {
                 }
             }
         })
+    }
+}
+
+/// A model that one thread uses.
+struct Used<'a> {
+    user: &'a Mutex<Option<ThreadId>>,
+    loaded: MutexGuard<'a, Option<Loaded>>,
+}
+
+impl Drop for Used<'_> {
+    fn drop(&mut self) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

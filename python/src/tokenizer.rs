@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use gpu_tlm::data::input::{InputOptions, Inputs};
 use gpu_tlm::data::stream;
-use gpu_tlm::data::tokenizer as ours;
 use gpu_tlm::data::tokenizer::train::{SpecialIds, TrainOptions, Trainer};
+use gpu_tlm::data::tokenizer::{self as ours, TokenRoles};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyIterator, PyString};
+use pyo3::types::{PyBytes, PyDict, PyIterator, PySequence, PyString};
 
 use crate::arrays;
 use crate::errors::{Failure, check_signals, detached, expect_path, value_error};
@@ -30,13 +30,21 @@ type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 #[pyclass(frozen, module = "gpu_tlm")]
 pub(crate) struct Tokenizer {
     pub(crate) inner: Arc<ours::Tokenizer>,
+    /// What its files say of its tokens, or else its vocabulary.
+    pub(crate) roles: TokenRoles,
 }
 
 impl Tokenizer {
-    pub(crate) fn of(tokenizer: ours::Tokenizer) -> Self {
+    pub(crate) fn of(tokenizer: ours::Tokenizer, roles: TokenRoles) -> Self {
         Self {
-            inner: Arc::new(tokenizer),
+            inner: Arc::new(tokenizer.with_prompts_of(&roles)),
+            roles,
         }
+    }
+
+    fn without_files(tokenizer: ours::Tokenizer) -> Self {
+        let roles = TokenRoles::of(&tokenizer);
+        Self::of(tokenizer, roles)
     }
 }
 
@@ -46,10 +54,12 @@ impl Tokenizer {
     #[pyo3(signature = (vocab, merges, special_tokens=None))]
     fn new(
         py: Python<'_>,
-        vocab: &Bound<'_, PyDict>,
+        vocab: &Bound<'_, PyAny>,
         merges: &Bound<'_, PyAny>,
         special_tokens: Option<Vec<String>>,
     ) -> PyResult<Self> {
+        let no_dict = || PyTypeError::new_err("vocab must be a dict of ids and bytes");
+        let vocab = arrays::dict(vocab)?.ok_or_else(no_dict)?;
         let tokens = vocab.iter().map(|(id, bytes)| {
             let pair = id.extract::<u32>().and_then(|id| {
                 let bytes = bytes.cast::<PyBytes>()?;
@@ -78,7 +88,7 @@ impl Tokenizer {
         let special_tokens = special_tokens.unwrap_or_default();
         let made = py.detach(|| ours::Tokenizer::from_vocabulary(tokens, &merges, &special_tokens));
         // Nothing of it is a file.
-        made.map(Self::of)
+        made.map(Self::without_files)
             .map_err(|error| value_error(error.to_string()))
     }
 
@@ -108,13 +118,14 @@ impl Tokenizer {
             expect_path(path)?;
         }
         detached(py, || {
-            let tokenizer = match &merges {
-                Some(merges) => {
-                    ours::Tokenizer::load_pair(&path_or_vocab, merges, &special_tokens)?
-                }
-                None => ours::Tokenizer::load_with(&path_or_vocab, None, &special_tokens)?,
-            };
-            Ok(Self::of(tokenizer))
+            let path = &path_or_vocab;
+            if let Some(merges) = &merges {
+                let tokenizer = ours::Tokenizer::load_pair(path, merges, &special_tokens)?;
+                return Ok(Self::without_files(tokenizer));
+            }
+            let tokenizer = ours::Tokenizer::load_with(path, None, &special_tokens)?;
+            let roles = TokenRoles::load(path, &tokenizer)?;
+            Ok(Self::of(tokenizer, roles))
         })
     }
 
@@ -204,11 +215,12 @@ impl Tokenizer {
         if ids.len().is_ok_and(|len| len == 0) {
             return Ok(Vec::new());
         }
-        // An iterator, as encode_iterable gives, has no length.
+        // Of others than sequences and arrays, such as what encode_iterable gives, numpy makes one object.
         let list;
-        let ids = match ids.len() {
-            Ok(_) => ids,
-            Err(_) => {
+        let is_array = ids.hasattr("__array__")? || ids.cast::<PySequence>().is_ok();
+        let ids = match is_array {
+            true => ids,
+            false => {
                 list = pyo3::types::PyList::empty(py);
                 for id in ids.try_iter()? {
                     list.append(id?)?;

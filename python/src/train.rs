@@ -14,7 +14,7 @@ use gpu_tlm::train::trainer::Ending;
 use gpu_tlm::weights::{EngineState, ParameterTable};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySlice};
+use pyo3::types::{PyDict, PyMapping, PySlice};
 
 use crate::arrays;
 use crate::errors::{Failure, check_signals, detached, expect_path, to_python, value_error};
@@ -50,7 +50,7 @@ pub(crate) fn train<'py>(
     callback: Option<Py<PyAny>>,
     replace: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let resolved = if config.is_instance_of::<PyDict>() {
+    let resolved = if config.cast::<PyMapping>().is_ok() {
         json::settings("config", config)?
     } else {
         let path: PathBuf = config.extract()?;

@@ -46,7 +46,19 @@ def test_single_adapters(cs336, rng):
     t = torch.tensor(x).double()
     close(cs336.run_softmax(x, 1), t.softmax(1).numpy())
     close(cs336.run_silu(x), torch.nn.functional.silu(t).numpy())
-    close(cs336.run_causal_attention(x, x, x), reference.attention(*[t[:, None]] * 3)[:, 0].numpy())
+    mask = np.tril(np.ones((5, 5), bool))
+    close(cs336.run_scaled_dot_product_attention(x, x, x, mask), reference.attention(*[t[:, None]] * 3)[:, 0].numpy())
+    weights = (t[:, :3] @ t.transpose(1, 2) / 8**0.5).softmax(-1)
+    close(cs336.run_scaled_dot_product_attention(x[:, :3], x, x), (weights @ t).numpy())
+    matrices = rng.standard_normal((4, 8, 8)).astype("f")
+    names = [f"a.{name}_proj.weight" for name in ("q", "k", "v", "output")]
+    state = dict(zip(names, torch.tensor(matrices).double()))
+    config = dict(num_heads=2, num_kv_heads=2, positions="rope", rope_theta=100.0)
+    want = reference.attend(config, state, "a", t).numpy()
+    positions = np.arange(5)[None]
+    close(cs336.run_multihead_self_attention_with_rope(8, 2, 64, 100.0, *matrices, x, positions), want)
+    want = reference.attend({**config, "positions": "learned"}, state, "a", t).numpy()
+    close(cs336.run_multihead_self_attention(8, 2, *matrices, x), want)
     close(cs336.run_rope(8, 100.0, 64, x, np.arange(5)), reference.rope(t, 100.0).numpy())
 
 

@@ -171,6 +171,31 @@ def test_texts_go_on_with_a_tokenizer(model):
         model.generate("ab", tokenizer=tokenizer)
 
 
+def test_a_callback_cannot_use_its_model(model):
+    uses = [lambda: model.forward([1]), lambda: model.generate([1]), model.state_dict, model.close, lambda: model.device]
+    said = []
+
+    def callback(*_):
+        assert not model.closed
+        for use in uses:
+            with pytest.raises(gpu_tlm.GpuTlmError, match="callback") as raised:
+                use()
+            said.append(str(raised.value))
+
+    model.generate([1], max_new_tokens=1, callback=callback)
+    assert len(said) == len(uses)
+    model.forward([1])
+
+
+def test_mappings_are_dicts(model):
+    from collections import ChainMap
+    from types import MappingProxyType
+
+    state = MappingProxyType(model.state_dict())
+    with gpu_tlm.TransformerLM.from_state_dict(ChainMap(model.config), state) as other:
+        assert np.array_equal(other.forward([1, 2]), model.forward([1, 2]))
+
+
 def test_closed_models_say_so():
     with gpu_tlm.TransformerLM(CONFIG) as model:
         assert not model.closed
@@ -251,6 +276,10 @@ def test_wrong_arguments_are_python_exceptions(model, tmp_path):
         (TypeError, "array of floats, not of int64",
          lambda: model.load_state_dict({**state, "ln_final.weight": np.zeros(16, int)})),
         (TypeError, "must be a dict of names", lambda: model.load_state_dict(3)),
+        (ValueError, "a batch of 65544 tokens is over 65536",
+         lambda: model.loss_and_grads(np.zeros((2731, 24), int), np.zeros((2731, 24), int))),
+        (MemoryError, "do not fit", lambda: gpu_tlm.TransformerLM({**CONFIG, "d_model": 1 << 15, "num_layers": 64, "num_heads": 512})),
+        (OverflowError, "negative int", lambda: gpu_tlm.TransformerLM(CONFIG, seed=-1)),
         (FileNotFoundError, "none", lambda: gpu_tlm.TransformerLM.load(tmp_path / "none")),
         ((ValueError, gpu_tlm.GpuTlmError), "test_model.py", lambda: gpu_tlm.TransformerLM.load(__file__)),
     ]

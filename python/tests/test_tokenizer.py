@@ -74,6 +74,7 @@ def test_an_iterable_is_read_as_ids_are_taken(trained):
     rest = [first, *ids]
     assert rest == [i for line in taken for i in tokenizer.encode(line)]
     assert tokenizer.decode(iter(rest)) == TEXT
+    assert tokenizer.decode(dict.fromkeys(rest[:2]).keys()) == tokenizer.decode(rest[:2])
     with pytest.raises(TypeError, match="texts, not int"):
         next(tokenizer.encode_iterable([1]))
 

@@ -72,6 +72,12 @@ def test_adamw_refuses_what_it_cannot_change_in_place():
     ]:
         with pytest.raises(kind, match=text):
             gpu_tlm.AdamW().step(params, grads)
+    # Nothing is changed where one of several is wrong.
+    with pytest.raises(ValueError, match="gradient of bias"):
+        gpu_tlm.AdamW(no_decay=["bias"]).step({"w": good, "bias": good.copy()}, {"w": good, "bias": good[0]})
+    scalar = {"s": np.ones((), "f")}
+    gpu_tlm.AdamW(weight_decay=0.0).step(scalar, {"s": np.ones((), "f")}, lr=0.5)
+    close(scalar["s"], 0.5)
     with pytest.raises(ValueError, match="betas"):
         gpu_tlm.AdamW(betas=(1.0, 0.9)).step({"w": good}, {"w": good})
     with pytest.raises(ValueError, match="has no 'moment1'"):
@@ -315,6 +321,12 @@ def test_chats_are_learned_whole_and_by_adapters(tmp_path):
         chat, pieces = [{"role": "user", "content": "the cat?"}], []
         model.chat(chat, temperature=0, callback=lambda *piece: pieces.append(piece))
         assert "".join(piece[2] for piece in pieces) == "a rat."
+        # What the files say ends a text does so by any way to it.
+        (tmp_path / "tokenizer/generation_config.json").write_text(json.dumps({"eos_token_id": tokenizer.token_id(END)}))
+        own = gpu_tlm.Tokenizer.from_files(tmp_path / "tokenizer")
+        prompt = "<|user|>the cat?<|endoftext|><|assistant|>"
+        for given in [own, model.tokenizer]:
+            assert gpu_tlm.generate_text(model, given, prompt, temperature=0) == "a rat."
         # Without an end it goes on.
         assert model.chat(chat, temperature=0, end_token=None, max_new_tokens=9).startswith("a rat.<|endoftext|>")
     adapted = gpu_tlm.train({
@@ -325,3 +337,6 @@ def test_chats_are_learned_whole_and_by_adapters(tmp_path):
     for path in [adapted["checkpoint"], tmp_path / "adapters/adapter"]:
         with gpu_tlm.TransformerLM.load(path) as model:
             assert (ask(model, "the cat?"), ask(model, "the dog?")) == ("the mat.", "the rat.")
+    (tmp_path / "tokenizer/vocab.json").write_text("{}")
+    with pytest.warns(UserWarning, match="without the model's own tokenizer"):
+        gpu_tlm.TransformerLM.load(whole["checkpoint"]).close()

@@ -31,6 +31,14 @@ impl Base {
         }
     }
 
+    /// The same model at another place.
+    pub fn moved_to(self, path: &Path) -> Self {
+        Self {
+            crc32c: self.crc32c,
+            ..Self::new(path)
+        }
+    }
+
     /// Notes the value of a parameter, unless it is an adapter's.
     pub fn note(&mut self, parameter: &Parameter, tensor: &HostTensor) {
         if !parameter.is_of_adapter() {
@@ -82,7 +90,7 @@ pub fn save_adapters(
         let matrix = |which| values.get(&*adapter_name(&weight.name, which)).cloned();
         let (a, b) = (matrix('A')?, matrix('B')?);
         let rank = a.len() / weight.cols;
-        let alpha = f64::from(table.adapter(table.id(&weight.name))?.scale) * rank as f64;
+        let alpha = table.adapter(table.id(&weight.name))?.alpha;
         Some((weight.clone(), AdapterValues { a, b, rank, alpha }))
     };
     let adapters: Vec<(Parameter, AdapterValues)> = table.iter().filter_map(of).collect();

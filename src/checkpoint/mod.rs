@@ -445,8 +445,8 @@ impl Checkpoint {
         Ok((moments, self.loss_scale()))
     }
 
-    /// Both moments of AdamW of a model of `config`, if the file has them, the iterations that are done, and the
-    /// settings that it notes.
+    /// Both moments of AdamW of a model of `config`, if the file has them of all parameters, the iterations that are
+    /// done, and the settings that it notes.
     ///
     /// # Errors
     /// When a tensor is missing, of another shape, or damaged.
@@ -454,7 +454,7 @@ impl Checkpoint {
         let table = ParameterTable::new(config, &[], usize::MAX);
         match &self.weights {
             Weights::Own(_) => {
-                let moments = match self.has_moments() {
+                let moments = match self.has_all_moments(&table) {
                     true => Some([
                         self.moments(&table, MOMENT1)?,
                         self.moments(&table, MOMENT2)?,
@@ -521,6 +521,15 @@ impl Checkpoint {
             }
         }
         Ok(None)
+    }
+
+    /// Not so where a part of the model was trained.
+    fn has_all_moments(&self, table: &ParameterTable) -> bool {
+        let has = |file: &WeightsFile| {
+            let mut names = table.iter().map(|p| format!("{MOMENT1}{}", p.name));
+            names.all(|name| file.has(&name))
+        };
+        self.own_file().is_some_and(has)
     }
 
     fn has_moments(&self) -> bool {

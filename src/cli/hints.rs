@@ -49,7 +49,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             Some("--init-from FILE")
         }
         Error::Checkpoint(CheckpointError::NoBase { .. } | CheckpointError::OtherBase { .. }) => {
-            Some("--base PATH")
+            Some("--base PATH, or --init-from PATH to train adapters on")
         }
         Error::Interop(error) | Error::Checkpoint(CheckpointError::Interop(error)) => {
             of_interop(error)

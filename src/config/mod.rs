@@ -222,6 +222,8 @@ pub struct Resolved {
 
 /// Key under which a written config keeps the sources; read back, it is skipped.
 const SOURCES: &str = "sources";
+/// The source of a value on the command line.
+const FLAG: &str = "flag";
 
 impl Resolved {
     /// Reads the config file, if any, and lays the flags over it.
@@ -260,13 +262,17 @@ impl Resolved {
                 );
                 return Err(ConfigError::Invalid { key, found, rule });
             }
-            sources.insert(key, "flag".to_owned());
+            sources.insert(key, FLAG.to_owned());
             values.insert(key.to_owned(), value);
         }
-        Ok(Self {
-            settings: Settings::from_values(&values)?,
-            sources,
-        })
+        let mut settings = Settings::from_values(&values)?;
+        let is_flag = |key| sources.get(key).is_some_and(|source| source == FLAG);
+        if is_flag("load_checkpoint") && !is_flag("init_from") && settings.lora_rank == 0 {
+            // The file says what the run began from, and the checkpoint has what became of that.
+            settings.init_from = None;
+            sources.remove("init_from");
+        }
+        Ok(Self { settings, sources })
     }
 
     /// Settings that a program has made.

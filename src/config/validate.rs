@@ -113,10 +113,17 @@ impl Settings {
             return invalid("lora_dropout", self.lora_dropout, rule);
         }
         if self.lora_rank == 0 {
+            let rule = "lora_rank is not given; set it too";
+            let is_default = self.lora_targets == Self::default().lora_targets;
             return match self.lora_alpha {
-                None => Ok(None),
-                Some(alpha) => invalid("lora_alpha", alpha, "lora_rank is not given; set it too"),
+                Some(alpha) => invalid("lora_alpha", alpha, rule),
+                None if is_default => Ok(None),
+                None => invalid("lora_targets", self.lora_targets.join(","), rule),
             };
+        }
+        if self.lora_targets.iter().any(String::is_empty) {
+            let rule = "each target has a part of a name; leave out empty ones";
+            return invalid("lora_targets", format!("{:?}", self.lora_targets), rule);
         }
         #[allow(clippy::cast_precision_loss, reason = "a rank is small")]
         let alpha = self.lora_alpha.unwrap_or(self.lora_rank as f64);

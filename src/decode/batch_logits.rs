@@ -42,15 +42,15 @@ pub struct BatchLogits {
 }
 
 impl BatchLogits {
-    /// Uploads the model.
+    /// Uploads the model, for sequences of at most `time` tokens.
     ///
     /// # Errors
     /// When a tensor is missing or of another shape, or the model does not fit the device.
-    pub fn new(device: Device, model: &InferenceModel) -> Result<Self, Error> {
+    pub fn new(device: Device, model: &InferenceModel, time: usize) -> Result<Self, Error> {
         let config = model.config.clone();
         let rows = (PASS_WORDS / config.vocab_size)
             .min(PASS_ROWS)
-            .max(config.context_length);
+            .max(planned_time(time, config.context_length));
         let mut memory = Memory::default();
         let weights = model.table.declare(&mut memory, "parameters");
         let tokens = memory.declare("tokens", rows);
@@ -82,6 +82,11 @@ impl BatchLogits {
         })
     }
 
+    /// Whether it takes sequences of `time` tokens.
+    pub fn takes(&self, time: usize) -> bool {
+        planned_time(time, self.config.context_length) <= self.rows
+    }
+
     /// Takes over other parameters, in the order of the table.
     ///
     /// # Panics
@@ -98,7 +103,8 @@ impl BatchLogits {
     /// When there is no token, `time` is over the context, a token is unknown, or the device fails.
     ///
     /// # Panics
-    /// If the tokens are no whole number of sequences: a bug of the caller.
+    /// If the tokens are no whole number of sequences, or these are longer than it [takes](Self::takes): a bug of
+    /// the caller.
     pub fn logits(&mut self, tokens: &[u32], time: usize) -> Result<Vec<f32>, Error> {
         check_ids(tokens, self.config.vocab_size)?;
         let context_length = self.config.context_length;
@@ -111,10 +117,8 @@ impl BatchLogits {
             .into());
         }
         assert_eq!(tokens.len() % time, 0, "whole sequences of {time} tokens");
-        // Tokens behind a sequence's last change nothing before them; so few lengths need a plan.
-        let planned = time
-            .next_power_of_two()
-            .clamp(LEAST_TIME.min(context_length), context_length);
+        assert!(self.takes(time), "{time} tokens");
+        let planned = planned_time(time, context_length);
         let batch = (self.rows / planned).max(1);
         let mut all = Vec::with_capacity(tokens.len() * self.config.vocab_size);
         for sequences in tokens.chunks(batch * time) {
@@ -202,6 +206,12 @@ impl BatchLogits {
         let executable = Executable::compile(&plan, &self.device, &self.buffers)?;
         Ok((executable, section))
     }
+}
+
+/// Tokens behind a sequence's last change nothing before them; so few lengths need a plan.
+fn planned_time(time: usize, context_length: usize) -> usize {
+    time.next_power_of_two()
+        .clamp(LEAST_TIME.min(context_length), context_length)
 }
 
 /// Shaders index by token without a bounds check.

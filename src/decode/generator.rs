@@ -11,7 +11,7 @@ use super::{DecodeError, InferenceModel, check_sampling};
 use crate::Error;
 use crate::config::{ModelConfig, Positions};
 use crate::gpu::{Choices, Device, DispatchTime, Question, Target};
-use crate::kernels::sample::{NAN_ROW, NO_TOKEN};
+use crate::kernels::sample::{MAX_VOCAB, NAN_ROW, NO_TOKEN};
 
 /// A model on a device, and the sequences that it is generating.
 pub struct Generator {
@@ -88,6 +88,15 @@ impl Generator {
     /// # Errors
     /// When the model does not fit the device.
     pub fn new(device: Device, model: InferenceModel, slots: usize) -> Result<Self, Error> {
+        let vocab_size = model.config.vocab_size;
+        if vocab_size >= MAX_VOCAB {
+            return Err(DecodeError::OutOfRange {
+                name: "vocab_size",
+                value: vocab_size.to_string(),
+                rule: "below 1048576 for tokens to be drawn",
+            }
+            .into());
+        }
         let plans = DecodePlans::new(&model.config, &model.table, slots, &device.target());
         let passes = Passes::new(device, &model, plans)?;
         let free_slots = (0..crate::gpu::dispatch::word(passes.slots())).collect();

@@ -72,6 +72,14 @@ pub enum DecodeError {
         /// The model's context length.
         context_length: usize,
     },
+    /// More tokens than one batch may have.
+    #[error("a batch of {tokens} tokens is over {most}; take fewer sequences at once")]
+    TooMany {
+        /// Tokens of the batch.
+        tokens: usize,
+        /// As many there may be.
+        most: usize,
+    },
     /// The oldest tokens cannot be dropped where the newest has no vector for its position.
     #[error(
         "the model has a vector for each position of its context and none behind it, so its cache cannot roll; \

@@ -101,6 +101,16 @@ impl Plan {
         self.target.max_binding_words = words;
     }
 
+    /// Words of the largest tensor that a dispatch binds.
+    pub fn largest_binding_words(&self) -> usize {
+        let bindings = self.dispatches.iter().flat_map(|d| &d.bindings);
+        let words = bindings.filter_map(|bound| match bound {
+            Bound::Tensor(tensor) => Some(tensor.span()),
+            _ => None,
+        });
+        words.max().unwrap_or(0)
+    }
+
     /// Blocks of the rows of `tensors`, which have equally many, such that each block of each
     /// tensor can be bound alone. A block begins at a multiple of `step` rows and of what the
     /// binding alignment asks for.

@@ -70,7 +70,8 @@ impl Variant {
         documents: Option<Tensor>,
         unread: Tensor,
     ) -> Vec<Bound> {
-        let bound = Bound::from(documents.unwrap_or(unread));
+        // A row, since every binding has a limit.
+        let bound = Bound::from(documents.unwrap_or_else(|| unread.slice_rows(0, 1)));
         bindings.extend(self.tells_documents_apart().then_some(bound));
         bindings
     }

@@ -25,7 +25,7 @@ pub const NO_TOKEN: u32 = u32::MAX;
 pub const NAN_ROW: u32 = u32::MAX - 1;
 
 /// Sums of masses in 64 bits hold fewer tokens than this.
-const MAX_VOCAB: usize = 1 << 20;
+pub const MAX_VOCAB: usize = 1 << 20;
 
 /// Repetition penalty, top-k, top-p and min-p.
 pub static FILTER: Kernel = Kernel {

@@ -8,8 +8,8 @@ use super::TrainError;
 use crate::Error;
 use crate::data::corpus::{END_OF_STORY, StoryCorpus};
 use crate::data::npy::TokenWriter;
-use crate::data::tokenizer::Tokenizer;
 use crate::data::tokenizer::train::{TrainOptions, train};
+use crate::data::tokenizer::{Format, TokenRoles, Tokenizer};
 use crate::files;
 
 /// Entries of the tokenizer's vocabulary where the config does not say.
@@ -52,7 +52,8 @@ pub fn prepare(logdir: &Path, seed: u64, vocab_size: usize) -> Result<BuiltinDat
     };
     let tokenizer = train(&[&train_text], &options)?;
     let tokenizer_dir = logdir.join("tokenizer");
-    tokenizer.save(&tokenizer_dir)?;
+    let roles = TokenRoles::of(&tokenizer);
+    tokenizer.replace_with(Format::Gpt2, &tokenizer_dir, &roles)?;
     let (train_path, val_path) = (folder.join("train.npy"), folder.join("val.npy"));
     encode(&tokenizer, (&train_text, n_train), &train_path)?;
     let val_tokens = encode(&tokenizer, (&val_text, VAL_STORIES), &val_path)?;

@@ -113,18 +113,20 @@ impl Gradients {
         if !counted.is_empty() {
             check_ids(&counted, self.config.vocab_size)?;
         }
-        for (count, most) in [
-            (time, self.config.context_length),
-            (tokens.len(), MOST_TOKENS),
-        ] {
-            if count > most {
-                let context_length = most;
-                return Err(DecodeError::TooLong {
-                    tokens: count,
-                    context_length,
-                }
-                .into());
+        let context_length = self.config.context_length;
+        if time > context_length {
+            return Err(DecodeError::TooLong {
+                tokens: time,
+                context_length,
             }
+            .into());
+        }
+        if tokens.len() > MOST_TOKENS {
+            return Err(DecodeError::TooMany {
+                tokens: tokens.len(),
+                most: MOST_TOKENS,
+            }
+            .into());
         }
         assert_eq!(tokens.len() % time, 0, "whole sequences of {time} tokens");
         self.clear_positions(time);

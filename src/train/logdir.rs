@@ -30,6 +30,8 @@ pub struct Logdir {
 }
 
 /// Name of the file that is locked. It stays, empty: another process may hold its name open.
+/// Where a run keeps its adapters as other programs have them.
+pub(super) const ADAPTER_FOLDER: &str = "adapter";
 const LOCK: &str = "run.lock";
 
 impl Logdir {
@@ -134,7 +136,11 @@ impl Logdir {
 
     fn remove_run(&self) -> io::Result<()> {
         let events = named(&self.path, |name| name.starts_with("events.out.tfevents."))?;
-        for path in self.of_the_run()?.iter().chain(&events) {
+        let adapter = named(&self.path.join(ADAPTER_FOLDER), |name| {
+            name.starts_with("adapter_")
+        })?;
+        let own = self.of_the_run()?;
+        for path in own.iter().chain(&events).chain(&adapter) {
             std::fs::remove_file(path)?;
         }
         Ok(())

@@ -56,8 +56,6 @@ pub struct Run {
     logdir: Logdir,
 }
 
-/// Folder of the tokenizer in that of a run.
-
 impl Run {
     /// Checks everything that can be checked before a device is opened or a file of the run is written.
     /// Settings without a `train_path` stand for the built-in stories, which are made now; those without
@@ -97,7 +95,7 @@ impl Run {
             .map(|path| Checkpoint::open_beside(path, base))
             .transpose()?;
         if train.lora.is_some() {
-            expect_base(settings, &logdir)?;
+            expect_base(settings, initial.as_ref(), &logdir)?;
         }
         if let Some(checkpoint) = &resume {
             checkpoint.expect_model(&model)?;
@@ -210,7 +208,7 @@ impl Run {
         self.logdir.clear()?;
         if let Some((tokenizer, roles)) = &self.kept_tokenizer {
             let folder = self.logdir.path().join(TOKENIZER_FOLDER);
-            tokenizer.save_with(Format::HuggingFace, &folder, roles)?;
+            tokenizer.replace_with(Format::HuggingFace, &folder, roles)?;
         }
         let data = (self.data, self.validation);
         let trainer = Trainer::new(engine, self.train, options, data, self.resume.as_ref())?;
@@ -369,25 +367,33 @@ fn tokenizer_of(
     Ok(own.map(|(tokenizer, roles)| (tokenizer.with_prompts_of(&roles), roles)))
 }
 
-/// Adapters are beside a model, which stays where it is while they are trained and later on.
-fn expect_base(settings: &Settings, logdir: &Logdir) -> Result<(), ConfigError> {
-    let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    match (&settings.init_from, &settings.load_checkpoint) {
-        (None, None) => Err(ConfigError::Invalid {
+/// Adapters are beside a model, which stays where it is while they are trained and later on; that may be a sum of
+/// others, too.
+fn expect_base(
+    settings: &Settings,
+    initial: Option<&Checkpoint>,
+    logdir: &Logdir,
+) -> Result<(), ConfigError> {
+    if settings.init_from.is_none() && settings.load_checkpoint.is_none() {
+        return Err(ConfigError::Invalid {
             key: "lora_rank",
             found: settings.lora_rank.to_string(),
             rule: "there is no model to adapt; set init_from".to_owned(),
+        });
+    }
+    let own = settings.init_from.as_deref();
+    let sum = std::iter::successors(initial, |checkpoint| checkpoint.base());
+    let mut paths = own.into_iter().chain(sum.filter_map(Checkpoint::base_path));
+    let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match paths.find(|path| absolute(path).starts_with(absolute(logdir.path()))) {
+        None => Ok(()),
+        Some(base) => Err(ConfigError::Invalid {
+            key: "init_from",
+            found: base.display().to_string(),
+            rule: "it lies in logdir, whose files the run replaces, and adapters are worth nothing without it; choose \
+                   another logdir"
+                .to_owned(),
         }),
-        (Some(base), _) if absolute(base).starts_with(absolute(logdir.path())) => {
-            Err(ConfigError::Invalid {
-                key: "init_from",
-                found: base.display().to_string(),
-                rule: "it lies in logdir, whose files the run replaces, and adapters are worth nothing without \
-                       it; choose another logdir"
-                    .to_owned(),
-            })
-        }
-        _ => Ok(()),
     }
 }
 
@@ -402,7 +408,14 @@ fn expect_adapters(checkpoint: &Checkpoint, settings: &Settings) -> Result<(), E
         "freeze",
         "frozen_type",
     ] {
-        let of = |config: &Map<String, Value>| config.get(key).cloned();
+        let of = |config: &Map<String, Value>| match key {
+            // The rank, where it is not given.
+            "lora_alpha" => {
+                let alpha = config.get(key)?.as_f64();
+                Some(alpha.or(config.get("lora_rank")?.as_f64()).into())
+            }
+            _ => config.get(key).cloned(),
+        };
         // Earlier versions knew none of them.
         if let (Some(found), Some(wanted)) = (of(before), of(&now))
             && found != wanted
@@ -462,6 +475,7 @@ fn warn_of_changes(checkpoint: &Checkpoint, settings: &Settings) -> Result<(), E
         ("batch_size", serde_json::json!(settings.batch_size)),
         ("seed", serde_json::json!(settings.seed)),
         ("sampling", serde_json::json!(settings.sampling)),
+        ("document_mask", serde_json::json!(settings.document_mask)),
     ];
     for (key, now) in now {
         let before = before.get(key).filter(|before| **before != now);

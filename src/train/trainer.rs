@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::engine::{Engine, StepMetrics};
 use super::evaluate::mean_loss;
+use super::logdir::ADAPTER_FOLDER;
 use super::metrics::{Metrics, TrainRecord};
 use super::prefetch::Prefetch;
 use super::profile::Profiler;
@@ -119,7 +120,8 @@ impl Trainer {
             state.train_loss = before.train_loss;
             state.val_loss = before.val_loss;
             state.best_val_loss = before.best_val_loss;
-            state.base.clone_from(&before.base);
+            let base = before.base.clone().zip(checkpoint.base_path());
+            state.base = base.map(|(base, found)| base.moved_to(found));
             if state.iteration >= train.max_iters {
                 return Err(TrainError::AlreadyDone {
                     done: state.iteration,
@@ -353,7 +355,7 @@ impl Trainer {
         let Some(base) = &self.state.base else {
             return Ok(());
         };
-        let folder = self.options.logdir.join("adapter");
+        let folder = self.options.logdir.join(ADAPTER_FOLDER);
         let saved = checkpoint::save_adapters(&folder, self.engine.table(), state, base);
         match saved {
             Err(CheckpointError::Interop(InteropError::CannotHold { reason, .. })) => {

@@ -15,6 +15,8 @@ pub struct Adapter {
     pub b: ParameterId,
     /// `alpha / rank`.
     pub scale: f32,
+    /// Exactly.
+    pub alpha: f64,
 }
 
 /// The values of an adapter, in the host's memory.

@@ -183,6 +183,11 @@ impl WeightsFile {
         names.iter().any(|name| name.starts_with(prefix))
     }
 
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
+    }
+
     /// The bytes of the tensor `name`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::host::SIZE_BYTES;
 use super::packing::{holds, packed, unpacked};
 use super::shapes::{POSITION_EMBEDDINGS, Shape, shapes};
 use super::{FlatIds, HostTensor, StorageType};
-use crate::config::{ConfigError, LoraConfig, ModelConfig, TrainConfig};
+use crate::config::{ConfigError, ModelConfig, TrainConfig};
 use crate::gpu::tensor::{COLUMNS_MULTIPLE, align_words};
 use crate::gpu::{Buffers, Device, GpuError, Memory, Plan, Tensor};
 use crate::parallel;
@@ -264,17 +264,20 @@ impl ParameterTable {
         let mut of_adapters = Vec::new();
         if let Some(lora) = &train.lora {
             for index in adapters::targets(&shapes, lora)? {
-                of_adapters.push((index, adapters::matrices(&shapes[index], lora.rank)));
+                let matrices = adapters::matrices(&shapes[index], lora.rank);
+                of_adapters.push((index, matrices, lora));
             }
         }
         let is_adapted = train.lora.is_some();
         for shape in shapes {
             table.add(shape, &train.no_decay, |name| is_adapted || matches(name));
         }
-        for (weight, matrices) in of_adapters {
+        for (weight, matrices, lora) in of_adapters {
             let [a, b] = matrices.map(|shape| table.add(shape, &train.no_decay, |_| false));
-            let scale = train.lora.as_ref().map_or(1.0, LoraConfig::scale);
-            table.adapters.insert(weight, Adapter { a, b, scale });
+            let (scale, alpha) = (lora.scale(), lora.alpha);
+            table
+                .adapters
+                .insert(weight, Adapter { a, b, scale, alpha });
         }
         if table.iter().all(|p| p.role == Role::Frozen) {
             return Err(ConfigError::Invalid {
@@ -605,15 +608,22 @@ fn expect_matches(shapes: &[Shape], freeze: &[String]) -> Result<(), ConfigError
     }
 }
 
-/// Whether `name` contains `pattern`, in which `*` stands for any text.
+/// Whether `name` contains `pattern`, in which `*` stands for any text. A number at the end of a part is a whole one:
+/// `layers.1` is not in `layers.10.ln1.weight`.
 pub(super) fn matches_pattern(name: &str, pattern: &str) -> bool {
     let mut rest = name;
-    pattern.split('*').all(|part| match rest.find(part) {
-        Some(at) => {
-            rest = &rest[at + part.len()..];
-            true
+    pattern.split('*').all(|part| {
+        let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+        let is_whole =
+            |end: usize| !(is_digit(part.as_bytes().last()) && is_digit(rest.as_bytes().get(end)));
+        let ends = rest.match_indices(part).map(|(at, _)| at + part.len());
+        match ends.into_iter().find(|&end| is_whole(end)) {
+            Some(end) => {
+                rest = &rest[end..];
+                true
+            }
+            None => false,
         }
-        None => false,
     })
 }
 
@@ -628,6 +638,10 @@ mod tests {
         assert!(matches_pattern("layers.0.ln1.weight", "layers.*.ln1"));
         assert!(!matches_pattern("layers.0.ln1.weight", "ln2"));
         assert!(!matches_pattern("layers.0.ln1.weight", "ln1*layers"));
+        assert!(matches_pattern("layers.1.ln1.weight", "layers.1"));
+        assert!(!matches_pattern("layers.10.ln1.weight", "layers.1"));
+        assert!(matches_pattern("layers.10.ln1.weight", "layers.1*.ln"));
+        assert!(!matches_pattern("layers.10.ln1.weight", "layers.1*1.ln"));
     }
 
     #[test]

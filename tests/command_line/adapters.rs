@@ -104,11 +104,13 @@ fn a_partly_frozen_run_goes_on_with_the_same_bits_and_leaves_the_rest_as_it_was(
         &[&["--init-from", &model, "--max-iters", "20"][..], &frozen].concat(),
     );
     let half = project.checkpoint("parts");
-    trained(
-        &project,
-        "parts",
-        &[&["--load-checkpoint", &half][..], &frozen].concat(),
-    );
+    // The run's own config names the model that it began from, too.
+    let config = project.path("parts").join("config.json");
+    let train = ["train", "--config", utf8(&config), "--max-iters", "40"];
+    let both = ["--load-checkpoint", &half, "--init-from", &model];
+    let run = gpu_tlm(&[&train[..], &both].concat());
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    succeed(&[&train[..], &both[..2]].concat());
     let after = tensors(&project.checkpoint("whole"));
     assert!(after == tensors(&project.checkpoint("parts")));
     for (name, before) in tensors(&model) {
@@ -118,6 +120,9 @@ fn a_partly_frozen_run_goes_on_with_the_same_bits_and_leaves_the_rest_as_it_was(
             None => assert_eq!(after[&name] == before, is_frozen, "{name}"),
         }
     }
+    let (whole, out) = (project.checkpoint("whole"), project.path("whole.pt"));
+    let export = ["export", "--checkpoint", &whole, "--format", "pt", "--out"];
+    succeed(&[&export[..], &[utf8(&out)]].concat());
     // Another part of it would have no moments.
     let other = ["--freeze", "embeddings", "--load-checkpoint", &half];
     let run = project.train("parts", &other);
@@ -328,6 +333,11 @@ fn what_cannot_be_adapted_or_frozen_is_told_before_anything_is_written() {
             "there is no dropout",
         ),
         (&["--lora-alpha", "2"], "lora_rank is not given"),
+        (&["--lora-targets", "w2"], "lora_rank is not given"),
+        (
+            &["--lora-rank", "2", "--lora-targets", "", init[0], init[1]],
+            "leave out empty ones",
+        ),
         (
             &["--lora-rank", "2", "--freeze", "ln", init[0], init[1]],
             "stay as they are; leave it out",
@@ -370,4 +380,61 @@ fn what_cannot_be_adapted_or_frozen_is_told_before_anything_is_written() {
     ]);
     assert_eq!(run.code, USAGE, "{}", run.stderr);
     assert!(run.stderr.contains("it has no adapters"), "{}", run.stderr);
+}
+
+#[test]
+fn a_run_in_the_place_of_adapters_leaves_none() {
+    let (project, model) = with_a_model();
+    let once = ["--max-iters", "1"];
+    let from = ["--init-from", &model];
+    trained(&project, "run", &[&from[..], &LORA, &once].concat());
+    let adapters = project.path("run/adapter/adapter_model.safetensors");
+    assert!(adapters.exists());
+    trained(&project, "run", &[&["--overwrite"][..], &once].concat());
+    assert!(!adapters.exists());
+}
+
+#[test]
+fn adapters_beside_adapters_keep_what_these_are_of() {
+    let (project, model) = with_a_model();
+    let once = ["--max-iters", "1"];
+    trained(
+        &project,
+        "first",
+        &[&["--init-from", &model][..], &LORA, &once].concat(),
+    );
+    let first = project.checkpoint("first");
+    let second = [&["--init-from", &first, "--overwrite"][..], &LORA, &once].concat();
+    // The model of the first lies in the folder that the second would replace.
+    let run = project.train("model", &second);
+    assert_eq!(run.code, USAGE, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("choose another logdir"),
+        "{}",
+        run.stderr
+    );
+    trained(&project, "second", &second);
+}
+
+#[test]
+fn a_model_that_was_moved_is_noted_where_it_is() {
+    let (project, model) = with_a_model();
+    let half = ["--max-iters", "1"];
+    trained(
+        &project,
+        "run",
+        &[&["--init-from", &model][..], &LORA, &half].concat(),
+    );
+    let moved = project.path("moved.safetensors");
+    std::fs::rename(&model, &moved).unwrap();
+    let run = project.checkpoint("run");
+    let on = ["--load-checkpoint", &run, "--max-iters", "2"];
+    let lost = project.train("run", &[&on[..], &LORA].concat());
+    assert_eq!(lost.code, USAGE, "{}", lost.stderr);
+    assert!(lost.stderr.contains("--init-from PATH"), "{}", lost.stderr);
+    let from = ["--init-from", utf8(&moved)];
+    trained(&project, "run", &[&on[..], &from, &LORA].concat());
+    // Nobody has to say it again.
+    loss(&project, &run, &[]);
+    loss(&project, utf8(&project.path("run/adapter")), &[]);
 }

@@ -183,3 +183,33 @@ fn data_that_cannot_be_learnt_is_refused() {
     let tokens = ["--train-path", utf8(&tokens), "--document-mask"];
     refused(&tokens, &["which token ends a document", "--tokenizer DIR"]);
 }
+
+#[test]
+fn a_run_keeps_the_tokenizer_of_its_model_in_the_place_of_another() {
+    let project = project();
+    trained(&project, "first", &["--max-iters", "1"]);
+    let (first, data) = (project.checkpoint("first"), project.path("train.jsonl"));
+    let run = project.path("run");
+    let kept = run.join("tokenizer");
+    std::fs::create_dir_all(&kept).unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        std::fs::copy(project.path("other").join(name), kept.join(name)).unwrap();
+    }
+    let train = [
+        "train",
+        "--init-from",
+        &first,
+        "--train-path",
+        utf8(&data),
+        "--logdir",
+        utf8(&run),
+        "--max-iters",
+        "1",
+    ];
+    succeed(&train);
+    let hash = |path| Tokenizer::load(path).unwrap().hash();
+    assert_eq!(hash(&kept), hash(&project.path("tokenizer")));
+    let (config, checkpoint) = (run.join("config.json"), project.checkpoint("run"));
+    let on = ["train", "--config", utf8(&config), "--max-iters", "2"];
+    succeed(&[&on[..], &["--load-checkpoint", &checkpoint]].concat());
+}

@@ -267,6 +267,16 @@ fn what_is_no_plain_adapter_is_refused_by_name() {
             serde_json::json!(["lm_head"]),
             "modules_to_save = [\"lm_head\"] is not supported",
         ),
+        (
+            "alpha_pattern",
+            serde_json::json!({"layers.[0-3].self_attn.q_proj": 8}),
+            "alpha_pattern \"layers.[0-3].self_attn.q_proj\", a regular expression",
+        ),
+        (
+            "alpha_pattern",
+            serde_json::json!({"q_proj": "8"}),
+            "alpha_pattern \"q_proj\" = \"8\" is not supported",
+        ),
         ("peft_type", serde_json::json!("IA3"), "peft_type \"IA3\""),
         ("r", serde_json::json!("four"), "adapter_config.json"),
     ] {

@@ -78,7 +78,7 @@ class SamplingConfig:
     repetition_penalty: float
     max_new_tokens: int
     seed: Optional[int]
-    stop: list[str]
+    stop: Sequence[str]
     end_token: Union[int, str, None]
     overflow: str
     def __new__(
@@ -220,7 +220,7 @@ class TransformerLM:
     ) -> Any: ...
     def chat(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Union[list[dict[str, Any]], tuple[dict[str, Any], ...]],
         sampling: Optional[SamplingConfig] = None,
         *,
         callback: Optional[_Callback] = None,
@@ -276,12 +276,12 @@ def adamw_in_place(
     gradients: Sequence[_FloatsLike],
     moment1: Sequence[_Floats],
     moment2: Sequence[_Floats],
+    weight_decay: Sequence[float],
     *,
     lr: float,
     t: int,
     betas: tuple[float, float],
     eps: float,
-    weight_decay: float,
 ) -> None: ...
 def clip_in_place(gradients: Sequence[tuple[str, _Floats]], max_norm: float) -> float: ...
 def mean_cross_entropy(logits: _FloatsLike, targets: _IdsLike) -> float: ...
@@ -379,4 +379,4 @@ def swiglu(gate: _FloatsLike, up: _FloatsLike) -> _Floats: ...
 def swiglu_backward(
     gate: _FloatsLike, up: _FloatsLike, d_output: _FloatsLike
 ) -> tuple[_Floats, _Floats]: ...
-def widen(x: _FloatsLike) -> _Floats: ...
+def widen(x: npt.NDArray[np.float16]) -> _Floats: ...

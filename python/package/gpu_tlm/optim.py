@@ -68,27 +68,23 @@ class AdamW:
             for moments in (self.moment1, self.moment2):
                 if name not in moments:
                     moments[name] = np.zeros(np.shape(params[name]), dtype=np.float32)
-        for names, weight_decay in self._groups(grads):
-            _gpu_tlm.adamw_in_place(
-                [(name, params[name]) for name in names],
-                [grads[name] for name in names],
-                [self.moment1[name] for name in names],
-                [self.moment2[name] for name in names],
-                lr=self.lr if lr is None else lr,
-                t=self.t + 1,
-                betas=self.betas,
-                eps=self.eps,
-                weight_decay=weight_decay,
-            )
+        names = list(grads)
+        _gpu_tlm.adamw_in_place(
+            [(name, params[name]) for name in names],
+            [grads[name] for name in names],
+            [self.moment1[name] for name in names],
+            [self.moment2[name] for name in names],
+            [0.0 if self._is_undecayed(name) else self.weight_decay for name in names],
+            lr=self.lr if lr is None else lr,
+            t=self.t + 1,
+            betas=self.betas,
+            eps=self.eps,
+        )
         self.t += 1
 
-    def _groups(self, names: Iterable[str]) -> list[tuple[list[str], float]]:
-        patterns = [".*".join(map(re.escape, text.split("*"))) for text in self.no_decay]
-        groups: dict[bool, list[str]] = {True: [], False: []}
-        for name in names:
-            groups[not any(re.search(pattern, name) for pattern in patterns)].append(name)
-        both = [(groups[True], self.weight_decay), (groups[False], 0.0)]
-        return [(own, decay) for own, decay in both if own]
+    def _is_undecayed(self, name: str) -> bool:
+        patterns = (".*".join(map(re.escape, text.split("*"))) for text in self.no_decay)
+        return any(re.search(pattern, name) for pattern in patterns)
 
     def state_dict(self) -> dict[str, Any]:
         """The steps that are done, and copies of both moments."""

@@ -330,7 +330,8 @@ pub(crate) fn attention_cached<'py>(
     let query = arrays::floats_of("query", query, 3..=3)?;
     let key = arrays::floats_of("key", key, 4..=4)?;
     let (batch, num_heads, head_dim) = (query.shape[0], query.shape[1], query.shape[2]);
-    let time = key.shape[2];
+    let (num_kv_heads, time) = (key.shape[1], key.shape[2]);
+    arrays::expect_shape("key", &key.shape, &[batch, num_kv_heads, time, head_dim])?;
     // What the queries before the last would be does not matter to a cache.
     let mut queries = Floats {
         values: vec![0.0; batch * num_heads * time * head_dim],
@@ -346,7 +347,7 @@ pub(crate) fn attention_cached<'py>(
         slots: batch,
         capacity: time,
         num_heads,
-        num_kv_heads: inputs.shape.num_kv_heads,
+        num_kv_heads,
         head_dim,
     };
     let [output] = run(py, |run| {

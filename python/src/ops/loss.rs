@@ -4,7 +4,9 @@ use gpu_tlm::decode::check_sampling;
 use gpu_tlm::gpu::HostRun;
 use gpu_tlm::kernels::cross_entropy as loss_kernel;
 use gpu_tlm::kernels::logprobs::{MAX_TOP, row_words, token_logprobs};
-use gpu_tlm::kernels::sample::{self as kernel, NAN_ROW, NO_TOKEN, SETTINGS_WORDS, SampleRows};
+use gpu_tlm::kernels::sample::{
+    self as kernel, MAX_VOCAB, NAN_ROW, NO_TOKEN, SETTINGS_WORDS, SampleRows,
+};
 use gpu_tlm::model::InputLayout;
 use pyo3::prelude::*;
 
@@ -163,9 +165,6 @@ struct Rows {
     context_cols: usize,
 }
 
-/// Vocabularies of which the sampler takes none.
-const MAX_VOCAB: usize = 1 << 20;
-
 impl Rows {
     fn of(
         logits: &Bound<'_, PyAny>,
@@ -177,7 +176,7 @@ impl Rows {
         let rows = logits.rows();
         if logits.cols() >= MAX_VOCAB {
             let text = format!(
-                "there are {} logits a row, but at most {MAX_VOCAB}",
+                "there are {} logits a row, but there must be fewer than {MAX_VOCAB}",
                 logits.cols()
             );
             return Err(value_error(text));
@@ -227,6 +226,9 @@ impl Rows {
 ///     logits: floats `[vocab_size]` or `[rows, vocab_size]`.
 ///     sampling: of which temperature, top_k, top_p, min_p and repetition_penalty count.
 ///     context: ids `[n]` or `[rows, n]` that the penalty is for.
+///
+/// Returns:
+///     float32 of the shape of logits.
 #[pyfunction]
 #[pyo3(signature = (logits, sampling, context=None))]
 pub(crate) fn sample_filter<'py>(

@@ -5,7 +5,7 @@ use gpu_tlm::kernels::{grad_norm as norm_kernel, scale};
 use pyo3::prelude::*;
 
 use super::run;
-use crate::arrays::{self, Floats, Three};
+use crate::arrays::{self, Array, Floats, Three};
 use crate::errors::value_error;
 
 /// Words that one tensor has at most, 64 MiB: within what every adapter binds.
@@ -128,41 +128,27 @@ pub(crate) fn adamw<'py>(
     ))
 }
 
-/// One step of AdamW over lists of float32 arrays, of which all but the gradients are changed in place.
-#[pyfunction]
-#[pyo3(signature = (parameters, gradients, moment1, moment2, *, lr, t, betas, eps, weight_decay))]
-#[allow(clippy::too_many_arguments, reason = "one a keyword")]
-pub(crate) fn adamw_in_place<'py>(
-    py: Python<'py>,
-    parameters: Vec<(String, Bound<'py, PyAny>)>,
-    gradients: Vec<Bound<'py, PyAny>>,
-    moment1: Vec<Bound<'py, PyAny>>,
-    moment2: Vec<Bound<'py, PyAny>>,
-    lr: f64,
-    t: u64,
-    betas: (f64, f64),
-    eps: f64,
-    weight_decay: f64,
-) -> PyResult<()> {
-    check_step(lr, t)?;
-    let settings = settings(betas, eps, weight_decay)?;
-    let mut four: Four = Default::default();
-    let mut written = Vec::new();
-    // Everything is checked before anything is changed.
-    let lists = gradients.iter().zip(&moment1).zip(&moment2);
-    for ((name, parameter), ((gradient, first), second)) in parameters.iter().zip(lists) {
+/// A parameter and its moments as Python has them, and all four as they are.
+struct InPlace<'py> {
+    changed: [Array<'py>; 3],
+    four: Four,
+}
+
+impl<'py> InPlace<'py> {
+    fn of(
+        name: &str,
+        [parameter, gradient, first, second]: [&Bound<'py, PyAny>; 4],
+    ) -> PyResult<Self> {
         let changed = [
             arrays::in_place(name, parameter)?,
             arrays::in_place(&format!("moment1 of {name}"), first)?,
             arrays::in_place(&format!("moment2 of {name}"), second)?,
         ];
         let gradient = arrays::floats(&format!("gradient of {name}"), gradient)?;
-        let values = changed.each_ref().map(arrays::values);
-        let [parameter, first, second] = values;
-        let (parameter, first, second) = (parameter?, first?, second?);
-        let same = [gradient.values.len(), first.len(), second.len()];
+        let [parameter, first, second] = changed.each_ref().map(arrays::values);
+        let four = [parameter?, gradient.values, first?, second?];
         let shape: Vec<usize> = changed[0].getattr("shape")?.extract()?;
-        if same != [parameter.len(); 3] || gradient.shape != shape {
+        if four.iter().any(|own| own.len() != four[0].len()) || gradient.shape != shape {
             let found = arrays::shown(&gradient.shape);
             let text = format!(
                 "the gradient of {name} has the shape {found}, and the parameter {}",
@@ -170,36 +156,82 @@ pub(crate) fn adamw_in_place<'py>(
             );
             return Err(value_error(text));
         }
-        for (all, own) in four
-            .iter_mut()
-            .zip([parameter, gradient.values, first, second])
-        {
-            all.extend_from_slice(&own);
-        }
-        written.push(changed);
+        Ok(Self { changed, four })
     }
+}
+
+/// One step of AdamW over lists of float32 arrays, of which all but the gradients are changed in place: all, or none
+/// where something is wrong. Each parameter has a weight_decay of its own.
+#[pyfunction]
+#[pyo3(signature = (parameters, gradients, moment1, moment2, weight_decay, *, lr, t, betas, eps))]
+#[allow(clippy::too_many_arguments, reason = "one a keyword")]
+pub(crate) fn adamw_in_place<'py>(
+    py: Python<'py>,
+    parameters: Vec<(String, Bound<'py, PyAny>)>,
+    gradients: Vec<Bound<'py, PyAny>>,
+    moment1: Vec<Bound<'py, PyAny>>,
+    moment2: Vec<Bound<'py, PyAny>>,
+    weight_decay: Vec<f64>,
+    lr: f64,
+    t: u64,
+    betas: (f64, f64),
+    eps: f64,
+) -> PyResult<()> {
+    check_step(lr, t)?;
+    let mut all = Vec::new();
+    let lists = gradients.iter().zip(&moment1).zip(&moment2);
+    for ((name, parameter), ((gradient, first), second)) in parameters.iter().zip(lists) {
+        all.push(InPlace::of(name, [parameter, gradient, first, second])?);
+    }
+    let mut decays = weight_decay.clone();
+    decays.sort_by(f64::total_cmp);
+    decays.dedup();
+    let mut new: Vec<[Vec<f32>; 3]> = vec![Default::default(); all.len()];
+    for decay in decays {
+        let settings = settings(betas, eps, decay)?;
+        let is_of = |&index: &usize| weight_decay.get(index) == Some(&decay);
+        let own: Vec<usize> = (0..all.len()).filter(is_of).collect();
+        let mut four: Four = Default::default();
+        for &index in &own {
+            for (joined, part) in four.iter_mut().zip(&all[index].four) {
+                joined.extend_from_slice(part);
+            }
+        }
+        let stepped = step_in_parts(py, &four, settings, (lr, t))?;
+        let mut at = 0;
+        for index in own {
+            let range = at..at + all[index].four[0].len();
+            at = range.end;
+            new[index] = stepped
+                .each_ref()
+                .map(|values| values[range.clone()].to_vec());
+        }
+    }
+    for (InPlace { changed, .. }, new) in all.iter().zip(&new) {
+        for (array, values) in changed.iter().zip(new) {
+            arrays::write(array, values)?;
+        }
+    }
+    Ok(())
+}
+
+/// [`step`] over any number of elements.
+fn step_in_parts(
+    py: Python<'_>,
+    four: &Four,
+    settings: AdamwSettings,
+    when: (f64, u64),
+) -> PyResult<[Vec<f32>; 3]> {
     let mut new: [Vec<f32>; 3] = Default::default();
     for first in (0..four[0].len()).step_by(MOST_WORDS) {
         let last = four[0].len().min(first + MOST_WORDS);
         let part = four.each_ref().map(|all| all[first..last].to_vec());
-        let stepped = step(py, &part, settings, (lr, t), 1.0)?;
+        let stepped = step(py, &part, settings, when, 1.0)?;
         for (all, own) in new.iter_mut().zip(stepped) {
             all.extend_from_slice(&own);
         }
     }
-    let mut at = 0;
-    for changed in &written {
-        let len = changed[0].len()?;
-        let len = match len {
-            0 => 0,
-            _ => arrays::values(&changed[0])?.len(),
-        };
-        for (array, values) in changed.iter().zip(&new) {
-            arrays::write(array, &values[at..at + len])?;
-        }
-        at += len;
-    }
-    Ok(())
+    Ok(new)
 }
 
 /// Norm and clip factor.
@@ -274,6 +306,7 @@ pub(crate) fn clip_in_place(
     if clip >= 1.0 {
         return Ok(norm);
     }
+    let mut new = Vec::with_capacity(arrays_in_place.len());
     for array in &arrays_in_place {
         let values = arrays::values(array)?;
         let mut scaled = Vec::with_capacity(values.len());
@@ -285,7 +318,10 @@ pub(crate) fn clip_in_place(
             })?;
             scaled.extend_from_slice(&part);
         }
-        arrays::write(array, &scaled)?;
+        new.push(scaled);
+    }
+    for (array, scaled) in arrays_in_place.iter().zip(&new) {
+        arrays::write(array, scaled)?;
     }
     Ok(norm)
 }

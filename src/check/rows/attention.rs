@@ -9,7 +9,7 @@ use crate::check::Case;
 use crate::check::case::TOLERANCE;
 use crate::gpu::dispatch::word;
 use crate::gpu::tensor::HALVES_MULTIPLE;
-use crate::gpu::{AdapterClass, Elements, Kernel, Tensor};
+use crate::gpu::{AdapterClass, Elements, Kernel, Plan, Tensor};
 use crate::kernels::attention::{self, AttentionShape, Documents, Qkv, Saved, Variant};
 use crate::kernels::rope::{self, RopeTable};
 use crate::reference::attention as reference;
@@ -155,13 +155,20 @@ fn sequences_in_blocks(table: &mut Table) {
         rotated: false,
         documents: false,
     };
+    // What the checks of a device with such bindings would refuse.
+    let expect_fitting = |plan: &Plan| {
+        let words = plan.largest_binding_words();
+        assert!(words <= LIMIT_WORDS, "a binding of {words} words");
+    };
     table.add_for(class, &attention::FORWARD, &label, move |case| {
         case.plan.set_max_binding_words(LIMIT_WORDS);
         forward(case, Variant::Storage, inputs);
+        expect_fitting(&case.plan);
     });
     table.add_for(class, &attention::BACKWARD_KEY_VALUE, &label, move |case| {
         case.plan.set_max_binding_words(LIMIT_WORDS);
         backward(case, Variant::Storage, inputs);
+        expect_fitting(&case.plan);
     });
 }
 

@@ -9,7 +9,7 @@ use super::output::visible;
 use crate::Error;
 use crate::data::chat::{ChatTemplate, Message, Role};
 use crate::data::tokenizer::Tokenizer;
-use crate::decode::{DecodeError, Generator, Job, News, Overflow, generate_all};
+use crate::decode::{DecodeError, Generator, Job, News, Overflow, Reason, generate_all};
 
 /// A conversation under way.
 pub(super) struct Chat {
@@ -113,9 +113,8 @@ impl Chat {
         stop: &Stop,
     ) -> Result<(), Error> {
         let context_length = generator.config().context_length;
-        while prompt.len() + self.job.request.max_new_tokens > context_length
-            && self.forget_oldest()
-        {
+        let wanted = self.job.request.max_new_tokens;
+        while prompt.len().saturating_add(wanted) > context_length && self.forget_oldest() {
             prompt = self.prompt()?;
             tracing::warn!(
                 "the oldest question and its answer were forgotten, since the context is {context_length} tokens"
@@ -141,6 +140,9 @@ impl Chat {
                     crate::cli::print_on(&shown)
                 }
                 News::Done(_, completion) => {
+                    if let Reason::Fault(fault) = completion.reason {
+                        return Err(DecodeError::from(fault).into());
+                    }
                     text = completion.text;
                     crate::cli::print_on("\n")
                 }

@@ -14,6 +14,7 @@ use output::{Form, Printer};
 use super::AdapterArgs;
 use super::model::ModelArgs;
 use crate::Error;
+use crate::checkpoint::Checkpoint;
 use crate::data::chat::ChatTemplate;
 use crate::data::tokenizer::{TokenRoles, Tokenizer};
 use crate::decode::{
@@ -45,7 +46,7 @@ const BATCH_SIZE: usize = 16;
 pub struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text to go on from; by default the end-of-text token, which starts a new text
+    /// Text to go on from; by default the token that begins a text, or else one that ends the text before
     #[arg(long, conflicts_with_all = ["prompt_tokens", "prompts"])]
     prompt: Option<String>,
     /// Talk to a model of chats, by the template that came with it: `--prompt` is answered once, or else each line
@@ -151,17 +152,12 @@ impl From<OverflowMode> for Overflow {
 /// # Errors
 /// When a file does not fit, the prompt or a parameter is wrong, or the device fails; when it was stopped.
 pub fn run(args: &GenerateArgs) -> Result<(), Error> {
+    expect_lines(args)?;
     let tuning = tuner::Options {
         short_run: true,
         ..args.tuning.options()?
     };
-    let (checkpoint, tokenizer) = match args.prompt_tokens {
-        None => args.model.open()?,
-        Some(_) => args.model.open_for_ids()?,
-    };
-    let (tokenizer, roles) = tokenizer.unzip();
-    let tokenizer = tokenizer.map(Arc::new);
-    let roles = roles.unwrap_or_default();
+    let (checkpoint, tokenizer, roles) = open(args)?;
     let mut ends = end_tokens(args, tokenizer.as_deref(), &roles)?;
     let mut chat = match (args.chat, &tokenizer) {
         (false, _) => None,
@@ -185,7 +181,10 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
             let prompt = chat.ask(question.as_deref().unwrap_or("Hello"))?;
             vec![Prompt::of(chat.job_of(prompt))]
         }
-        (None, _) => prompts(args, tokenizer.as_deref(), ends)?,
+        (None, _) => {
+            let start = roles.bos.or(roles.eos.first().copied());
+            prompts(args, tokenizer.as_deref(), (start, ends))?
+        }
     };
     let jobs = samples(&prompts, args.num_samples);
     let device = args.adapter.open()?;
@@ -234,6 +233,37 @@ pub fn run(args: &GenerateArgs) -> Result<(), Error> {
     printer.finish(ending)
 }
 
+fn open(args: &GenerateArgs) -> Result<(Checkpoint, Option<Arc<Tokenizer>>, TokenRoles), Error> {
+    let (checkpoint, tokenizer) = match args.prompt_tokens {
+        None => args.model.open()?,
+        Some(_) => args.model.open_for_ids()?,
+    };
+    let (tokenizer, roles) = tokenizer.unzip();
+    Ok((
+        checkpoint,
+        tokenizer.map(Arc::new),
+        roles.unwrap_or_default(),
+    ))
+}
+
+/// A conversation is text, a line at a time.
+fn expect_lines(args: &GenerateArgs) -> Result<(), DecodeError> {
+    let given = [
+        ("json", args.json),
+        ("logprobs", args.logprobs.is_some()),
+        ("num-samples", args.num_samples > 1),
+    ];
+    let is_talk = args.chat && args.prompt.is_none();
+    match given.into_iter().find(|(_, is_given)| is_talk && *is_given) {
+        None => Ok(()),
+        Some((name, _)) => Err(DecodeError::OutOfRange {
+            name,
+            value: "given".to_owned(),
+            rule: "left out in a conversation; give a --prompt for one answer",
+        }),
+    }
+}
+
 /// The job of each sample, those of a prompt one after another.
 fn samples(prompts: &[Prompt], num_samples: u32) -> Vec<Job> {
     let of_one = |prompt: &Prompt| {
@@ -279,9 +309,8 @@ fn end_tokens(
 fn prompts(
     args: &GenerateArgs,
     tokenizer: Option<&Tokenizer>,
-    ends: Vec<u32>,
+    (start, ends): (Option<u32>, Vec<u32>),
 ) -> Result<Vec<Prompt>, Error> {
-    let start = ends.first().copied();
     let mut job = job(args, ends);
     if let Some(path) = &args.prompts {
         return read_prompts(path, &job, tokenizer);

@@ -144,15 +144,15 @@ fn without_generation_tags(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else {
+        let Some(len) = rest[start + 2..].find("%}") else {
             break;
         };
         let (before, tag, after) = (
             &rest[..start],
-            &rest[start..][..len + 2],
-            &rest[start + len + 2..],
+            &rest[start..][..len + 4],
+            &rest[start + len + 4..],
         );
-        let inner = &tag[2..len];
+        let inner = &tag[2..len + 2];
         let name = inner.trim_matches(['-', '+']).trim();
         let stands_for = match name {
             "generation" => "if true",

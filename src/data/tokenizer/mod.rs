@@ -129,6 +129,26 @@ impl Tokenizer {
         formats::load(path, format, special_tokens)
     }
 
+    /// [`Tokenizer::save_with`] where `dir` holds another tokenizer, whose files are removed first, or none.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be removed, and as there.
+    pub fn replace_with(
+        &self,
+        format: Format,
+        dir: &Path,
+        roles: &TokenRoles,
+    ) -> Result<(), TokenizerError> {
+        let is_this =
+            |(found, its): (Self, TokenRoles)| found.hash() == self.hash() && its == *roles;
+        if Self::load_with_roles(dir).is_ok_and(is_this) {
+            return Ok(());
+        }
+        formats::remove(dir)?;
+        self.save_with(format, dir, roles)
+    }
+
     /// Writes `vocab.json` and `merges.txt` into the directory `dir`, which is made if needed.
     ///
     /// Each file is complete or, where this fails, not there.

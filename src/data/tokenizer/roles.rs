@@ -5,13 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::formats::{self, CONFIG_FILE, HUGGING_FACE_FILE};
+use super::formats::{self, CONFIG_FILE, GENERATION_FILE, HUGGING_FACE_FILE, TEMPLATE_FILE};
 use super::{END_OF_TEXT, Tokenizer, TokenizerError, index};
-
-/// A chat template on its own, which comes before that of [`CONFIG_FILE`].
-const TEMPLATE_FILE: &str = "chat_template.jinja";
-/// How a model is sampled, where all tokens that end a text are listed.
-const GENERATION_FILE: &str = "generation_config.json";
 
 /// Tokens with a part to play, and the chat template. They travel beside a [`Tokenizer`], whose
 /// ids depend on none of them: encoding adds no token.

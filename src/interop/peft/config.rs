@@ -1,6 +1,5 @@
 //! `adapter_config.json`: what a folder of PEFT says of its adapters. The keys are those of `peft.LoraConfig`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -16,8 +15,9 @@ pub(super) struct AdapterConfig {
     pub(super) base_model_name_or_path: Option<String>,
     r: u64,
     lora_alpha: f64,
+    /// In the order of the file, since the first that matches counts.
     #[serde(default)]
-    alpha_pattern: BTreeMap<String, f64>,
+    alpha_pattern: Map<String, Value>,
     #[serde(default)]
     use_rslora: bool,
     #[serde(flatten)]
@@ -66,6 +66,19 @@ impl AdapterConfig {
                 return Err(unsupported(format!("{key} = {found}")));
             }
         }
+        for (key, alpha) in &config.alpha_pattern {
+            if !alpha.is_number() {
+                return Err(unsupported(format!("alpha_pattern {key:?} = {alpha}")));
+            }
+            if plain(key).contains([
+                '*', '+', '?', '[', ']', '(', ')', '{', '}', '|', '\\', '^', '$',
+            ]) {
+                let what = format!(
+                    "alpha_pattern {key:?}, a regular expression, and not the name of a module,"
+                );
+                return Err(unsupported(what));
+            }
+        }
         let bias = config.others.get("bias");
         if let Some(bias) = bias.filter(|bias| !bias.is_null() && *bias != "none") {
             return Err(unsupported(format!("bias = {bias}")));
@@ -76,11 +89,10 @@ impl AdapterConfig {
     /// Alpha of an adapter of `rank` beside `module`, which is scaled by `alpha / rank`. With `use_rslora` the folder
     /// means alpha over the root of the rank.
     pub(super) fn alpha(&self, module: &str, rank: usize) -> f64 {
-        let own = self
-            .alpha_pattern
-            .iter()
-            .find(|(key, _)| is_end_of(module, key));
-        let alpha = own.map_or(self.lora_alpha, |(_, alpha)| *alpha);
+        let mut own = self.alpha_pattern.iter();
+        let own = own.find(|(key, _)| is_end_of(module, key));
+        let own = own.and_then(|(_, alpha)| alpha.as_f64());
+        let alpha = own.unwrap_or(self.lora_alpha);
         match self.use_rslora {
             true => alpha * (rank as f64).sqrt(),
             false => alpha,
@@ -96,9 +108,12 @@ impl AdapterConfig {
 /// Whether `key` is a module's name or its last parts. PEFT takes keys for regular expressions; those that name
 /// modules alone mean the same here.
 fn is_end_of(module: &str, key: &str) -> bool {
-    let key = key
-        .trim_start_matches('^')
-        .trim_end_matches('$')
-        .replace("\\.", ".");
+    let key = plain(key);
     module == key || module.ends_with(&format!(".{key}"))
+}
+
+/// A key without what makes a name a regular expression for it.
+fn plain(key: &str) -> String {
+    let key = key.trim_start_matches('^').trim_end_matches('$');
+    key.replace("\\.", ".")
 }

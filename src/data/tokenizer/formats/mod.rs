@@ -26,6 +26,11 @@ const VOCAB_FILE: &str = "vocab.json";
 const MERGES_FILE: &str = "merges.txt";
 const PICKLED_MERGES_FILE: &str = "merges.pkl";
 pub(super) const HUGGING_FACE_FILE: &str = "tokenizer.json";
+/// A chat template on its own, which comes before that of [`CONFIG_FILE`].
+pub(super) const TEMPLATE_FILE: &str = "chat_template.jinja";
+/// How a model is sampled, where all tokens that end a text are listed.
+pub(super) const GENERATION_FILE: &str = "generation_config.json";
+const TIKTOKEN_FILE: &str = "tokenizer.tiktoken";
 const SENTENCE_PIECE_FILE: &str = "tokenizer.model";
 const TIKTOKEN_END: &str = "tiktoken";
 
@@ -132,8 +137,31 @@ pub(super) fn save(
         Format::Gpt2 => gpt2::save(tokenizer, dir),
         Format::Cs336 => cs336::save(tokenizer, dir),
         Format::HuggingFace => hugging_face::save(tokenizer, roles, &dir.join(HUGGING_FACE_FILE)),
-        Format::Tiktoken => tiktoken::save(tokenizer, &dir.join("tokenizer.tiktoken")),
+        Format::Tiktoken => tiktoken::save(tokenizer, &dir.join(TIKTOKEN_FILE)),
     }
+}
+
+/// Removes the files of a tokenizer of any format from `dir`, which may be missing.
+pub(super) fn remove(dir: &Path) -> Result<(), TokenizerError> {
+    for name in [
+        VOCAB_FILE,
+        MERGES_FILE,
+        PICKLED_MERGES_FILE,
+        HUGGING_FACE_FILE,
+        CONFIG_FILE,
+        TIKTOKEN_FILE,
+        TEMPLATE_FILE,
+        GENERATION_FILE,
+    ] {
+        let path = dir.join(name);
+        match std::fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(write_error(&path, cause));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Refuses roles of ids that are no tokens.
