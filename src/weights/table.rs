@@ -608,14 +608,15 @@ fn expect_matches(shapes: &[Shape], freeze: &[String]) -> Result<(), ConfigError
     }
 }
 
-/// Whether `name` contains `pattern`, in which `*` stands for any text. A number at the end of a part is a whole one:
-/// `layers.1` is not in `layers.10.ln1.weight`.
+/// Whether `name` contains `pattern`, in which `*` stands for any text. A number at its end is a whole one: `layers.1`
+/// is not in `layers.10.ln1.weight`.
 pub(super) fn matches_pattern(name: &str, pattern: &str) -> bool {
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    let last = pattern.split('*').count() - 1;
     let mut rest = name;
-    pattern.split('*').all(|part| {
-        let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
-        let is_whole =
-            |end: usize| !(is_digit(part.as_bytes().last()) && is_digit(rest.as_bytes().get(end)));
+    pattern.split('*').enumerate().all(|(index, part)| {
+        let ends_in_number = index == last && is_digit(part.as_bytes().last());
+        let is_whole = |end: usize| !(ends_in_number && is_digit(rest.as_bytes().get(end)));
         let ends = rest.match_indices(part).map(|(at, _)| at + part.len());
         match ends.into_iter().find(|&end| is_whole(end)) {
             Some(end) => {
@@ -641,7 +642,8 @@ mod tests {
         assert!(matches_pattern("layers.1.ln1.weight", "layers.1"));
         assert!(!matches_pattern("layers.10.ln1.weight", "layers.1"));
         assert!(matches_pattern("layers.10.ln1.weight", "layers.1*.ln"));
-        assert!(!matches_pattern("layers.10.ln1.weight", "layers.1*1.ln"));
+        assert!(matches_pattern("layers.1.q_proj.11", "*.q_proj.11"));
+        assert!(!matches_pattern("layers.1.q_proj.11", "*.q_proj.1"));
     }
 
     #[test]
