@@ -29,9 +29,9 @@ pub struct Logdir {
     _lock: Option<File>,
 }
 
-/// Name of the file that is locked. It stays, empty: another process may hold its name open.
 /// Where a run keeps its adapters as other programs have them.
 pub(super) const ADAPTER_FOLDER: &str = "adapter";
+/// Name of the file that is locked. It stays, empty: another process may hold its name open.
 const LOCK: &str = "run.lock";
 
 impl Logdir {
@@ -137,7 +137,7 @@ impl Logdir {
     fn remove_run(&self) -> io::Result<()> {
         let events = named(&self.path, |name| name.starts_with("events.out.tfevents."))?;
         let adapter = named(&self.path.join(ADAPTER_FOLDER), |name| {
-            name.starts_with("adapter_")
+            ["adapter_model.safetensors", "adapter_config.json"].contains(&name)
         })?;
         let own = self.of_the_run()?;
         for path in own.iter().chain(&events).chain(&adapter) {

@@ -15,7 +15,7 @@ pub struct Adapter {
     pub b: ParameterId,
     /// `alpha / rank`.
     pub scale: f32,
-    /// Exactly.
+    /// As it was given: the scale is rounded.
     pub alpha: f64,
 }
 

@@ -83,8 +83,12 @@ class AdamW:
         self.t += 1
 
     def _is_undecayed(self, name: str) -> bool:
-        patterns = (".*".join(map(re.escape, text.split("*"))) for text in self.no_decay)
-        return any(re.search(pattern, name) for pattern in patterns)
+        for text in self.no_decay:
+            # As in the keys of a config, a number at the end is a whole one.
+            end = r"(?!\d)" if text[-1:].isdigit() else ""
+            if re.search(".*".join(map(re.escape, text.split("*"))) + end, name):
+                return True
+        return False
 
     def state_dict(self) -> dict[str, Any]:
         """The steps that are done, and copies of both moments."""
