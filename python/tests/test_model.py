@@ -51,6 +51,16 @@ def test_many_sequences_take_several_passes(rng):
         close(model.forward(ids), want)
 
 
+def test_a_vocabulary_over_a_million_has_logits_of_any_length_and_no_draws():
+    config = {**CONFIG, "vocab_size": 1 << 20, "d_model": 4, "num_heads": 2, "num_layers": 1, "d_ff": 8, "tie_embeddings": True}
+    with gpu_tlm.TransformerLM(config) as model:
+        one = model.forward([5])
+        # More than the first had memory for.
+        close(model.forward([5] + [7] * 19)[:1], one)
+        with pytest.raises(ValueError, match="vocab_size is 1048576"):
+            model.generate([5])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint16, np.uint64, np.int64])
 def test_ids_may_be_of_any_integer_type(model, dtype):
     ids = np.arange(12, dtype=dtype).reshape(2, 6)

@@ -268,6 +268,8 @@ def test_sampling(rng):
     assert ops.sample(logits[0] * 2, sampling, counter=7) == draws[7]
     with pytest.raises(gpu_tlm.GpuTlmError, match="row 0 has NaN"):
         ops.sample(np.full(4, np.nan, "f"), sampling)
+    with pytest.raises(ValueError, match="fewer than 1048576"):
+        ops.sample(np.zeros(1 << 20, "f"), sampling)
     with pytest.raises(ValueError, match="top-k"):
         ops.sample_filter(logits, gpu_tlm.SamplingConfig(top_k=0))
 

@@ -72,6 +72,11 @@ def test_adamw_refuses_what_it_cannot_change_in_place():
     ]:
         with pytest.raises(kind, match=text):
             gpu_tlm.AdamW().step(params, grads)
+    # A number at the end of a pattern is a whole one, as in a config.
+    layers = {"layers.1.w": good.copy(), "layers.10.w": good.copy()}
+    zeros = {name: np.zeros_like(good) for name in layers}
+    gpu_tlm.AdamW(weight_decay=0.5, no_decay=["layers.1"]).step(layers, zeros, lr=0.1)
+    assert np.array_equal(layers["layers.1.w"], good) and layers["layers.10.w"][0, 0] == np.float32(0.95)
     # Nothing is changed where one of several is wrong.
     with pytest.raises(ValueError, match="gradient of bias"):
         gpu_tlm.AdamW(no_decay=["bias"]).step({"w": good, "bias": good.copy()}, {"w": good, "bias": good[0]})
