@@ -190,6 +190,16 @@ fn what_is_no_chat_is_told() {
     };
     fails(&["--system", "be brief"], "--chat");
     fails(&["--chat", "--prompt-tokens", "1,2"], "cannot be used with");
+    for flag in [
+        &["--json"][..],
+        &["--logprobs", "1"],
+        &["--num-samples", "2"],
+    ] {
+        fails(
+            &[&["--chat"][..], flag].concat(),
+            "left out in a conversation",
+        );
+    }
     let template = talker.tokenizer.join("chat_template.jinja");
     let write = |text: &str| std::fs::write(&template, text).unwrap();
     write("{{ messages | nothing }}");

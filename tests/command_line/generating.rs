@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use gpu_tlm::data::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::{Finished, command, finished, gpu_tlm, succeed, utf8};
@@ -152,6 +153,30 @@ fn without_a_tokenizer_there_are_tokens() {
     let refused = gpu_tlm(&args);
     assert_eq!(refused.code, BAD_REQUEST);
     assert!(refused.stderr.contains("tokenizer"), "{}", refused.stderr);
+}
+
+#[test]
+fn without_a_prompt_a_text_begins_as_the_files_say() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        let from = model().join("tokenizer").join(name);
+        std::fs::copy(from, folder.path().join(name)).unwrap();
+    }
+    let tokenizer = Tokenizer::load(folder.path()).unwrap();
+    let begins = |with: &str| {
+        let id = tokenizer.token_id(with).unwrap();
+        let checkpoint = model().join("checkpoints/latest.safetensors");
+        let args = ["generate", "--json", "--max-new-tokens", "1", "--eos-token"];
+        let more = ["none", "--checkpoint", utf8(&checkpoint), "--tokenizer"];
+        let json = succeed(&[&args[..], &more, &[utf8(folder.path())]].concat());
+        let said: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(said["prompt_tokens"], json!([id]), "{said}");
+    };
+    begins("<|endoftext|>");
+    let config = json!({ "bos_token": "a", "eos_token": "<|endoftext|>" });
+    let path = folder.path().join("tokenizer_config.json");
+    std::fs::write(path, config.to_string()).unwrap();
+    begins("a");
 }
 
 #[test]

@@ -248,11 +248,7 @@ fn open(args: &GenerateArgs) -> Result<(Checkpoint, Option<Arc<Tokenizer>>, Toke
 
 /// A conversation is text, a line at a time.
 fn expect_lines(args: &GenerateArgs) -> Result<(), DecodeError> {
-    let given = [
-        ("json", args.json),
-        ("logprobs", args.logprobs.is_some()),
-        ("num-samples", args.num_samples > 1),
-    ];
+    let given = [("json", args.json), ("num-samples", args.num_samples > 1)];
     let is_talk = args.chat && args.prompt.is_none();
     match given.into_iter().find(|(_, is_given)| is_talk && *is_given) {
         None => Ok(()),
