@@ -190,11 +190,7 @@ fn what_is_no_chat_is_told() {
     };
     fails(&["--system", "be brief"], "--chat");
     fails(&["--chat", "--prompt-tokens", "1,2"], "cannot be used with");
-    for flag in [
-        &["--json"][..],
-        &["--logprobs", "1"],
-        &["--num-samples", "2"],
-    ] {
+    for flag in [&["--json"][..], &["--num-samples", "2"]] {
         fails(
             &[&["--chat"][..], flag].concat(),
             "left out in a conversation",
