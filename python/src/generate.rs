@@ -14,7 +14,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use crate::arrays;
 use crate::errors::{Failure, check_signals, to_python, value_error};
-use crate::model::Loaded;
+use crate::loaded::Loaded;
 
 /// Sequences at once.
 const MOST_AT_ONCE: usize = 16;

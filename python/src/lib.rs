@@ -5,9 +5,11 @@ mod device;
 mod errors;
 mod generate;
 mod json;
+mod loaded;
 mod model;
 mod ops;
 mod sampling;
+mod state_dict;
 mod tokenizer;
 mod train;
 
@@ -40,7 +42,7 @@ mod _gpu_tlm {
         head_norm, head_norm_backward, layernorm, layernorm_backward, rmsnorm, rmsnorm_backward,
     };
     #[pymodule_export]
-    use crate::ops::optimiser::{adamw, adamw_in_place, clip_in_place, grad_norm};
+    use crate::ops::optimiser::{adamw, adamw_in_place, clip_in_place, grad_norm, matches_pattern};
     #[pymodule_export]
     use crate::ops::products::{dequantize, halve, matmul, widen};
     #[pymodule_export]

@@ -1,15 +1,13 @@
 //! The model.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::sync::Arc;
 
 use gpu_tlm::checkpoint::Checkpoint;
 use gpu_tlm::config::ModelConfig;
 use gpu_tlm::data::chat::{ChatError, ChatTemplate, Message};
 use gpu_tlm::data::tokenizer;
-use gpu_tlm::decode::{BatchLogits, Completion, Generator, InferenceModel, Job};
-use gpu_tlm::gpu::Device;
+use gpu_tlm::decode::{BatchLogits, Completion, Job};
 use gpu_tlm::train::gradients::Gradients;
 use gpu_tlm::weights::{HostTensor, ParameterTable};
 use pyo3::prelude::*;
@@ -20,7 +18,9 @@ use crate::device;
 use crate::errors::{Failure, GpuTlmError, detached, expect_path, to_python, value_error, warn};
 use crate::generate::{self, Prompts};
 use crate::json;
+use crate::loaded::{Loaded, Shared};
 use crate::sampling::SamplingConfig;
+use crate::state_dict::{dict_of, tensors};
 use crate::tokenizer::Tokenizer;
 
 /// A Transformer language model on a device.
@@ -39,52 +39,7 @@ pub(crate) struct TransformerLM {
     table: ParameterTable,
     /// That of the model's files.
     tokenizer: Option<Py<Tokenizer>>,
-    loaded: Mutex<Option<Loaded>>,
-    /// The thread that uses it.
-    user: Mutex<Option<ThreadId>>,
-}
-
-/// What a model holds until it is closed.
-pub(crate) struct Loaded {
-    device: Device,
-    values: Arc<[HostTensor]>,
-    logits: Option<BatchLogits>,
-    gradients: Option<Gradients>,
-    pub(crate) generator: Option<Generator>,
-}
-
-impl Loaded {
-    fn new(device: Device, values: Arc<[HostTensor]>) -> Self {
-        Self {
-            device,
-            values,
-            logits: None,
-            gradients: None,
-            generator: None,
-        }
-    }
-
-    fn model(&self, config: &ModelConfig) -> InferenceModel {
-        let words = self.device.target().max_binding_words;
-        InferenceModel::of_values(config, self.values.clone(), words)
-    }
-
-    /// A generator for so many sequences at once, which has none under way.
-    pub(crate) fn take_generator(
-        &mut self,
-        config: &ModelConfig,
-        slots: usize,
-    ) -> Result<Generator, Failure> {
-        match self.generator.take() {
-            Some(generator) if generator.slots() >= slots && generator.active() == 0 => {
-                Ok(generator)
-            }
-            _ => {
-                let model = self.model(config);
-                Ok(Generator::new(self.device.clone(), model, slots)?)
-            }
-        }
-    }
+    shared: Shared,
 }
 
 #[pymethods]
@@ -403,7 +358,7 @@ impl TransformerLM {
     ///     GpuTlmError: it is called by a callback of this model.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || {
-            *self.lock()?.loaded = None;
+            *self.shared.lock()?.loaded = None;
             Ok(())
         })
     }
@@ -412,7 +367,7 @@ impl TransformerLM {
     #[getter]
     fn closed(&self, py: Python<'_>) -> bool {
         // A model that this thread uses is open.
-        py.detach(|| self.lock().is_ok_and(|used| used.loaded.is_none()))
+        py.detach(|| self.shared.lock().is_ok_and(|used| used.loaded.is_none()))
     }
 
     fn __enter__(this: Py<Self>) -> Py<Self> {
@@ -456,8 +411,7 @@ impl TransformerLM {
             config,
             table,
             tokenizer,
-            loaded: Mutex::new(Some(loaded)),
-            user: Mutex::new(None),
+            shared: Shared::new(loaded),
         }
     }
 
@@ -473,23 +427,6 @@ impl TransformerLM {
         })
     }
 
-    /// Waits until no other thread uses the model.
-    fn lock(&self) -> Result<Used<'_>, Failure> {
-        let user = || self.user.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = thread::current().id();
-        if *user() == Some(own) {
-            let text =
-                "the model is in use by the call whose callback this is; use it when that is done";
-            return Err(Failure::Python(GpuTlmError::new_err(text)));
-        }
-        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        *user() = Some(own);
-        Ok(Used {
-            user: &self.user,
-            loaded,
-        })
-    }
-
     /// Does something with the model, without the interpreter lock: whoever waits for a model must not hold that.
     fn with<T: Send>(
         &self,
@@ -497,7 +434,7 @@ impl TransformerLM {
         work: impl FnOnce(&mut Loaded) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
         detached(py, || {
-            let mut used = self.lock()?;
+            let mut used = self.shared.lock()?;
             match used.loaded.as_mut() {
                 Some(loaded) => work(loaded),
                 None => {
@@ -506,18 +443,6 @@ impl TransformerLM {
                 }
             }
         })
-    }
-}
-
-/// A model that one thread uses.
-struct Used<'a> {
-    user: &'a Mutex<Option<ThreadId>>,
-    loaded: MutexGuard<'a, Option<Loaded>>,
-}
-
-impl Drop for Used<'_> {
-    fn drop(&mut self) {
-        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -531,62 +456,4 @@ fn messages_of(value: &Bound<'_, PyAny>) -> PyResult<Vec<Message>> {
         Message::read(value).map_err(|problem| value_error(format!("message {index} {problem}")))
     };
     values.iter().enumerate().map(read).collect()
-}
-
-/// The tensors of a table from a dict of arrays.
-pub(crate) fn tensors(
-    table: &ParameterTable,
-    name: &str,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<Vec<HostTensor>> {
-    let mut named = arrays::named(name, value)?;
-    let py = value.py();
-    let mut tensors = Vec::new();
-    for parameter in table.iter() {
-        let Some(at) = named.iter().position(|(key, _)| *key == parameter.name) else {
-            let text = format!("{name} has no '{}', which the model has", parameter.name);
-            return Err(value_error(text));
-        };
-        let (key, array) = named.swap_remove(at);
-        let floats = arrays::floats(&key, array.bind(py))?;
-        arrays::expect_shape(&key, &floats.shape, &parameter.shape())?;
-        tensors.push(HostTensor::from_f32(&floats.values));
-    }
-    // PyTorch names a tied head twice.
-    if table.config().tie_embeddings
-        && let Some(at) = named.iter().position(|(key, _)| key == HEAD)
-    {
-        let (_, array) = named.swap_remove(at);
-        let head = arrays::floats(HEAD, array.bind(py))?;
-        let embedding = table.iter().position(|p| p.name == EMBEDDING);
-        if embedding.is_none_or(|index| tensors[index].to_f32() != head.values) {
-            let text =
-                format!("{name}: '{HEAD}' is not '{EMBEDDING}', to which the config ties it");
-            return Err(value_error(text));
-        }
-    }
-    match named.first() {
-        None => Ok(tensors),
-        Some((key, _)) => {
-            let text = format!("{name} has '{key}', which the model of this config does not have");
-            Err(value_error(text))
-        }
-    }
-}
-
-const HEAD: &str = "lm_head.weight";
-const EMBEDDING: &str = "token_embeddings.weight";
-
-/// A dict of arrays from the tensors of a table.
-pub(crate) fn dict_of<'py>(
-    py: Python<'py>,
-    table: &ParameterTable,
-    tensors: &[HostTensor],
-) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    for (parameter, tensor) in table.iter().zip(tensors) {
-        let array = arrays::array(py, tensor.to_f32(), &parameter.shape())?;
-        dict.set_item(&parameter.name, array)?;
-    }
-    Ok(dict)
 }

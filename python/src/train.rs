@@ -20,8 +20,8 @@ use crate::arrays;
 use crate::errors::{Failure, check_signals, detached, expect_path, to_python, value_error};
 use crate::generate::is_going_on;
 use crate::json;
-use crate::model::{dict_of, tensors};
 use crate::sampling::fresh_seed;
+use crate::state_dict::{dict_of, tensors};
 
 /// Trains a model, as `gpu-tlm train` does: data and settings are checked, the run's files are written to the
 /// folder `logdir` of the config, and the run goes on to its last iteration.

@@ -1,7 +1,7 @@
 //! Low-rank adapters beside linear layers (Hu et al. 2021): which layers have one, and its two matrices.
 
+use super::patterns::matches_pattern;
 use super::shapes::Shape;
-use super::table::matches_pattern;
 use super::{Init, ParameterId};
 use crate::config::{ConfigError, LoraConfig};
 use crate::parallel;

@@ -46,6 +46,7 @@ __all__ = [
     "layernorm",
     "layernorm_backward",
     "logprobs",
+    "matches_pattern",
     "matmul",
     "mean_cross_entropy",
     "read_checkpoint",
@@ -284,6 +285,7 @@ def adamw_in_place(
     eps: float,
 ) -> None: ...
 def clip_in_place(gradients: Sequence[tuple[str, _Floats]], max_norm: float) -> float: ...
+def matches_pattern(name: str, pattern: str) -> bool: ...
 def mean_cross_entropy(logits: _FloatsLike, targets: _IdsLike) -> float: ...
 def adamw(
     parameter: _FloatsLike,

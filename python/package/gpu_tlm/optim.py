@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,7 +21,8 @@ class AdamW:
         betas: decay of both moments.
         eps: added to the root of the corrected second moment.
         weight_decay: decoupled, times the learning rate.
-        no_decay: parts of names of parameters without decay, ``*`` for anything.
+        no_decay: parts of names of parameters without decay, ``*`` for anything; a number at the end of one is a
+            whole one, as in the keys of a config.
 
     Attributes:
         t: steps that are done.
@@ -83,12 +83,7 @@ class AdamW:
         self.t += 1
 
     def _is_undecayed(self, name: str) -> bool:
-        for text in self.no_decay:
-            # As in the keys of a config, a number at the end is a whole one.
-            end = r"(?!\d)" if text[-1:].isdigit() else ""
-            if re.search(".*".join(map(re.escape, text.split("*"))) + end, name):
-                return True
-        return False
+        return any(_gpu_tlm.matches_pattern(name, pattern) for pattern in self.no_decay)
 
     def state_dict(self) -> dict[str, Any]:
         """The steps that are done, and copies of both moments."""

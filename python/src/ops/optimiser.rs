@@ -128,6 +128,12 @@ pub(crate) fn adamw<'py>(
     ))
 }
 
+/// Whether the name of a parameter has a pattern, as the keys of a config mean it.
+#[pyfunction]
+pub(crate) fn matches_pattern(name: &str, pattern: &str) -> bool {
+    gpu_tlm::weights::matches_pattern(name, pattern)
+}
+
 /// A parameter and its moments as Python has them, and all four as they are.
 struct InPlace<'py> {
     changed: [Array<'py>; 3],
